@@ -1,0 +1,215 @@
+"""A model is a folder: config.json + model.safetensors + README.md. Strict, atomic, verified.
+
+Only safetensors is ever read. The header is compared with what the config asks for before a byte
+of weights is loaded, so a foreign or hostile file costs no memory.
+"""
+
+import copy
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dida_cli.config import ModelConfig
+from dida_cli.didd import Didd
+from dida_cli.errors import DidaError
+from dida_cli.nets import bake_spectral
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+METHODS = {"didd": Didd}
+MAX_CONFIG_BYTES = 100_000
+
+
+def build(config: ModelConfig) -> Didd:
+    """A network of this config with fresh weights, ready to train."""
+    return METHODS[config.method](config)
+
+
+def baked(model: Didd) -> Didd:
+    """A copy in eval mode whose spectral norms are part of the weights."""
+    copied = copy.deepcopy(model).eval().requires_grad_(False)
+    bake_spectral(list(copied.modules()))
+    return copied
+
+
+def model_files(model: Didd, card: str) -> dict[str, bytes | dict[str, Tensor]]:
+    """The three files of a model folder, for `write_folder`."""
+    config = json.dumps(model.config.to_json(), indent=2) + "\n"
+    return {
+        CONFIG: config.encode(),
+        CARD: card.encode(),
+        WEIGHTS: dict(baked(model).state_dict()),
+    }
+
+
+def load(folder: Path, device: str = "cpu") -> Didd:
+    """The model of a folder, in eval mode. Raises DidaError naming the first thing wrong."""
+    config = read_config(folder / CONFIG)
+    with torch.device("meta"):  # shapes only: no memory until the file has been checked
+        model = build(config)
+        bake_spectral(list(model.modules()))
+    expected = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
+    tensors = read_tensors(folder / WEIGHTS, expected, device)
+    model.load_state_dict(tensors, strict=True, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def read_config(path: Path) -> ModelConfig:
+    """The config of a model folder. Raises DidaError when it is missing, foreign or out of range."""
+    return ModelConfig.from_json(read_json(path), str(path))
+
+
+def read_json(path: Path) -> Any:
+    """What a small JSON file of ours holds. Raises DidaError when there is none to read."""
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise DidaError(f"{path}: too large to be a config of dida")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DidaError(f"{path}: no such file; give a model folder that has one") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DidaError(f"{path}: not readable as JSON ({error})") from None
+
+
+def read_tensors(
+    path: Path, expected: Mapping[str, tuple[torch.Size, torch.dtype]], device: str = "cpu"
+) -> dict[str, Tensor]:
+    """Exactly the expected tensors of a safetensors file, every value finite.
+
+    Raises DidaError naming the first missing, extra, misshapen, mistyped or non-finite tensor.
+    """
+    try:
+        with safe_open(path, framework="pt", device=device) as file:
+            _check_names(path, set(file.keys()), set(expected))
+            for name, (shape, _) in expected.items():
+                found = torch.Size(file.get_slice(name).get_shape())
+                if found != shape:
+                    raise DidaError(
+                        f"{path}: tensor {name} has shape {list(found)}, config.json asks for "
+                        f"{list(shape)}; the two files do not belong together"
+                    )
+            tensors = {name: file.get_tensor(name) for name in expected}
+    except FileNotFoundError:
+        raise DidaError(f"{path}: no such file; give a model folder that has one") from None
+    except (SafetensorError, OSError) as error:
+        raise DidaError(f"{path}: not a whole safetensors file ({error}); get it again") from None
+    for name, tensor in tensors.items():
+        if tensor.dtype != expected[name][1]:
+            raise DidaError(f"{path}: tensor {name} is {tensor.dtype}, not {expected[name][1]}")
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise DidaError(f"{path}: tensor {name} holds values that are not finite; get it again")
+    return tensors
+
+
+def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
+    if missing := sorted(expected - found):
+        raise DidaError(f"{path}: tensor {missing[0]} is missing; is it a model of dida?")
+    if extra := sorted(found - expected):
+        raise DidaError(f"{path}: tensor {extra[0]} does not belong to this config; wrong file?")
+
+
+def write_folder(
+    folder: Path, files: Mapping[str, bytes | dict[str, Tensor]], previous: Path | None = None
+) -> None:
+    """Write all files into a new folder and rename it to `folder`, at once or not at all.
+
+    What stood at `folder` moves to `previous`, or is deleted. Everything reaches the disk before
+    the rename, so that a crash leaves the old or the new. Raises DidaError, the old one kept.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{folder.name}."
+    for stale in folder.parent.glob(f"{prefix}*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=prefix))
+    try:
+        new.chmod(0o755)
+        for name, contents in files.items():
+            _write_file(new / name, contents)
+        _sync(new)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise DidaError(f"{folder}: cannot be written ({error}); what was there is kept") from None
+    if folder.exists():
+        retired = previous or new.with_name(f"{prefix}old")
+        shutil.rmtree(retired, ignore_errors=True)
+        folder.rename(retired)
+    new.rename(folder)
+    _sync(folder.parent)
+    if not previous:
+        shutil.rmtree(new.with_name(f"{prefix}old"), ignore_errors=True)
+
+
+def _write_file(path: Path, contents: bytes | dict[str, Tensor]) -> None:
+    if isinstance(contents, bytes):
+        path.write_bytes(contents)
+    else:
+        for name, tensor in contents.items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise DidaError(f"{path.name}: tensor {name} is not finite; nothing was saved")
+        # Own, dense memory for every tensor: what safetensors asks for.
+        save_file({n: t.detach().cpu().contiguous() for n, t in contents.items()}, path)
+        path.chmod(0o644)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def state_of(parts: Mapping[str, nn.Module | torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """Named modules and Adam optimizers as one flat dictionary of tensors."""
+    flat: dict[str, Tensor] = {}
+    for name, part in parts.items():
+        if isinstance(part, nn.Module):
+            flat |= {f"{name}.{key}": value.clone() for key, value in part.state_dict().items()}
+        else:
+            for index, moments in part.state_dict()["state"].items():
+                flat |= {f"{name}.{index}.{key}": value for key, value in moments.items()}
+    return flat
+
+
+def restore(parts: Mapping[str, nn.Module | torch.optim.Optimizer], path: Path) -> None:
+    """Fill modules and optimizers from what `state_of` gave. Raises DidaError as `load` does."""
+    for part in parts.values():
+        if isinstance(part, torch.optim.Optimizer):
+            _touch(part)
+    expected = {name: (t.shape, t.dtype) for name, t in state_of(parts).items()}
+    tensors = read_tensors(path, expected)
+    for name, part in parts.items():
+        prefix = f"{name}."
+        own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        if isinstance(part, nn.Module):
+            part.load_state_dict(own, strict=True)
+        else:
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, value in own.items():
+                index, moment = key.split(".")
+                state.setdefault(int(index), {})[moment] = value
+            part.load_state_dict({**part.state_dict(), "state": state})
+
+
+def _touch(optimizer: torch.optim.Optimizer) -> None:
+    """One step of zero gradients, which only makes Adam create its (zero) moments."""
+    kept = [p.detach().clone() for group in optimizer.param_groups for p in group["params"]]
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        for parameter, value in zip(
+            (p for group in optimizer.param_groups for p in group["params"]), kept, strict=True
+        ):
+            parameter.copy_(value)

@@ -1,0 +1,194 @@
+"""Settings as frozen data: checked once, kept as JSON beside the weights. Standard library only."""
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, Self, get_args
+
+from dida_cli.errors import DidaError
+
+Architecture = Literal["compact", "paper"]
+CriticTarget = Literal["half", "paper"]
+Fit = Literal["crop", "squash"]
+Part = Literal["a", "b"]
+
+SIDES = (32, 256)  # smallest and largest picture side in pixels
+CHANNELS = 4096  # no code or net may be wider: a config from elsewhere must not eat the memory
+NAME_LENGTH = 64  # characters of a domain's name, which is printed in messages and on sheets
+
+# What `ModelConfig.of` fills in for each architecture.
+ARCHITECTURES: dict[str, dict[str, int]] = {
+    "compact": {"grid": 4, "width": 192, "common": 64, "separate_a": 8, "separate_b": 8},
+    "paper": {"grid": 2, "width": 512, "common": 462, "separate_a": 25, "separate_b": 25},
+}
+LEARNING_RATES = {"compact": 1e-3, "paper": 2e-4}
+
+
+class _Json:
+    """To and from a JSON object, strictly: every key known, every value of its type."""
+
+    def to_json(self) -> dict[str, Any]:
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[call-overload, no-any-return]
+
+    @classmethod
+    def from_json(cls, values: object, where: str) -> Self:
+        """The settings in `values`, read from `where`. Raises DidaError naming the wrong key."""
+        known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+        if not isinstance(values, dict):
+            raise DidaError(f"{where}: expected an object with {', '.join(known)}")
+        if unknown := sorted(set(values) - set(known)):
+            raise DidaError(f"{where}: unknown setting {unknown[0]!r}; known: {', '.join(known)}")
+        if missing := sorted(set(known) - set(values)):
+            raise DidaError(f"{where}: setting {missing[0]!r} is missing")
+        checked = {name: _checked(known[name].type, v, f"{where}: {name}") for name, v in values.items()}
+        try:
+            return cls(**checked)
+        except DidaError as error:
+            raise DidaError(f"{where}: {error}") from None
+
+
+def _checked(kind: Any, value: Any, where: str) -> Any:
+    if isinstance(kind, type) and issubclass(kind, _Json):
+        return kind.from_json(value, where)
+    if choices := get_args(kind):
+        if not isinstance(value, str) or value not in choices:
+            raise DidaError(f"{where} must be one of {', '.join(choices)}, not {value!r}")
+        return value
+    accepted = (int, float) if kind is float else kind
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise DidaError(f"{where} must be of type {kind.__name__}, not {value!r}")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domains(_Json):
+    """What each domain alone has, in the user's words, e.g. a = smile, b = glasses."""
+
+    a: str = "smile"
+    b: str = "glasses"
+
+    def __post_init__(self) -> None:
+        for name in (self.a, self.b):
+            if not name.strip() or not name.isprintable() or len(name) > NAME_LENGTH:
+                raise DidaError(
+                    f"a domain name must be 1 to {NAME_LENGTH} printable characters, not {name!r}"
+                )
+        if self.a == self.b:
+            raise DidaError(f"both domains are called {self.a!r}; give them different names")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(_Json):
+    """Everything needed to rebuild a network and to feed it pictures as in its training.
+
+    Attributes:
+        side: the square picture the network sees, in pixels, grid times a power of two.
+        fit: how a picture becomes square: its largest centred square, or squashed whole.
+        grid: side of the codes' grid in cells.
+        width: channels of the deepest stage of the common encoder and of the decoder.
+        common, separate_a, separate_b: channels of the three codes; separate_b = 0 is guided
+            content transfer with one separate encoder (Press et al., ICLR 2019).
+    """
+
+    method: Literal["didd"] = "didd"
+    architecture: Architecture = "compact"
+    domains: Domains = field(default_factory=Domains)
+    side: int = 128
+    fit: Fit = "crop"
+    grid: int = 4
+    width: int = 192
+    common: int = 64
+    separate_a: int = 8
+    separate_b: int = 8
+
+    @classmethod
+    def of(cls, architecture: Architecture, **given: Any) -> Self:
+        """A config of this architecture; whatever is None or not given takes its usual value."""
+        usual = dict(ARCHITECTURES[architecture])
+        return cls(
+            architecture=architecture,
+            **(usual | {name: value for name, value in given.items() if value is not None}),
+        )
+
+    def __post_init__(self) -> None:
+        smallest, largest = SIDES
+        if not smallest <= self.side <= largest:
+            raise DidaError(f"side must be {smallest} to {largest} pixels, not {self.side}")
+        if self.grid < 2:
+            raise DidaError(f"grid must be 2 cells or more, not {self.grid}")
+        if self.side % self.grid or not _power_of_two(self.side // self.grid) or self.stages < 2:
+            fitting = [s for k in range(2, 8) if smallest <= (s := self.grid << k) <= largest]
+            tip = f"try side {' or '.join(map(str, fitting))}" if fitting else "try grid 4"
+            raise DidaError(
+                f"side {self.side} does not halve two or more times to a grid of {self.grid}; {tip}"
+            )
+        for name in ("width", "common", "separate_a", "separate_b"):
+            least = 0 if name == "separate_b" else 1
+            if not least <= getattr(self, name) <= CHANNELS:
+                raise DidaError(f"{name} must be {least} to {CHANNELS}, not {getattr(self, name)}")
+
+    @property
+    def stages(self) -> int:
+        """How often the encoders halve the side."""
+        return (self.side // self.grid).bit_length() - 1
+
+    @property
+    def channels(self) -> int:
+        """Channels of the three codes together: what the decoder reads."""
+        return self.common + self.separate_a + self.separate_b
+
+
+def _power_of_two(number: int) -> bool:
+    return number > 0 and number & (number - 1) == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights(_Json):
+    """How much each loss counts; see `didd.autoencoder_loss`."""
+
+    reconstruction: float = 1.0
+    zero: float = 1.0
+    common: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0 <= value < float("inf"):
+                raise DidaError(f"the weight of {name} must be 0 or more, not {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(_Json):
+    """Settings of one training. The learning rate falls along a half cosine to a twentieth.
+
+    Attributes:
+        batch: pictures of each domain in a step.
+        critic_target: what the encoder wants the critic to say of every picture: `half`, that
+            it cannot tell (0.5), or `paper`, that it comes from B (1).
+        critic_start: steps before the encoder first answers to the critic.
+        ema: decay of the running mean of the weights, which is the model that is kept.
+    """
+
+    steps: int = 8000
+    batch: int = 16
+    learning_rate: float = 1e-3
+    weights: Weights = field(default_factory=Weights)
+    critic_target: CriticTarget = "half"
+    critic_start: int = 200
+    clip: float = 5.0
+    ema: float = 0.999
+    flip: bool = True
+    seed: int = 0
+    log_every: int = 20
+    save_every: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "log_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise DidaError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if not 0 < self.learning_rate < 1:
+            raise DidaError(f"learning_rate must lie between 0 and 1, not {self.learning_rate}")
+        if not 0 <= self.ema < 1:
+            raise DidaError(f"ema must be 0 or more and below 1, not {self.ema}")
+        if not self.clip > 0:
+            raise DidaError(f"clip must be above 0, not {self.clip}")
+        if self.critic_start < 0:
+            raise DidaError(f"critic_start must be 0 or more, not {self.critic_start}")

@@ -1,0 +1,138 @@
+"""Exclusive domains from an attribute list in the text format of CelebA, as the avatars have it.
+
+    24000                          how many pictures
+    Smiling Eyeglasses Beard       attribute names
+    000001.png -1  1 -1            a line each: file name, then 1 or -1
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dida_cli.data.folders import HELD_OUT, Pair, Split, check_apart
+from dida_cli.errors import DidaError
+
+ATTRIBUTE_LIST, PARTITION_LIST = "list_attr_celeba.txt", "list_eval_partition.txt"
+IMAGE_FOLDERS = ("images", "img_align_celeba")
+TRAIN, VALIDATION, TEST = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """An attribute list: file names, and for each attribute which files have it."""
+
+    path: Path
+    files: list[str]
+    has: dict[str, np.ndarray]  # name -> bool (files,)
+
+    def where(self, expression: str) -> np.ndarray:
+        """The files an expression is true of: names, `not`, `and`, `or` (binding in this order).
+
+        bool (files,). Raises DidaError naming what it does not know.
+        """
+        found = np.zeros(len(self.files), dtype=bool)
+        for alternative in f" {expression} ".split(" or "):
+            all_of = np.ones(len(self.files), dtype=bool)
+            for term in f" {alternative} ".split(" and "):
+                words = term.split()
+                negated, name = words[0:1] == ["not"], " ".join(words[words[0:1] == ["not"] :])
+                if name not in self.has:
+                    raise DidaError(
+                        f"{self.path}: no attribute {name!r} (in {expression!r}); "
+                        f"it has {', '.join(self.has)}"
+                    )
+                all_of &= ~self.has[name] if negated else self.has[name]
+            found |= all_of
+        return found
+
+
+def read_attributes(path: Path) -> Attributes:
+    """Read an attribute list. Raises DidaError naming the first line that is not one."""
+    lines = _lines(path)
+    try:
+        count, names = int(next(lines)[1][0]), next(lines)[1]
+    except (StopIteration, ValueError, IndexError):
+        raise DidaError(f"{path}: not a CelebA attribute list (count, names, then rows)") from None
+    files, rows = [], []
+    for number, (file, *values) in lines:
+        if len(values) != len(names) or not set(values) <= {"1", "-1"}:
+            raise DidaError(f"{path}, line {number}: expected a file name and {len(names)} times 1 or -1")
+        files.append(file)
+        rows.append([value == "1" for value in values])
+    if len(files) != count:
+        raise DidaError(f"{path}: says {count} pictures but lists {len(files)}; get it again")
+    table = np.array(rows, dtype=bool).reshape(count, len(names))
+    return Attributes(path, files, {name: table[:, i] for i, name in enumerate(names)})
+
+
+def read_partition(path: Path, files: list[str]) -> np.ndarray:
+    """Which part each file is in: 0 training, 1 validation, 2 test. int (files,)."""
+    parts: dict[str, int] = {}
+    for number, words in _lines(path):
+        if len(words) != 2 or words[1] not in ("0", "1", "2"):
+            raise DidaError(f"{path}, line {number}: expected a file name and 0, 1 or 2")
+        parts[words[0]] = int(words[1])
+    if missing := next((file for file in files if file not in parts), None):
+        raise DidaError(f"{path}: does not list {missing}, which the attribute list has")
+    return np.array([parts[file] for file in files])
+
+
+def from_attributes(root: Path, a: str, b: str, conditions: list[str]) -> dict[int, Pair]:
+    """The exclusive domains "a, not b" and "b, not a" of each partition, files in list order.
+
+    Every condition must hold too. Without a partition list the last 64 pictures of each domain
+    (a tenth at most) are validation and the 64 before them the test. Raises DidaError when a
+    domain is empty.
+    """
+    attributes = read_attributes(root / ATTRIBUTE_LIST)
+    folder = next((root / name for name in IMAGE_FOLDERS if (root / name).is_dir()), None)
+    if folder is None:
+        raise DidaError(f"{root}: has no folder {' or '.join(IMAGE_FOLDERS)}")
+    in_a, in_b = attributes.where(a), attributes.where(b)
+    allowed = np.ones_like(in_a)
+    for condition in conditions:
+        allowed &= attributes.where(condition)
+    domains = [np.flatnonzero(allowed & in_a & ~in_b), np.flatnonzero(allowed & in_b & ~in_a)]
+    for name, rows in zip((f"{a}, not {b}", f"{b}, not {a}"), domains, strict=True):
+        if not len(rows):
+            raise DidaError(f"{attributes.path}: no picture is {name!r}; choose other --a and --b")
+    partition_list = root / PARTITION_LIST
+    if partition_list.exists():
+        parts = read_partition(partition_list, attributes.files)
+    else:
+        parts = _last_ones(len(attributes.files), domains)
+    paths = [folder / file for file in attributes.files]
+    return {
+        part: Pair(*([paths[row] for row in rows if parts[row] == part] for rows in domains))
+        for part in (TRAIN, VALIDATION, TEST)
+    }
+
+
+def for_training(root: Path, a: str, b: str, conditions: list[str]) -> Split:
+    """The domains to learn from, and those of the validation part to look at meanwhile."""
+    parts = from_attributes(root, a, b, conditions)
+    split = Split(parts[TRAIN], parts[VALIDATION])
+    check_apart(split)
+    return split
+
+
+def _last_ones(count: int, domains: list[np.ndarray]) -> np.ndarray:
+    parts = np.zeros(count, dtype=int)
+    for rows in domains:
+        held = max(1, min(HELD_OUT, len(rows) // 10))
+        parts[rows[-held:]] = VALIDATION
+        parts[rows[-2 * held : -held]] = TEST
+    return parts
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The words of each line that has any, with the line's number."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DidaError(f"{path}: cannot be read ({error})") from None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if words := line.split():
+            yield number, words

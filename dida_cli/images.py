@@ -1,0 +1,174 @@
+"""Reading and writing pictures: the one place that knows modes, EXIF, sizes and the [-1, 1] rule.
+
+Inside the program a picture is an RGB `Image`; inside a network it is float32 in [-1, 1].
+"""
+
+import io
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from dida_cli.config import ModelConfig
+from dida_cli.errors import DidaError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # sniffed: a file's name may lie
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
+MAX_PIXELS = 64_000_000  # checked before anything is decoded
+PAPER = (255, 255, 255)  # what shows through where a picture is transparent
+
+# For the whole process, once: `warnings.catch_warnings` around a read is not safe among threads.
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+def read(source: Path | BinaryIO, name: str | None = None) -> Image.Image:
+    """The picture as people see it: upright, RGB, 8 bits, transparency on white, first frame.
+
+    Raises DidaError naming the file when it is missing, empty, truncated, too large or no picture;
+    warns when an animation is cut to its first frame.
+    """
+    name = name or str(source)
+    try:
+        return _read(source, name)
+    except FileNotFoundError:
+        raise DidaError(f"{name}: no such file") from None
+    except IsADirectoryError:
+        raise DidaError(f"{name}: is a folder; give a picture file") from None
+    except PermissionError:
+        raise DidaError(f"{name}: may not be read; check its permissions") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise DidaError(_too_large(name)) from None
+    except Image.UnidentifiedImageError:
+        raise DidaError(f"{name}: not a picture; give {', '.join(FORMATS)}") from None
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+        raise DidaError(f"{name}: damaged picture ({error}); give another copy of it") from None
+
+
+def _read(source: Path | BinaryIO, name: str) -> Image.Image:
+    with Image.open(source, formats=FORMATS) as picture:
+        if picture.width * picture.height > MAX_PIXELS:
+            raise DidaError(_too_large(name))
+        if getattr(picture, "n_frames", 1) > 1:
+            warnings.warn(f"{name}: has several frames; only the first is used", stacklevel=3)
+        picture.load()
+        upright = ImageOps.exif_transpose(picture)
+    return _to_rgb(upright)
+
+
+def _too_large(name: str) -> str:
+    return f"{name}: larger than {MAX_PIXELS // 1_000_000} megapixels; scale it down first"
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I") or picture.mode == "F":
+        return _from_wide(picture).convert("RGB")
+    if picture.mode == "CMYK" and (profile := picture.info.get("icc_profile")):
+        try:
+            return _through_profile(picture, profile)
+        except ImageCms.PyCMSError:
+            pass  # a broken profile: the plain conversion below is what viewers fall back to
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        paper = Image.new("RGBA", layer.size, (*PAPER, 255))
+        return Image.alpha_composite(paper, layer).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _from_wide(picture: Image.Image) -> Image.Image:
+    """16-bit, 32-bit and float greys scaled to 8 bits (Pillow's convert would clip them)."""
+    values = np.asarray(picture, dtype=np.float64)
+    full = 1.0 if picture.mode == "F" and values.max(initial=0) <= 1 else 65535.0
+    if picture.mode == "F" and 1 < values.max(initial=0) <= 255:
+        full = 255.0
+    scaled = np.nan_to_num(values).clip(0, full) / full * 255
+    return Image.fromarray(scaled.round().astype(np.uint8))
+
+
+def _through_profile(picture: Image.Image, profile: bytes) -> Image.Image:
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    target = ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(picture, source, target, outputMode="RGB")
+    if converted is None:
+        raise ImageCms.PyCMSError("no conversion")
+    return converted
+
+
+def fit(picture: Image.Image, config: ModelConfig) -> Image.Image:
+    """The square that a model sees: side x side, by the model's own rule."""
+    size = (config.side, config.side)
+    if config.fit == "squash":
+        return picture.resize(size, Image.Resampling.LANCZOS)
+    edge = min(picture.size)
+    left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
+    box = (left, top, left + edge, top + edge)
+    return picture.resize(size, Image.Resampling.LANCZOS, box=box)
+
+
+def pixels(picture: Image.Image) -> np.ndarray:
+    """RGB picture to uint8 (3, h, w)."""
+    return np.ascontiguousarray(np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1))
+
+
+def to_unit(values: "Tensor") -> "Tensor":
+    """uint8 0..255 to float32 -1..1, any shape."""
+    return values.float() / 127.5 - 1
+
+
+def to_tensor(pictures: Sequence[Image.Image], config: ModelConfig) -> "Tensor":
+    """Pictures of any size to what a model reads: (N, 3, side, side) in [-1, 1]."""
+    import torch
+
+    fitted = [pixels(fit(picture, config)) for picture in pictures]
+    return to_unit(torch.from_numpy(np.stack(fitted)))
+
+
+def to_pictures(values: "Tensor") -> list[Image.Image]:
+    """(N, 3, h, w) in [-1, 1] to N RGB pictures."""
+    levels = ((values.detach() + 1) * 127.5).round().clamp(0, 255).byte()
+    return [Image.fromarray(one) for one in levels.permute(0, 2, 3, 1).cpu().numpy()]
+
+
+def encode(picture: Image.Image, suffix: str = ".png") -> bytes:
+    """The file contents of a picture. Raises DidaError for a suffix we do not write."""
+    kind = WRITABLE.get(suffix.lower())
+    if kind is None:
+        raise DidaError(f"cannot write {suffix or 'a file with no suffix'}; use {', '.join(WRITABLE)}")
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
+    return buffer.getvalue()
+
+
+def write(picture: Image.Image, path: Path) -> None:
+    """Save under a temporary name, then rename: a file under `path` is always whole."""
+    write_bytes(encode(picture, path.suffix), path)
+
+
+def write_bytes(contents: bytes, path: Path) -> None:
+    """Replace `path` by these contents at once or not at all. Raises DidaError naming it."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(contents)
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's own mode is for one user only
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise DidaError(f"{path}: cannot be written ({error.strerror}); choose another -o") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,116 @@
+"""The building blocks the methods share, and the two layouts built from them.
+
+`compact` is ours: group norm keeps flat colours that instance norm throws away, and the channels
+halve from the deepest stage outwards, so that twice the side costs little more. `paper` is the
+released layout of Domain Intersection and Domain Difference (ICCV 2019): 4x4 convolutions of
+stride 2 all the way to the code, spectral norm, instance norm without affine weights, a decoder
+with ReLU. Differences from the released code: the spectral norm is torch's, which holds still in
+eval mode (the release takes a power step in every forward, so its outputs drift from call to
+call); the critic's gradient is clipped like the other player's (the release meant to); the
+separate encoders' norms have the right channel counts (no effect on values).
+"""
+
+import math
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
+
+from dida_cli.config import ModelConfig
+
+SLOPE = 0.2  # of the leaky ReLU
+LEAST_WIDTH = 16  # channels of the outermost compact stages
+
+
+def widths(config: ModelConfig) -> list[int]:
+    """Channels after each halving of the common encoder, outermost first."""
+    if config.architecture == "compact":
+        return [max(LEAST_WIDTH, config.width >> k) for k in reversed(range(config.stages))]
+    doubling = [min(32 << k, config.width) for k in range(config.stages - 2)]
+    return [*doubling, config.channels - config.separate_a, config.common]
+
+
+def separate_widths(config: ModelConfig, code: int) -> list[int]:
+    """Channels after each halving of a separate encoder whose code has `code` channels."""
+    if config.architecture == "compact":
+        return [max(LEAST_WIDTH, width // 2) for width in widths(config)]
+    return [*(min(32 << k, config.width) for k in range(config.stages - 1)), code]
+
+
+def decoder_widths(config: ModelConfig) -> list[int]:
+    """Channels after each doubling of the decoder, innermost first."""
+    if config.architecture == "compact":
+        return widths(config)[::-1]
+    return [min(32 << k, config.width) for k in reversed(range(config.stages - 1))]
+
+
+def encoder(config: ModelConfig, stages: list[int], code: int, *, slip: bool = False) -> nn.Module:
+    """Pictures (N, 3, side, side) to a code (N, code, grid, grid).
+
+    `slip`: the second stage has no norm, as in the released common encoder, where its norm was
+    appended to a list that had already been used.
+    """
+    compact = config.architecture == "compact"
+    blocks: list[nn.Module] = []
+    for i, (c_in, c_out) in enumerate(zip([3, *stages], stages, strict=False)):
+        conv: nn.Module = nn.Conv2d(c_in, c_out, 4, stride=2, padding=1)
+        blocks.append(conv if compact else spectral(conv))
+        if not (slip and i == 1):
+            blocks.append(_norm(config, c_out))
+        blocks.append(nn.LeakyReLU(SLOPE, inplace=True))
+    if compact:
+        blocks.append(nn.Conv2d(stages[-1], code, 3, padding=1))
+    return nn.Sequential(*blocks)
+
+
+def decoder(config: ModelConfig, out: int = 3) -> nn.Module:
+    """Codes side by side (N, channels, grid, grid) to `out` raw channels (N, out, side, side)."""
+    compact = config.architecture == "compact"
+    blocks: list[nn.Module] = []
+    stages = decoder_widths(config)
+    for c_in, c_out in zip([config.channels, *stages], stages, strict=False):
+        conv: nn.Module = nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1)
+        blocks.append(conv if compact else spectral(conv))
+        blocks.append(_norm(config, c_out))
+        blocks.append(nn.LeakyReLU(SLOPE, inplace=True) if compact else nn.ReLU(inplace=True))
+    if compact:
+        blocks.append(nn.Conv2d(stages[-1], out, 3, padding=1))
+    else:
+        blocks.append(nn.ConvTranspose2d(stages[-1], out, 4, stride=2, padding=1))
+    return nn.Sequential(*blocks)
+
+
+class Critic(nn.Module):
+    """Tells from a common code which domain its picture came from."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(config.common * config.grid**2, 512),
+            nn.LeakyReLU(SLOPE, inplace=True),
+            nn.Linear(512, 1),
+        )
+
+    def forward(self, common: Tensor) -> Tensor:
+        """Common codes (N, C, grid, grid) to the logit (N,) that they come from B."""
+        logits: Tensor = self.layers(common)
+        return logits.squeeze(1)
+
+
+def spectral(conv: nn.Module) -> nn.Module:
+    """Spectral norm over the weight's first dimension x the rest, as released."""
+    return parametrizations.spectral_norm(conv, dim=0, eps=1e-12)
+
+
+def bake_spectral(modules: Iterable[nn.Module]) -> None:
+    """Replace every normed weight by its value, in place: what a saved model holds."""
+    for module in modules:
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight")
+
+
+def _norm(config: ModelConfig, channels: int) -> nn.Module:
+    if config.architecture == "compact":
+        return nn.GroupNorm(math.gcd(8, channels), channels)
+    return nn.InstanceNorm2d(channels)
