@@ -167,7 +167,7 @@ class TrainConfig(_Json):
         ema: decay of the running mean of the weights, which is the model that is kept.
     """
 
-    steps: int = 8000
+    steps: int = 9000
     batch: int = 16
     learning_rate: float = 1e-3
     weights: Weights = field(default_factory=Weights)

@@ -102,6 +102,20 @@ def _through_profile(picture: Image.Image, profile: bytes) -> Image.Image:
     return converted
 
 
+def pictures_in(folder: Path) -> list[Path]:
+    """Picture files below a folder by name, hidden ones left out. DidaError if there are none."""
+    if not folder.is_dir():
+        raise DidaError(f"{folder}: no such folder")
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
+    if not found:
+        raise DidaError(f"{folder}: holds no pictures ({', '.join(SUFFIXES)})")
+    return found
+
+
 def fit(picture: Image.Image, config: ModelConfig) -> Image.Image:
     """The square that a model sees: side x side, by the model's own rule."""
     size = (config.side, config.side)

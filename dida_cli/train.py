@@ -26,7 +26,6 @@ from dida_cli.nets import Critic
 STATE, SETTINGS, LOG = "state.safetensors", "train.json", "log.jsonl"
 LAST_RATE = 0.05  # what is left of the learning rate at the end
 BETAS = (0.5, 0.999)
-CLIPPED_TERMS = ("reconstruction", "zero", "common", "critic")
 
 Batch = Callable[[int], tuple[Tensor, Tensor]]
 
@@ -174,12 +173,17 @@ def fit(
     return training.step >= settings.steps
 
 
-def start(run: Path, model: ModelConfig, settings: TrainConfig, data: dict[str, Any]) -> None:
-    """Make a run folder that records what is trained, and on what. DidaError if it is taken."""
-    if run.exists() and any(run.iterdir()):
+def refuse_taken(run: Path) -> None:
+    """Raises DidaError when a new run cannot have this folder."""
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise DidaError(
             f"{run}: is not empty; go on with --resume {shlex.quote(str(run))} or choose --out"
         )
+
+
+def start(run: Path, model: ModelConfig, settings: TrainConfig, data: dict[str, Any]) -> None:
+    """Make a run folder that records what is trained, and on what. DidaError if it is taken."""
+    refuse_taken(run)
     record = {"model": model.to_json(), "training": settings.to_json(), "data": data}
     write_bytes((json.dumps(record, indent=2) + "\n").encode(), run / SETTINGS)
 
@@ -201,6 +205,34 @@ def read_log(run: Path) -> list[dict[str, float]]:
     """The lines of a run's log, oldest first."""
     path = run / LOG
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def card(training: Training, data: dict[str, Any], command: str) -> str:
+    """The README of a saved model: what it is, and what it was made from, with what."""
+    model, settings = training.averaged.config, training.settings
+    conditions = "".join(
+        f", {word} {', '.join(data[key])}"
+        for key, word in (("having", "with"), ("lacking", "without"))
+        if data[key]
+    )
+    return f"""---
+library_name: dida
+tags: [image-to-image, guided-content-transfer]
+---
+# {model.domains.a} <-> {model.domains.b}
+
+Moves the {model.domains.a} or the {model.domains.b} of one picture onto another.
+
+| | |
+|---|---|
+| method | {model.method}, architecture {model.architecture}, {model.side} px |
+| data | {Path(data["root"]).name}: A {data["a"]}, B {data["b"]}{conditions} |
+| command | `{command}` |
+| seed | {settings.seed} |
+| steps | {training.step} of {settings.steps}, {settings.batch} + {settings.batch} pictures each |
+| time | {training.seconds / 60:.0f} min in steps on {training.device.type} |
+| scores | not measured yet |
+"""
 
 
 def _append(log: Path, line: dict[str, float]) -> None:

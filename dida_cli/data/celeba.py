@@ -20,6 +20,16 @@ TRAIN, VALIDATION, TEST = 0, 1, 2
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Which pictures make the domains, as expressions over attribute names (`Attributes.where`)."""
+
+    a: str = "Smiling"
+    b: str = "Eyeglasses"
+    having: tuple[str, ...] = ()  # further conditions on both domains
+    lacking: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Attributes:
     """An attribute list: file names, and for each attribute which files have it."""
 
@@ -79,10 +89,10 @@ def read_partition(path: Path, files: list[str]) -> np.ndarray:
     return np.array([parts[file] for file in files])
 
 
-def from_attributes(root: Path, a: str, b: str, conditions: list[str]) -> dict[int, Pair]:
+def from_attributes(root: Path, selection: Selection) -> dict[int, Pair]:
     """The exclusive domains "a, not b" and "b, not a" of each partition, files in list order.
 
-    Every condition must hold too. Without a partition list the last 64 pictures of each domain
+    Without a partition list the last 64 pictures of each domain
     (a tenth at most) are validation and the 64 before them the test. Raises DidaError when a
     domain is empty.
     """
@@ -90,14 +100,20 @@ def from_attributes(root: Path, a: str, b: str, conditions: list[str]) -> dict[i
     folder = next((root / name for name in IMAGE_FOLDERS if (root / name).is_dir()), None)
     if folder is None:
         raise DidaError(f"{root}: has no folder {' or '.join(IMAGE_FOLDERS)}")
-    in_a, in_b = attributes.where(a), attributes.where(b)
+    in_a, in_b = attributes.where(selection.a), attributes.where(selection.b)
     allowed = np.ones_like(in_a)
-    for condition in conditions:
+    for condition in selection.having:
         allowed &= attributes.where(condition)
+    for condition in selection.lacking:
+        allowed &= ~attributes.where(condition)
     domains = [np.flatnonzero(allowed & in_a & ~in_b), np.flatnonzero(allowed & in_b & ~in_a)]
-    for name, rows in zip((f"{a}, not {b}", f"{b}, not {a}"), domains, strict=True):
+    orders = ((selection.a, selection.b), (selection.b, selection.a))
+    for (wanted, other), rows in zip(orders, domains, strict=True):
         if not len(rows):
-            raise DidaError(f"{attributes.path}: no picture is {name!r}; choose other --a and --b")
+            raise DidaError(
+                f"{attributes.path}: no picture has {wanted} and lacks {other} as asked; "
+                "choose other --a, --b, --with or --without"
+            )
     partition_list = root / PARTITION_LIST
     if partition_list.exists():
         parts = read_partition(partition_list, attributes.files)
@@ -110,9 +126,9 @@ def from_attributes(root: Path, a: str, b: str, conditions: list[str]) -> dict[i
     }
 
 
-def for_training(root: Path, a: str, b: str, conditions: list[str]) -> Split:
+def for_training(root: Path, selection: Selection) -> Split:
     """The domains to learn from, and those of the validation part to look at meanwhile."""
-    parts = from_attributes(root, a, b, conditions)
+    parts = from_attributes(root, selection)
     split = Split(parts[TRAIN], parts[VALIDATION])
     check_apart(split)
     return split

@@ -1,8 +1,10 @@
 """Folders of pictures, and the endless batches a training takes from two domains."""
 
 import functools
+import shutil
+import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,28 +37,14 @@ class Split:
     held_out: Pair
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """Picture files below a folder by name, hidden ones left out. DidaError if there are none."""
-    if not folder.is_dir():
-        raise DidaError(f"{folder}: no such folder")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in images.SUFFIXES and not path.name.startswith(".")
-    )
-    if not found:
-        raise DidaError(f"{folder}: holds no pictures ({', '.join(images.SUFFIXES)})")
-    return found
-
-
 def from_folders(root: Path) -> Split:
     """trainA, trainB and, if present, testA, testB below `root`.
 
     Without test folders the last 64 pictures (a tenth at most) of each domain are held out.
     """
-    train = Pair(pictures_in(root / "trainA"), pictures_in(root / "trainB"))
+    train = Pair(images.pictures_in(root / "trainA"), images.pictures_in(root / "trainB"))
     if (root / "testA").exists() or (root / "testB").exists():
-        split = Split(train, Pair(pictures_in(root / "testA"), pictures_in(root / "testB")))
+        split = Split(train, Pair(images.pictures_in(root / "testA"), images.pictures_in(root / "testB")))
     else:
         split = Split(*map(Pair, *(_hold_out(files) for files in (train.a, train.b))))
     check_apart(split)
@@ -78,6 +66,16 @@ def check_apart(split: Split) -> None:
         raise DidaError(f"{same[0]}: is in both domains; a picture may be in A or in B, not both")
     if seen := sorted((a | b) & held):
         raise DidaError(f"{seen[0]}: is both trained on and held out; take it out of one of them")
+
+
+def check_enough(train: Pair, batch: int) -> None:
+    """Raises DidaError when a domain is smaller than its share of a batch."""
+    for name, count in (("A", len(train.a)), ("B", len(train.b))):
+        if count < batch:
+            raise DidaError(
+                f"domain {name} has {count} pictures, fewer than the batch of {batch}; "
+                f"add pictures or use --batch {max(1, count)}"
+            )
 
 
 def load(
@@ -124,12 +122,6 @@ class Batches:
     """
 
     def __init__(self, a: Tensor, b: Tensor, *, batch: int, seed: int, flip: bool) -> None:
-        for name, rows in (("A", a), ("B", b)):
-            if len(rows) < batch:
-                raise DidaError(
-                    f"domain {name} has {len(rows)} pictures, fewer than the batch of {batch}; "
-                    f"add pictures or use --batch {max(1, len(rows))}"
-                )
         self.domains = (a, b)
         self.batch, self.seed, self.flip = batch, seed, flip
         self._order = functools.lru_cache(maxsize=4)(self._shuffled)
@@ -153,3 +145,30 @@ class Batches:
     def _shuffled(self, domain: int, epoch: int) -> np.ndarray:
         random = np.random.default_rng([self.seed, domain, epoch, 0])
         return random.permutation(len(self.domains[domain]))
+
+
+def write_folders(
+    out: Path,
+    wanted: Mapping[str, Sequence[Path]],
+    *,
+    link: bool = False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Copy (or link) the wanted files into folders of those names, made at once in `out`."""
+    total = sum(map(len, wanted.values()))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as made:
+        new = Path(made) / "new"
+        done = 0
+        for name, files in wanted.items():
+            (new / name).mkdir(parents=True)
+            for file in files:
+                if link:
+                    (new / name / file.name).symlink_to(file.resolve())
+                else:
+                    shutil.copyfile(file, new / name / file.name)
+                done += 1
+                on_progress(done, total)
+        if out.exists():
+            out.rmdir()  # empty, as the caller has seen; otherwise this refuses
+        new.rename(out)

@@ -1,13 +1,7 @@
 """Edits held against their true answer, which only drawn faces have.
 
 For a pair (content, guide) of avatars the true transfer is the content drawn with the guide's
-mouth and glasses. Definitions, all per direction:
-
-target      share of outputs that the classifier, asked only "domain A or domain B?", gives to the
-            guide's domain (the seed's Table 1), with a Wilson 95 % interval
-both parts  share in which it finds the guide's part and does not find the content's (stricter)
-guide type  share in which the very kind of the guide's part is recognised: which mouth, which glasses
-psnr        10 log10(1 / mean squared error) to the true answer, pictures in [0, 1]; mean over pairs
+mouth and glasses. `DEFINITIONS` says what each figure means; all are told per direction.
 """
 
 import math
@@ -23,7 +17,18 @@ from dida_cli.config import Part
 from dida_cli.data import avatars
 from dida_cli.evaluate.attributes import FACTORS, FactorClassifier, labels, probability, to_batch
 
-SEED = 20261124  # of the avatars judged on; no training draws from it
+DEFINITIONS = {
+    "pairs": "contents of one domain, each with a guide of the other; no training saw them",
+    "target": "share of outputs that the classifier, asked only 'domain A or B?', gives to the "
+    "guide's domain, with a Wilson 95 % interval (target_low, target_high); _of_content: unedited "
+    "contents, the floor; _of_truth: true answers, the ceiling",
+    "both_parts": "share in which the classifier finds the guide's part and not the content's",
+    "guide_type": "share in which the very kind of the guide's part is recognised: which mouth, "
+    "which glasses; _chance: a guess among the kinds",
+    "psnr": "mean over pairs of 10 log10(1 / mean squared error) to the true answer, pictures in "
+    "[0, 1], in dB; _of_content: copying the content; _of_reconstruction: the model's own "
+    "reconstruction held against the content",
+}
 ATTRIBUTE: dict[Part, str] = {"a": "Smiling", "b": "Eyeglasses"}
 TYPE: dict[Part, tuple[str, int]] = {"a": ("mouth", 4), "b": ("glasses", 8)}  # factor, kinds
 BATCH = 50
@@ -46,7 +51,8 @@ def draw_pairs(
     guide_part: Part,
     count: int,
     side: int,
-    seed: int = SEED,
+    *,
+    seed: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Pairs:
     """`count` pairs whose guides have part a (or b) and whose contents have the other one."""

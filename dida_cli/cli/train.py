@@ -1,0 +1,301 @@
+"""The command that trains a model."""
+
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dida_cli.cli import console
+from dida_cli.cli.options import AOpt, BOpt, Device, DeviceOpt, HavingOpt, LackingOpt, pick_device
+from dida_cli.config import Architecture, CriticTarget, Fit
+from dida_cli.errors import DidaError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dida_cli.config import ModelConfig, TrainConfig
+    from dida_cli.data.folders import Split
+    from dida_cli.train import Training
+
+AVATARS = Path("avatars")  # drawn when asked for and absent
+AVATAR_COUNT, AVATAR_SEED = 24_000, 0
+WORDS = {"Smiling": "smile", "Eyeglasses": "glasses", "Beard": "beard"}
+SHOWN = 5  # contents and guides on a sheet, each way
+
+
+def train(
+    context: typer.Context,
+    data: Annotated[
+        Path,
+        typer.Option(help="Folder with trainA and trainB, or with list_attr_celeba.txt."),
+    ] = AVATARS,
+    a: AOpt = "Smiling",
+    b: BOpt = "Eyeglasses",
+    having: HavingOpt = None,
+    lacking: LackingOpt = None,
+    name_a: Annotated[str | None, typer.Option(help="What to call A's part, e.g. smile.")] = None,
+    name_b: Annotated[str | None, typer.Option(help="What to call B's part, e.g. glasses.")] = None,
+    architecture: Annotated[Architecture, typer.Option(help="Ours, or the ICCV paper's.")] = "compact",
+    side: Annotated[int, typer.Option(help="Side of the picture the model sees, in pixels.")] = 128,
+    fit: Annotated[Fit, typer.Option(help="How a picture becomes square.")] = "crop",
+    grid: Annotated[int | None, typer.Option(help="Side of the codes' grid in cells.")] = None,
+    width: Annotated[int | None, typer.Option(help="Channels of the deepest stage.")] = None,
+    common: Annotated[int | None, typer.Option(help="Channels of the common code.")] = None,
+    separate_a: Annotated[int | None, typer.Option(help="Channels of A's own code.")] = None,
+    separate_b: Annotated[
+        int | None, typer.Option(help="Channels of B's own code; 0: B has nothing of its own.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps of the whole training.")] = 9000,
+    batch: Annotated[int, typer.Option(help="Pictures of each domain in a step.")] = 16,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="At the start; compact 0.001, paper 0.0002.")
+    ] = None,
+    weight_reconstruction: Annotated[float, typer.Option(help="Weight of this loss.")] = 1.0,
+    weight_zero: Annotated[float, typer.Option(help="Weight of this loss.")] = 1.0,
+    weight_common: Annotated[float, typer.Option(help="Weight of this loss.")] = 0.2,
+    critic_target: Annotated[
+        CriticTarget, typer.Option(help="What the encoder wants the critic to say: 0.5, or 1.")
+    ] = "half",
+    flip: Annotated[bool, typer.Option(help="Mirror half of the pictures.")] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first weights and of the order.")] = 0,
+    save_every: Annotated[int, typer.Option(help="Steps between saves and sheets.")] = 500,
+    device: DeviceOpt = "auto",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="New folder of the run. [default: runs/NAMES]")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with this run, by its own settings.")
+    ] = None,
+) -> None:
+    """Learn a transfer from two unpaired folders of pictures.
+
+    With no options: smile and glasses on drawn faces, which are drawn first if absent. Ctrl-C
+    saves and stops; --resume RUN goes on. The run's folder is a model for dida transfer -m.
+    """
+    from dida_cli.config import LEARNING_RATES, Domains, ModelConfig, TrainConfig, Weights
+
+    if resume is not None:
+        _refuse_other_options(context)
+        _resume(resume, device)
+        return
+    pictures = {"root": str(data), "a": a, "b": b, "having": having or [], "lacking": lacking or []}
+    names = Domains(a=name_a or _word(a), b=name_b or _word(b))
+    model = ModelConfig.of(
+        architecture,
+        domains=names,
+        side=side,
+        fit=fit,
+        grid=grid,
+        width=width,
+        common=common,
+        separate_a=separate_a,
+        separate_b=separate_b,
+    )
+    settings = TrainConfig(
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate or LEARNING_RATES[architecture],
+        weights=Weights(
+            reconstruction=weight_reconstruction, zero=weight_zero, common=weight_common
+        ),
+        critic_target=critic_target,
+        flip=flip,
+        seed=seed,
+        save_every=save_every,
+    )
+    run = out or _free_name(Path("runs") / f"{names.a}-{names.b}")
+    _start(run, model, settings, pictures, device)
+
+
+def _word(attribute: str) -> str:
+    """What people call a CelebA attribute: Smiling is a smile."""
+    return WORDS.get(attribute, attribute.lower().replace("_", "-"))
+
+
+def _free_name(path: Path) -> Path:
+    number = 2
+    free = path
+    while free.exists():
+        free = path.with_name(f"{path.name}-{number}")
+        number += 1
+    return free
+
+
+def _refuse_other_options(context: typer.Context) -> None:
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in ("resume", "device") and source and source.name == "COMMANDLINE":
+            option = name.replace("_", "-")
+            raise typer.BadParameter(f"--resume goes on by the run's own settings; drop --{option}.")
+
+
+def _start(
+    run: Path,
+    model: "ModelConfig",
+    settings: "TrainConfig",
+    pictures: dict[str, Any],
+    device: Device,
+) -> None:
+    from dida_cli import train as core
+
+    where = pick_device(device)
+    split = _find(pictures)
+    core.refuse_taken(run)
+    batches, held_out = _load(split, model, settings)
+    core.start(run, model, settings, pictures)
+    training = core.Training(model, settings, str(where))
+    _go(training, run, batches, held_out, pictures)
+
+
+def _resume(run: Path, device: Device) -> None:
+    from dida_cli import checkpoint
+    from dida_cli import train as core
+
+    model, settings, pictures = core.settings_of(run)
+    last = next((run / n for n in ("last", "last-1") if (run / n / core.STATE).exists()), None)
+    if last is None:
+        raise DidaError(f"{run}: was stopped before its first save; start it anew")
+    checkpoint.read_config(last / checkpoint.CONFIG)
+    batches, held_out = _load(_find(pictures), model, settings)
+    training = core.Training(model, settings, str(pick_device(device)))
+    training.restore(last)
+    _go(training, run, batches, held_out, pictures)
+
+
+def _find(pictures: dict[str, Any]) -> "Split":
+    """The files of both domains; avatars are drawn first where there are none."""
+    from dida_cli.data import avatars, celeba, folders
+
+    root = Path(pictures["root"])
+    if root == AVATARS and not (root / celeba.ATTRIBUTE_LIST).exists():
+        console.note(f"drawing {AVATAR_COUNT} avatars into {root} first, some minutes")
+        with console.progress("drawing", "faces") as report:
+            avatars.write_set(root, count=AVATAR_COUNT, seed=AVATAR_SEED, on_progress=report)
+    if (root / celeba.ATTRIBUTE_LIST).exists():
+        selection = celeba.Selection(
+            pictures["a"], pictures["b"], tuple(pictures["having"]), tuple(pictures["lacking"])
+        )
+        return celeba.for_training(root, selection)
+    if (root / "trainA").is_dir() or (root / "trainB").is_dir():
+        return folders.from_folders(root)
+    raise DidaError(
+        f"{root}: holds neither trainA and trainB nor {celeba.ATTRIBUTE_LIST}; "
+        "give such a folder with --data, or leave --data out to train on avatars"
+    )
+
+
+def _load(split: "Split", model: "ModelConfig", settings: "TrainConfig") -> tuple[Any, Any]:
+    """Batches to learn from, and (A, B) of held-out pictures to look at, (N, 3, side, side)."""
+    from dida_cli import images
+    from dida_cli.data import folders
+
+    folders.check_enough(split.train, settings.batch)
+    with console.progress("reading", "pictures") as report:
+        a, b = (folders.load(files, model, report) for files in (split.train.a, split.train.b))
+    shown = (split.held_out.a[:SHOWN], split.held_out.b[:SHOWN])
+    held_out = tuple(images.to_unit(folders.load(files, model)) for files in shown)
+    batches = folders.Batches(a, b, batch=settings.batch, seed=settings.seed, flip=settings.flip)
+    return batches, held_out
+
+
+def _go(
+    training: "Training",
+    run: Path,
+    batches: Any,
+    held_out: tuple["Tensor", "Tensor"],
+    pictures: dict[str, Any],
+) -> None:
+    from dida_cli import render
+    from dida_cli import train as core
+
+    command = shlex.join(["dida", *sys.argv[1:]])
+    total = training.settings.steps
+
+    def on_save(training: "Training") -> None:
+        picture = sheet(training.averaged, *held_out)
+        render.write(picture, run / "sheets" / f"step-{training.step:06d}.png")
+        if log := core.read_log(run):
+            render.curves(log, run / "curves.png")
+
+    with _stop_on_signals() as stop, console.progress("training", "steps") as report:
+
+        def on_step(step: int, means: dict[str, float] | None) -> None:
+            words = " ".join(f"{name} {value:.3f}" for name, value in (means or {}).items())
+            report(step, total, words)
+            if step % training.settings.save_every == 0 and means and not sys.stderr.isatty():
+                console.note(f"step {step}/{total} {words}")
+
+        report(training.step, total)
+        finished = core.fit(
+            training,
+            batches,
+            run,
+            card=lambda t: core.card(t, pictures, command),
+            on_step=on_step,
+            on_save=on_save,
+            should_stop=lambda: stop.signal is not None,
+        )
+    if not finished:
+        console.note(f"stopped at step {training.step} and saved; go on: dida train --resume {run}")
+        raise typer.Exit(128 + int(stop.signal or signal.SIGINT))
+    console.note(f"trained; try: dida transfer -m {run} --content FACE --guide-a GUIDE")
+    console.out(str(run))
+
+
+class _Stop:
+    signal: int | None = None
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[_Stop]:
+    """SIGINT and SIGTERM ask to stop after the step; a second one interrupts at once."""
+    stop = _Stop()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.signal is not None:
+            raise KeyboardInterrupt
+        stop.signal = number
+        console.note("finishing the step, saving, stopping; once more stops at once")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def sheet(model: Any, a: "Tensor", b: "Tensor") -> Any:
+    """Transfers between held-out pictures: contents down the left, guides along the top.
+
+    Above: B's pictures with A's parts, below: A's pictures with B's parts. a, b: (N, 3, side, side).
+    """
+    import torch
+
+    from dida_cli import render
+    from dida_cli.codes import transfer
+    from dida_cli.images import to_pictures
+
+    device = next(model.parameters()).device
+    rows: list[list[Any]] = []
+    with torch.inference_mode():
+        in_a, in_b = model.encode(a.to(device)), model.encode(b.to(device))
+        for contents, codes, guides, guide_codes, part in (
+            (b, in_b, a, in_a, "guide_a"),
+            (a, in_a, b, in_b, "guide_b"),
+        ):
+            rows.append([None, *to_pictures(guides)])
+            for i, content in enumerate(to_pictures(contents)):
+                edits = [
+                    transfer(codes.take(i), **{part: guide_codes.take(j)})
+                    for j in range(len(guides))
+                ]
+                rows.append([content, *(to_pictures(model.compose(e).image)[0] for e in edits)])
+    return render.sheet(rows)
+

@@ -1,0 +1,84 @@
+"""Sheets and curves for people to look at."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from dida_cli.images import fit, write, write_bytes
+from dida_cli.config import ModelConfig
+
+CELL, GAP, TEXT = 128, 6, 14  # pixels: a picture's least side, between pictures, letter height
+INK, GROUND = (40, 40, 40), (255, 255, 255)
+
+Cell = Image.Image | None
+
+
+def sheet(
+    rows: Sequence[Sequence[Cell]],
+    *,
+    top: Sequence[str] = (),
+    left: Sequence[str] = (),
+) -> Image.Image:
+    """Pictures in rows, with words above the columns and left of the rows; None leaves a gap."""
+    side = max([CELL, *(cell.width for row in rows for cell in row if cell)])
+    columns = max(len(row) for row in rows)
+    font = ImageFont.load_default(TEXT)
+    margin_left = max([0, *(int(font.getlength(word)) + 2 * GAP for word in left)])
+    margin_top = TEXT + 2 * GAP if any(top) else 0
+    step = side + GAP
+    size = (margin_left + columns * step + GAP, margin_top + len(rows) * step + GAP)
+    paper = Image.new("RGB", size, GROUND)
+    draw = ImageDraw.Draw(paper)
+    for column, word in enumerate(top):
+        word = _shortened(word, font, side)
+        middle = margin_left + GAP + column * step + side / 2
+        draw.text((middle, margin_top - GAP / 2), word, INK, font, anchor="ms")
+    for row, word in enumerate(left):
+        draw.text((GAP, margin_top + GAP + row * step + side / 2), word, INK, font, anchor="lm")
+    for y, row_of_cells in enumerate(rows):
+        for x, cell in enumerate(row_of_cells):
+            if cell:
+                scaled = cell.resize((side, side), Image.Resampling.NEAREST if cell.width * 2 <= side else Image.Resampling.LANCZOS)
+                paper.paste(scaled, (margin_left + GAP + x * step, margin_top + GAP + y * step))
+    return paper
+
+
+def _shortened(word: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    if font.getlength(word) <= width:
+        return word
+    while word and font.getlength(word + "...") > width:
+        word = word[:-1]
+    return word + "..."
+
+
+def as_seen(picture: Image.Image, config: ModelConfig) -> Image.Image:
+    """A picture of any size as the model saw it, for a sheet beside what came of it."""
+    return fit(picture, config)
+
+
+def curves(log: Sequence[dict[str, float]], path: Path) -> None:
+    """A plot of every logged quantity over the steps, one panel each."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = [name for name in log[0] if name != "step"]
+    figure, panels = pyplot.subplots(
+        len(names), 1, figsize=(8, 1.8 * len(names)), sharex=True, layout="constrained", squeeze=False
+    )
+    steps = [line["step"] for line in log]
+    for panel, name in zip(panels[:, 0], names, strict=True):
+        panel.plot(steps, [line[name] for line in log], linewidth=1)
+        panel.set_title(name.replace("_", " "), loc="left", fontsize=9)
+        panel.grid(alpha=0.3)
+    panels[-1, 0].set_xlabel("step")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    pyplot.close(figure)
+    write_bytes(buffer.getvalue(), path)
+
+
+__all__ = ["as_seen", "curves", "sheet", "write"]
