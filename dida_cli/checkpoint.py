@@ -63,7 +63,7 @@ def load(folder: Path, device: str = "cpu") -> Didd:
 
 
 def read_config(path: Path) -> ModelConfig:
-    """The config of a model folder. Raises DidaError when it is missing, foreign or out of range."""
+    """The config of a model folder. Raises DidaError when it is missing, foreign or wrong."""
     return ModelConfig.from_json(read_json(path), str(path))
 
 

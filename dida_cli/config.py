@@ -39,7 +39,9 @@ class _Json:
             raise DidaError(f"{where}: unknown setting {unknown[0]!r}; known: {', '.join(known)}")
         if missing := sorted(set(known) - set(values)):
             raise DidaError(f"{where}: setting {missing[0]!r} is missing")
-        checked = {name: _checked(known[name].type, v, f"{where}: {name}") for name, v in values.items()}
+        checked = {
+            name: _checked(known[name].type, v, f"{where}: {name}") for name, v in values.items()
+        }
         try:
             return cls(**checked)
         except DidaError as error:

@@ -93,9 +93,7 @@ def autoencoder_loss(
     common = 2 * F.binary_cross_entropy_with_logits(logits, wanted)
 
     terms = {"reconstruction": reconstruction, "zero": zero, "common": common}
-    total = (
-        weights.reconstruction * reconstruction + weights.zero * zero + weights.common * common
-    )
+    total = weights.reconstruction * reconstruction + weights.zero * zero + weights.common * common
     return Losses(total, terms, codes.common)
 
 

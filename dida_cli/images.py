@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from dida_cli.config import ModelConfig
 from dida_cli.errors import DidaError
@@ -47,7 +47,7 @@ def read(source: Path | BinaryIO, name: str | None = None) -> Image.Image:
         raise DidaError(f"{name}: may not be read; check its permissions") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DidaError(_too_large(name)) from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise DidaError(f"{name}: not a picture; give {', '.join(FORMATS)}") from None
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
         raise DidaError(f"{name}: damaged picture ({error}); give another copy of it") from None
@@ -155,7 +155,9 @@ def encode(picture: Image.Image, suffix: str = ".png") -> bytes:
     """The file contents of a picture. Raises DidaError for a suffix we do not write."""
     kind = WRITABLE.get(suffix.lower())
     if kind is None:
-        raise DidaError(f"cannot write {suffix or 'a file with no suffix'}; use {', '.join(WRITABLE)}")
+        raise DidaError(
+            f"cannot write {suffix or 'a file with no suffix'}; use {', '.join(WRITABLE)}"
+        )
     buffer = io.BytesIO()
     picture.save(buffer, kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
     return buffer.getvalue()
@@ -179,7 +181,9 @@ def write_bytes(contents: bytes, path: Path) -> None:
     except OSError as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        raise DidaError(f"{path}: cannot be written ({error.strerror}); choose another -o") from None
+        raise DidaError(
+            f"{path}: cannot be written ({error.strerror}); choose another -o"
+        ) from None
 
 
 def _umask() -> int:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from dida_cli.images import fit, write, write_bytes
 from dida_cli.config import ModelConfig
+from dida_cli.images import fit, write, write_bytes
 
 CELL, GAP, TEXT = 128, 6, 14  # pixels: a picture's least side, between pictures, letter height
 INK, GROUND = (40, 40, 40), (255, 255, 255)
@@ -40,7 +40,12 @@ def sheet(
     for y, row_of_cells in enumerate(rows):
         for x, cell in enumerate(row_of_cells):
             if cell:
-                scaled = cell.resize((side, side), Image.Resampling.NEAREST if cell.width * 2 <= side else Image.Resampling.LANCZOS)
+                scaled = cell.resize(
+                    (side, side),
+                    Image.Resampling.NEAREST
+                    if cell.width * 2 <= side
+                    else Image.Resampling.LANCZOS,
+                )
                 paper.paste(scaled, (margin_left + GAP + x * step, margin_top + GAP + y * step))
     return paper
 
@@ -67,7 +72,12 @@ def curves(log: Sequence[dict[str, float]], path: Path) -> None:
 
     names = [name for name in log[0] if name != "step"]
     figure, panels = pyplot.subplots(
-        len(names), 1, figsize=(8, 1.8 * len(names)), sharex=True, layout="constrained", squeeze=False
+        len(names),
+        1,
+        figsize=(8, 1.8 * len(names)),
+        sharex=True,
+        layout="constrained",
+        squeeze=False,
     )
     steps = [line["step"] for line in log]
     for panel, name in zip(panels[:, 0], names, strict=True):

@@ -37,18 +37,20 @@ class Training:
         torch.manual_seed(settings.seed)
         self.settings, self.device = settings, torch.device(device)
         # channels_last is what convolutions are fastest in, on CPU and CUDA alike
-        self.model = checkpoint.build(model).to(self.device, memory_format=torch.channels_last)
+        self.model = checkpoint.build(model).to(self.device).to(memory_format=torch.channels_last)
         self.critic = Critic(model).to(self.device)
         self.adam = _adam(self.model, settings)
         self.critic_adam = _adam(self.critic, settings)
-        self.mean = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
+        average = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
+        self.mean = AveragedModel(self.model, multi_avg_fn=average)
         self.step = 0
         self.seconds = 0.0  # spent in steps, over all sessions
 
     @property
     def averaged(self) -> Didd:
         """The model that is kept: the running mean of the weights."""
-        return self.mean.module  # type: ignore[no-any-return]
+        assert isinstance(self.mean.module, Didd)
+        return self.mean.module
 
     def advance(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
         """One step of both players on pictures (B, 3, side, side) in [-1, 1]; the terms by name.
@@ -129,9 +131,7 @@ class Training:
 
 
 def _adam(player: torch.nn.Module, settings: TrainConfig) -> torch.optim.Optimizer:
-    return torch.optim.Adam(
-        player.parameters(), lr=settings.learning_rate, betas=BETAS, fused=True
-    )
+    return torch.optim.Adam(player.parameters(), lr=settings.learning_rate, betas=BETAS, fused=True)
 
 
 def fit(

@@ -3,11 +3,15 @@
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
-Report = Callable[[int, int], None]
+
+class Report(Protocol):
+    """Told how much of the work is done, and words to show beside it."""
+
+    def __call__(self, done: int, total: int, words: str = "") -> None: ...
 
 
 def out(line: str) -> None:
@@ -28,7 +32,7 @@ def note(line: str) -> None:
 def show_warnings_as_notes() -> None:
     """Let warnings of ours and of libraries take one line, without a source line."""
 
-    def show(message: Warning | str, *_: object) -> None:
+    def show(message: Warning | str, *_: object, **__: object) -> None:
         note(f"warning: {message}")
 
     warnings.showwarning = show
@@ -38,10 +42,16 @@ def show_warnings_as_notes() -> None:
 def progress(task: str, unit: str) -> Iterator[Report]:
     """A bar with speed and time left on a terminal, nothing elsewhere: report(done, total)."""
     if not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield lambda done, total, words="": None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -57,7 +67,8 @@ def progress(task: str, unit: str) -> Iterator[Report]:
         def report(done: int, total: int, words: str = "") -> None:
             speed = bar.tasks[row].speed
             shown = f"{speed:.1f} {unit}/s" if speed else ""
-            fields = {"words": words} if words else {}
-            bar.update(row, completed=done, total=total, speed=shown, **fields)
+            bar.update(row, completed=done, total=total, speed=shown)
+            if words:
+                bar.update(row, words=words)
 
         yield report

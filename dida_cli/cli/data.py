@@ -16,7 +16,9 @@ app = typer.Typer(help="Make and split training pictures.", no_args_is_help=Fals
 def avatars(
     out: Annotated[Path, typer.Option(help="Folder to draw into.")] = Path("avatars"),
     count: Annotated[int, typer.Option(min=1, max=999_999, help="How many faces.")] = 24_000,
-    seed: Annotated[int, typer.Option(min=0, help="Which faces; the same seed, the same bytes.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Which faces; the same seed, the same bytes.")
+    ] = 0,
     side: Annotated[int, typer.Option(min=32, max=256, help="Side of a picture in pixels.")] = 128,
 ) -> None:
     """Draw faces whose smile, glasses and beard are known, in the layout of CelebA.
@@ -39,9 +41,9 @@ def split(
     b: BOpt = "Eyeglasses",
     having: HavingOpt = None,
     lacking: LackingOpt = None,
-    out: Annotated[Path, typer.Option(help="New folder to hold trainA, trainB, testA, testB.")] = Path(
-        "split"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="New folder to hold trainA, trainB, testA, testB.")
+    ] = Path("split"),
     link: Annotated[bool, typer.Option(help="Link to the pictures instead of copying.")] = False,
 ) -> None:
     """Sort pictures into exclusive domains: A has --a and lacks --b, B the other way round.

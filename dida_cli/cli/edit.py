@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from dida_cli.didd import Didd
 
 STREAM = Path("-")
+NOTHING = Path("none")  # as a guide: the part is not there
 
 
 def transfer(
@@ -50,7 +51,8 @@ def transfer(
         str, typer.Option(help="Own parts the content keeps where no guide is given: a, b, both.")
     ] = "none",
     strength: Annotated[
-        float, typer.Option(min=0, max=2, help="0 changes nothing, 1 is the edit, more exaggerates.")
+        float,
+        typer.Option(min=0, max=2, help="0 changes nothing, 1 is the edit, more exaggerates."),
     ] = 1.0,
     out: OutOpt = None,
     sheet: SheetOpt = None,
@@ -71,14 +73,18 @@ def transfer(
         raise typer.BadParameter("Only one picture can come from stdin.")
     editor = Editor.open(model, device)
     kept = parts(keep, editor.domains, "--keep")
-    guides: dict[Part, Guide] = {}
-    for part, path in (("a", guide_a), ("b", guide_b)):
-        if path is not None:
-            guides[part] = Guide(name_of(part, editor.domains), path, read_one(path))
-    guide_codes = {f"guide_{part}": editor.encode(guide.picture) for part, guide in guides.items()}
+    given: dict[Part, Path | None] = {"a": guide_a, "b": guide_b}
+    guides = {
+        part: Guide(name_of(part, editor.domains), path, read_one(path))
+        for part, path in given.items()
+        if path is not None
+    }
+    in_guides = {part: editor.encode(guide.picture) for part, guide in guides.items()}
 
     def edit(own: "Codes") -> "Codes":
-        edited = codes.transfer(own, keep=kept, **guide_codes)
+        edited = codes.transfer(
+            own, guide_a=in_guides.get("a"), guide_b=in_guides.get("b"), keep=kept
+        )
         return codes.between(own, edited, strength)
 
     told: dict[str, Any] = {f"guide_{part}": str(guide.path) for part, guide in guides.items()}
@@ -129,7 +135,9 @@ def interpolate(
     guide_b: Annotated[
         list[Path] | None, typer.Option(help="Guide of domain B; twice: from, to. none: no part.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=2, max=32, help="Pictures from one end to the other.")] = 6,
+    steps: Annotated[
+        int, typer.Option(min=2, max=32, help="Pictures from one end to the other.")
+    ] = 6,
     keep: Annotated[
         str, typer.Option(help="Own parts the content keeps where no guide is given: a, b, both.")
     ] = "none",
@@ -179,13 +187,17 @@ def _moving(given: dict[str, list[Path]]) -> list[Any]:
         option = "--content" if name == "common" else f"--guide-{name}"
         if len(paths) > 2:
             raise typer.BadParameter(f"{option} is given {len(paths)} times; from and to are two.")
-        if name == "common" and Path("none") in paths:
+        if name == "common" and NOTHING in paths:
             raise typer.BadParameter("--content must be a picture; only guides can be none.")
     moving = [name for name, paths in given.items() if len(paths) == 2]
     if not moving:
-        raise typer.BadParameter("Nothing moves: give one of --guide-a, --guide-b, --content twice.")
+        raise typer.BadParameter(
+            "Nothing moves: give one of --guide-a, --guide-b, --content twice."
+        )
     if len(moving) == 3:
-        raise typer.BadParameter("Give one of --guide-a, --guide-b, --content once: a grid moves two.")
+        raise typer.BadParameter(
+            "Give one of --guide-a, --guide-b, --content once: a grid moves two."
+        )
     return moving
 
 
@@ -196,14 +208,15 @@ def _triple(
     from dida_cli import codes
 
     content = editor.encode(read_one(given["common"][end]))
-    guides = {}
-    for part in ("a", "b"):
-        if paths := given[part]:
-            nothing = str(paths[end]) == "none"
-            guides[f"guide_{part}"] = (
-                content.without("a", "b") if nothing else editor.encode(read_one(paths[end]))
-            )
-    return codes.transfer(content, keep=kept, **guides)
+
+    def guide(part: Part) -> "Codes | None":
+        if not given[part]:
+            return None
+        path = given[part][end]
+        nothing = content.without("a", "b")
+        return nothing if path == NOTHING else editor.encode(read_one(path))
+
+    return codes.transfer(content, guide_a=guide("a"), guide_b=guide("b"), keep=kept)
 
 
 class Guide(NamedTuple):
@@ -283,7 +296,8 @@ class Job:
         work = targets(inputs, out, self.suffix, [guide.path for guide in guides])
         if self.as_json and work[0][1] == STREAM:
             raise typer.BadParameter("--json and a picture cannot both go to stdout; give -o FILE.")
-        rows, failed = [], 0
+        rows: list[list[Image]] = []
+        failed = 0
         with console.progress("editing", "pictures") as report:
             for done, (source, target) in enumerate(work, start=1):
                 try:
@@ -304,7 +318,9 @@ class Job:
             render.write(render.sheet(cells, top=top), sheet)
             console.note(f"sheet: {sheet}")
         if failed:
-            raise DidaError(f"{failed} of {len(work)} pictures were passed over; see the lines above")
+            raise DidaError(
+                f"{failed} of {len(work)} pictures were passed over; see the lines above"
+            )
 
     def _one(self, source: Path, target: Path) -> tuple["Image", "Image"]:
         began = time.perf_counter()
@@ -373,7 +389,9 @@ def _folder_targets(
         sources += files
         names += [file.relative_to(path) if path.is_dir() else Path(file.name) for file in files]
     stems = Counter(name.with_suffix("") for name in names)
-    plain = [n.with_suffix(".png") if stems[n.with_suffix("")] == 1 else Path(f"{n}.png") for n in names]
+    plain = [
+        n.with_suffix(".png") if stems[n.with_suffix("")] == 1 else Path(f"{n}.png") for n in names
+    ]
     seen: Counter[Path] = Counter()
     work = []
     for source, name in zip(sources, plain, strict=True):

@@ -7,6 +7,7 @@ import typer
 
 from dida_cli.cli import console
 from dida_cli.cli.options import DEFAULT_MODEL, JsonOpt, ModelOpt
+from dida_cli.config import Part
 
 if TYPE_CHECKING:
     from dida_cli.evaluate.attributes import FactorClassifier
@@ -33,7 +34,11 @@ def evaluate(
     judge = _judge(classifier)
     directions: dict[str, Any] = {}
     domains = network.config.domains
-    for part, content, guide in (("a", domains.b, domains.a), ("b", domains.a, domains.b)):
+    ways: list[tuple[Part, str, str]] = [
+        ("a", domains.b, domains.a),
+        ("b", domains.a, domains.b),
+    ]
+    for part, content, guide in ways:
         with console.progress(f"{content} to {guide}", "drawings") as report:
             drawn = counterfactual.draw_pairs(
                 part, pairs, network.config.side, seed=seed, on_progress=report

@@ -15,7 +15,9 @@ Device = Literal["auto", "cpu", "cuda"]
 
 ModelOpt = Annotated[
     str,
-    typer.Option("--model", "-m", help="A bundled model's name, a model folder, or a run's folder."),
+    typer.Option(
+        "--model", "-m", help="A bundled model's name, a model folder, or a run's folder."
+    ),
 ]
 DeviceOpt = Annotated[
     Device, typer.Option(help="Where to compute; auto takes CUDA when present.", metavar="DEVICE")

@@ -41,7 +41,9 @@ def train(
     lacking: LackingOpt = None,
     name_a: Annotated[str | None, typer.Option(help="What to call A's part, e.g. smile.")] = None,
     name_b: Annotated[str | None, typer.Option(help="What to call B's part, e.g. glasses.")] = None,
-    architecture: Annotated[Architecture, typer.Option(help="Ours, or the ICCV paper's.")] = "compact",
+    architecture: Annotated[
+        Architecture, typer.Option(help="Ours, or the ICCV paper's.")
+    ] = "compact",
     side: Annotated[int, typer.Option(help="Side of the picture the model sees, in pixels.")] = 128,
     fit: Annotated[Fit, typer.Option(help="How a picture becomes square.")] = "crop",
     grid: Annotated[int | None, typer.Option(help="Side of the codes' grid in cells.")] = None,
@@ -67,7 +69,8 @@ def train(
     save_every: Annotated[int, typer.Option(help="Steps between saves and sheets.")] = 500,
     device: DeviceOpt = "auto",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="New folder of the run. [default: runs/NAMES]")
+        Path | None,
+        typer.Option("--out", "-o", help="New folder of the run. [default: runs/NAMES]"),
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Go on with this run, by its own settings.")
@@ -132,7 +135,9 @@ def _refuse_other_options(context: typer.Context) -> None:
         source = context.get_parameter_source(name)
         if name not in ("resume", "device") and source and source.name == "COMMANDLINE":
             option = name.replace("_", "-")
-            raise typer.BadParameter(f"--resume goes on by the run's own settings; drop --{option}.")
+            raise typer.BadParameter(
+                f"--resume goes on by the run's own settings; drop --{option}."
+            )
 
 
 def _start(
@@ -274,7 +279,8 @@ def _stop_on_signals() -> Iterator[_Stop]:
 def sheet(model: Any, a: "Tensor", b: "Tensor") -> Any:
     """Transfers between held-out pictures: contents down the left, guides along the top.
 
-    Above: B's pictures with A's parts, below: A's pictures with B's parts. a, b: (N, 3, side, side).
+    Above: B's pictures with A's parts, below: A's pictures with B's parts.
+    a, b: (N, 3, side, side) in [-1, 1].
     """
     import torch
 
@@ -298,4 +304,3 @@ def sheet(model: Any, a: "Tensor", b: "Tensor") -> Any:
                 ]
                 rows.append([content, *(to_pictures(model.compose(e).image)[0] for e in edits)])
     return render.sheet(rows)
-

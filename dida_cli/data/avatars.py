@@ -63,14 +63,19 @@ CLOTHES_COLORS = (
 ).split()
 BACKGROUNDS = "#E8F0FE #FDF3E1 #E6F4EA #F3E8FD #D9E2EC #FFE3E3".split()
 
-HEAD = (52, 32, 212, 192)  # the part of the 264 x 280 drawing that is kept: left, top, right, bottom
+HEAD = (
+    52,
+    32,
+    212,
+    192,
+)  # the part of the 264 x 280 drawing that is kept: left, top, right, bottom
 DIGITS = 6  # of a picture's file name, as in CelebA
 ATTRIBUTES = ("Smiling", "Eyeglasses", "Beard")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Factors:
-    """Everything there is to know about one face: names in python-avatars, or a colour `#RRGGBB`."""
+    """Everything there is to know about one face: python-avatars' names, or `#RRGGBB`."""
 
     glasses: str
     mouth: str
@@ -153,9 +158,7 @@ def draw(face: Factors, side: int = 128) -> Image.Image:
         clothing=parts.ClothingType[face.clothes],
         clothing_color=parts.ClothingColor[face.clothes_color],
     ).render()
-    png = resvg_py.svg_to_bytes(
-        svg_string=svg, background=face.background, skip_system_fonts=True
-    )
+    png = resvg_py.svg_to_bytes(svg_string=svg, background=face.background, skip_system_fonts=True)
     drawing = Image.open(io.BytesIO(bytes(png))).convert("RGB")
     return drawing.resize((side, side), Image.Resampling.LANCZOS, box=HEAD)
 

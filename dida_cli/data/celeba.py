@@ -1,8 +1,8 @@
 """Exclusive domains from an attribute list in the text format of CelebA, as the avatars have it.
 
-    24000                          how many pictures
-    Smiling Eyeglasses Beard       attribute names
-    000001.png -1  1 -1            a line each: file name, then 1 or -1
+24000                          how many pictures
+Smiling Eyeglasses Beard       attribute names
+000001.png -1  1 -1            a line each: file name, then 1 or -1
 """
 
 from collections.abc import Iterator
@@ -68,7 +68,9 @@ def read_attributes(path: Path) -> Attributes:
     files, rows = [], []
     for number, (file, *values) in lines:
         if len(values) != len(names) or not set(values) <= {"1", "-1"}:
-            raise DidaError(f"{path}, line {number}: expected a file name and {len(names)} times 1 or -1")
+            raise DidaError(
+                f"{path}, line {number}: expected a file name and {len(names)} times 1 or -1"
+            )
         files.append(file)
         rows.append([value == "1" for value in values])
     if len(files) != count:

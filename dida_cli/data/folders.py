@@ -44,7 +44,9 @@ def from_folders(root: Path) -> Split:
     """
     train = Pair(images.pictures_in(root / "trainA"), images.pictures_in(root / "trainB"))
     if (root / "testA").exists() or (root / "testB").exists():
-        split = Split(train, Pair(images.pictures_in(root / "testA"), images.pictures_in(root / "testB")))
+        split = Split(
+            train, Pair(images.pictures_in(root / "testA"), images.pictures_in(root / "testB"))
+        )
     else:
         split = Split(*map(Pair, *(_hold_out(files) for files in (train.a, train.b))))
     check_apart(split)

@@ -106,7 +106,7 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=total)
     step = 0
     for _ in range(EPOCHS):
-        for rows in torch.randperm(len(chosen))[: total // EPOCHS * BATCH].split(BATCH):
+        for rows in torch.randperm(len(chosen))[: total // EPOCHS * BATCH].split(BATCH):  # type: ignore[no-untyped-call]
             logits = classifier(_spoil(images.to_unit(pictures[rows])))
             loss = sum(F.cross_entropy(logits[name], truth[name][rows]) for name in FACTORS)
             optimizer.zero_grad(set_to_none=True)

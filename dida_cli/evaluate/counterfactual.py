@@ -61,25 +61,31 @@ def draw_pairs(
     guides = list(islice(avatars.faces_with(seed, present, absent), count))
     contents = list(islice(avatars.faces_with(seed, absent, present), count))
     truths = [c.with_parts_of(g) for c, g in zip(contents, guides, strict=True)]
-    drawn = []
-    for faces in (contents, guides, truths):
+    done = 0
+
+    def draw(faces: list[avatars.Factors]) -> Tensor:
+        nonlocal done
         pictures = []
         for face in faces:
             pictures.append(avatars.draw(face, side))
-            on_progress(len(drawn) * count + len(pictures), 3 * count)
-        drawn.append(to_batch(pictures, side))
-    return Pairs(guide_part, *drawn, contents, guides, truths)
+            done += 1
+            on_progress(done, 3 * count)
+        return to_batch(pictures, side)
+
+    return Pairs(guide_part, draw(contents), draw(guides), draw(truths), contents, guides, truths)
 
 
 def score(model: Model, classifier: FactorClassifier, pairs: Pairs) -> dict[str, float]:
     """Every figure of one direction; shares are 0..1, PSNR in dB."""
-    edited, rebuilt = [], []
+    edited: list[Tensor] = []
+    rebuilt: list[Tensor] = []
     for rows in range(0, len(pairs.content), BATCH):
         content = pairs.content[rows : rows + BATCH]
         codes = model.encode(content)
         guide = model.encode(pairs.guide[rows : rows + BATCH])
-        guides = {"guide_a": guide} if pairs.guide_part == "a" else {"guide_b": guide}
-        edited.append(model.compose(transfer(codes, **guides), content).image)
+        to_a = pairs.guide_part == "a"
+        edit = transfer(codes, guide_a=guide) if to_a else transfer(codes, guide_b=guide)
+        edited.append(model.compose(edit, content).image)
         own = codes.without(pairs.guide_part)
         rebuilt.append(model.compose(own, content).image)
     output = torch.cat(edited)
@@ -130,7 +136,7 @@ def classifier_accuracy(classifier: FactorClassifier, pairs: Pairs) -> dict[str,
 def classify(classifier: FactorClassifier, pictures: Tensor) -> dict[str, Tensor]:
     """Logits of any number of pictures, a batch at a time."""
     with torch.inference_mode():
-        parts = [classifier(rows) for rows in pictures.split(BATCH)]
+        parts = [classifier(rows) for rows in torch.split(pictures, BATCH)]
     return {name: torch.cat([part[name] for part in parts]) for name in FACTORS}
 
 
@@ -143,8 +149,9 @@ def psnr(pictures: Tensor, truth: Tensor) -> float:
 def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
     """Wilson score interval (95 %) of a share of `count` trials."""
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    spread = z / (1 + z * z / count) * math.sqrt(
-        share * (1 - share) / count + z * z / (4 * count * count)
+    spread = (
+        z
+        / (1 + z * z / count)
+        * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     )
     return max(0.0, middle - spread), min(1.0, middle + spread)
-
