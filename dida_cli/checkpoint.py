@@ -4,7 +4,6 @@ Only safetensors is ever read. The header is compared with what the config asks 
 of weights is loaded, so a foreign or hostile file costs no memory.
 """
 
-import copy
 import json
 import os
 import shutil
@@ -33,11 +32,26 @@ def build(config: ModelConfig) -> Didd:
     return METHODS[config.method](config)
 
 
+def blank(config: ModelConfig) -> Didd:
+    """A network without spectral norms, as models are kept; shapes only, no memory."""
+    with torch.device("meta"):
+        model = build(config)
+        bake_spectral(list(model.modules()))
+    return model.eval().requires_grad_(False)
+
+
 def baked(model: Didd) -> Didd:
-    """A copy in eval mode whose spectral norms are part of the weights."""
-    copied = copy.deepcopy(model).eval().requires_grad_(False)
-    bake_spectral(list(copied.modules()))
-    return copied
+    """A copy of a network in eval mode whose spectral norms have become part of the weights.
+
+    Built anew, for torch takes the norms off a whole class: a deep copy's going would be its own.
+    """
+    still = blank(model.config)
+    values = {}
+    for name in still.state_dict():
+        owner, _, leaf = name.rpartition(".")
+        values[name] = getattr(model.get_submodule(owner), leaf).detach().clone()
+    still.load_state_dict(values, strict=True, assign=True)
+    return still
 
 
 def model_files(model: Didd, card: str) -> dict[str, bytes | dict[str, Tensor]]:
@@ -53,13 +67,11 @@ def model_files(model: Didd, card: str) -> dict[str, bytes | dict[str, Tensor]]:
 def load(folder: Path, device: str = "cpu") -> Didd:
     """The model of a folder, in eval mode. Raises DidaError naming the first thing wrong."""
     config = read_config(folder / CONFIG)
-    with torch.device("meta"):  # shapes only: no memory until the file has been checked
-        model = build(config)
-        bake_spectral(list(model.modules()))
+    model = blank(config)
     expected = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
     tensors = read_tensors(folder / WEIGHTS, expected, device)
     model.load_state_dict(tensors, strict=True, assign=True)
-    return model.eval().requires_grad_(False)
+    return model.requires_grad_(False)
 
 
 def read_config(path: Path) -> ModelConfig:
@@ -193,23 +205,21 @@ def restore(parts: Mapping[str, nn.Module | torch.optim.Optimizer], path: Path) 
         if isinstance(part, nn.Module):
             part.load_state_dict(own, strict=True)
         else:
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, value in own.items():
-                index, moment = key.split(".")
-                state.setdefault(int(index), {})[moment] = value
-            part.load_state_dict({**part.state_dict(), "state": state})
+            for index, moments in part.state_dict()["state"].items():
+                for moment, value in moments.items():
+                    # Copied in place: fused Adam goes wrong where a moment's memory layout is not
+                    # its parameter's, and channels_last does not survive a file.
+                    value.copy_(own[f"{index}.{moment}"])
 
 
 def _touch(optimizer: torch.optim.Optimizer) -> None:
-    """One step of zero gradients, which only makes Adam create its (zero) moments."""
-    kept = [p.detach().clone() for group in optimizer.param_groups for p in group["params"]]
+    """One step of zero gradients at rate 0, which only makes Adam create its (zero) moments."""
+    rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
+        group["lr"] = 0.0
         for parameter in group["params"]:
             parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    with torch.no_grad():
-        for parameter, value in zip(
-            (p for group in optimizer.param_groups for p in group["params"]), kept, strict=True
-        ):
-            parameter.copy_(value)
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate

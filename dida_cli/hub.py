@@ -32,7 +32,7 @@ def resolve(name: str) -> Path:
         raise DidaError(f"{name}: holds no {CONFIG}; give a model folder or the folder of a run")
     if name == Path(name).name and (BUNDLED / name / CONFIG).exists():
         return BUNDLED / name
-    raise DidaError(f"no model {name!r}; use {', '.join(names())}, or give a folder")
+    raise DidaError(f"no model {name!r}; use {' or '.join(names())}, or give a model's folder")
 
 
 def fingerprint(folder: Path) -> str:

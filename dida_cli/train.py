@@ -42,7 +42,7 @@ class Training:
         self.adam = _adam(self.model, settings)
         self.critic_adam = _adam(self.critic, settings)
         average = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
-        self.mean = AveragedModel(self.model, multi_avg_fn=average)
+        self.mean = AveragedModel(self.model, multi_avg_fn=average).eval()
         self.step = 0
         self.seconds = 0.0  # spent in steps, over all sessions
 
@@ -191,6 +191,8 @@ def start(run: Path, model: ModelConfig, settings: TrainConfig, data: dict[str, 
 def settings_of(run: Path) -> tuple[ModelConfig, TrainConfig, dict[str, Any]]:
     """What `start` recorded. Raises DidaError when the folder is no run."""
     path = run / SETTINGS
+    if not path.exists():
+        raise DidaError(f"{run}: holds no {SETTINGS}; give the folder of a run")
     record = checkpoint.read_json(path)
     if not isinstance(record, dict) or set(record) != {"model", "training", "data"}:
         raise DidaError(f"{path}: not the settings of a training; give the folder of a run")

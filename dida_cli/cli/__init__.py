@@ -48,7 +48,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     console.show_warnings_as_notes()
     try:
-        code = app(arguments or ["--help"], prog_name="dida", standalone_mode=False)
+        code = app(
+            arguments or ["--help"],
+            prog_name="dida",
+            obj=arguments,  # a model card quotes what was typed
+            standalone_mode=False,
+        )
     except DidaError as error:
         console.note(str(error))
         code = 1

@@ -83,9 +83,10 @@ def train(
     """
     from dida_cli.config import LEARNING_RATES, Domains, ModelConfig, TrainConfig, Weights
 
+    command = shlex.join(["dida", *context.obj])
     if resume is not None:
         _refuse_other_options(context)
-        _resume(resume, device)
+        _resume(resume, command, device)
         return
     pictures = {"root": str(data), "a": a, "b": b, "having": having or [], "lacking": lacking or []}
     names = Domains(a=name_a or _word(a), b=name_b or _word(b))
@@ -113,7 +114,7 @@ def train(
         save_every=save_every,
     )
     run = out or _free_name(Path("runs") / f"{names.a}-{names.b}")
-    _start(run, model, settings, pictures, device)
+    _start(run, model, settings, pictures, command, device)
 
 
 def _word(attribute: str) -> str:
@@ -145,6 +146,7 @@ def _start(
     model: "ModelConfig",
     settings: "TrainConfig",
     pictures: dict[str, Any],
+    command: str,
     device: Device,
 ) -> None:
     from dida_cli import train as core
@@ -155,10 +157,10 @@ def _start(
     batches, held_out = _load(split, model, settings)
     core.start(run, model, settings, pictures)
     training = core.Training(model, settings, str(where))
-    _go(training, run, batches, held_out, pictures)
+    _go(training, run, batches, held_out, pictures, command)
 
 
-def _resume(run: Path, device: Device) -> None:
+def _resume(run: Path, command: str, device: Device) -> None:
     from dida_cli import checkpoint
     from dida_cli import train as core
 
@@ -170,7 +172,7 @@ def _resume(run: Path, device: Device) -> None:
     batches, held_out = _load(_find(pictures), model, settings)
     training = core.Training(model, settings, str(pick_device(device)))
     training.restore(last)
-    _go(training, run, batches, held_out, pictures)
+    _go(training, run, batches, held_out, pictures, command)
 
 
 def _find(pictures: dict[str, Any]) -> "Split":
@@ -215,11 +217,11 @@ def _go(
     batches: Any,
     held_out: tuple["Tensor", "Tensor"],
     pictures: dict[str, Any],
+    command: str,
 ) -> None:
     from dida_cli import render
     from dida_cli import train as core
 
-    command = shlex.join(["dida", *sys.argv[1:]])
     total = training.settings.steps
 
     def on_save(training: "Training") -> None:

@@ -1,0 +1,657 @@
+"""Pictures in and out: every mode, every way a file can be wrong, and nothing half written."""
+
+import io
+import os
+import stat
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+
+from dida_cli import images
+from dida_cli.config import ModelConfig
+from dida_cli.errors import DidaError
+
+Rgb = tuple[int, int, int]
+
+WHITE, BLACK, RED, GREEN, BLUE = (
+    (255, 255, 255),
+    (0, 0, 0),
+    (255, 0, 0),
+    (0, 255, 0),
+    (0, 0, 255),
+)
+CROP = ModelConfig(side=32, fit="crop")
+SQUASH = ModelConfig(side=32, fit="squash")
+
+
+def row_of(mode: str, *values: object) -> Image.Image:
+    """A picture one pixel high, with these pixels."""
+    picture = Image.new(mode, (len(values), 1))
+    for x, value in enumerate(values):
+        picture.putpixel((x, 0), value)  # type: ignore[arg-type]
+    return picture
+
+
+def palette_row(*colors: Rgb) -> Image.Image:
+    picture = row_of("P", *range(len(colors)))
+    picture.putpalette([level for color in colors for level in color])
+    return picture
+
+
+def grey(level: int) -> Rgb:
+    return (level, level, level)
+
+
+def top_row(picture: Image.Image) -> list[Rgb]:
+    """The pixels of the first line of what `read` gave: always RGB."""
+    assert picture.mode == "RGB"
+    return [tuple(pixel) for pixel in np.asarray(picture)[0].tolist()]
+
+
+def noise(width: int = 40, height: int = 30) -> Image.Image:
+    levels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(levels)
+
+
+def refusal(path: Path) -> str:
+    """What `read` says of a file it refuses; the message must name the file."""
+    with pytest.raises(DidaError) as caught:
+        images.read(path)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# The mode matrix
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff", ".bmp", ".webp", ".gif"])
+def test_rgb_is_read_as_it_is(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    row_of("RGB", RED, GREEN, BLACK).save(path, **({"lossless": True} if suffix == ".webp" else {}))
+    assert top_row(images.read(path)) == [RED, GREEN, BLACK]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff", ".bmp"])
+def test_grey_is_read_as_rgb(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    row_of("L", 0, 100, 255).save(path)
+    assert top_row(images.read(path)) == [BLACK, grey(100), WHITE]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff", ".bmp"])
+def test_one_bit_is_black_and_white(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    row_of("1", 0, 1, 0).save(path)
+    assert top_row(images.read(path)) == [BLACK, WHITE, BLACK]
+
+
+def test_transparent_grey_lies_on_white(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    row_of("LA", (100, 255), (100, 0), (0, 128)).save(path)
+    assert top_row(images.read(path)) == [grey(100), WHITE, grey(127)]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff", ".webp"])
+def test_transparent_colour_lies_on_white(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    picture = row_of("RGBA", (255, 0, 0, 255), (255, 0, 0, 0), (255, 0, 0, 128))
+    picture.save(path, **({"lossless": True, "exact": True} if suffix == ".webp" else {}))
+    assert top_row(images.read(path)) == [RED, WHITE, (255, 127, 127)]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif", ".bmp", ".tiff"])
+def test_palette_is_looked_up(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    palette_row(BLUE, RED, GREEN).save(path)
+    assert top_row(images.read(path)) == [BLUE, RED, GREEN]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif"])
+def test_palette_with_transparency_lies_on_white(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    palette_row(BLUE, RED, GREEN).save(path, transparency=1)
+    assert top_row(images.read(path)) == [BLUE, WHITE, GREEN]
+
+
+def test_palette_with_a_transparency_for_each_colour_lies_on_white(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    palette_row(BLUE, RED, BLACK).save(path, transparency=bytes([255, 0, 128]))
+    assert top_row(images.read(path)) == [BLUE, WHITE, grey(127)]
+
+
+def test_one_transparent_colour_of_rgb_becomes_white(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    row_of("RGB", RED, GREEN).save(path, transparency=GREEN)
+    assert top_row(images.read(path)) == [RED, WHITE]
+
+
+@pytest.mark.parametrize("suffix", [".tiff", ".jpg"])
+def test_cmyk_without_profile_is_converted(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    picture = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    picture.save(path)
+    with Image.open(path) as stored:
+        assert stored.mode == "CMYK"
+    assert np.abs(np.array(top_row(images.read(path))) - RED).max() <= 3
+
+
+def grey_ink_profile() -> bytes:
+    """A CMYK profile by which every mixture of inks is the same grey (Lab 50, 0, 0)."""
+    identity = bytes(range(256))
+    unit = struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9)))
+    table = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + unit
+    table += identity * 4 + bytes([128, 128, 128]) * 2**4 + identity * 3
+    start = 128 + 4 + 12
+    header = struct.pack(">I4sI4s4s4s", start + len(table), b"lcms", 0x02100000, *[b"prtr"] * 3)
+    header = header[:16] + b"CMYKLab " + bytes(12) + b"acsp"
+    white = struct.pack(">3I", 0xF6D6, 0x10000, 0xD32D)  # D50, as every profile says
+    header = header.ljust(68, b"\0") + white
+    tags = struct.pack(">I4sII", 1, b"A2B0", start, len(table))
+    return header.ljust(128, b"\0") + tags + table
+
+
+def test_cmyk_goes_through_its_colour_profile(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(path, icc_profile=grey_ink_profile())
+    found = np.array(top_row(images.read(path)))
+    assert np.abs(found - 119).max() <= 3  # L = 50 in sRGB; without the profile this is red
+
+
+@pytest.mark.parametrize("kind", ["of another colour space", "no profile at all"])
+def test_cmyk_with_a_useless_profile_is_converted_without_it(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.jpg"
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = b"junk" * 50 if kind == "no profile at all" else srgb
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(path, icc_profile=profile)
+    assert np.abs(np.array(top_row(images.read(path))) - RED).max() <= 3
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(np.array([[0, 256, 32768, 65535]], dtype=np.uint16)).save(path)
+    with Image.open(path) as stored:
+        assert stored.mode == "I;16"
+    assert top_row(images.read(path)) == [BLACK, grey(1), grey(128), WHITE]
+
+
+def test_sixteen_bits_in_the_other_byte_order_are_scaled(tmp_path: Path) -> None:
+    path = tmp_path / "a.tiff"
+    Image.frombytes("I;16B", (3, 1), struct.pack(">3H", 0, 32768, 65535)).save(path)
+    with Image.open(path) as stored:
+        assert stored.mode == "I;16B"
+    assert top_row(images.read(path)) == [BLACK, grey(128), WHITE]
+
+
+def test_mode_i_is_scaled_like_sixteen_bits(tmp_path: Path) -> None:
+    path = tmp_path / "a.tiff"
+    Image.fromarray(np.array([[-5, 0, 32768, 65535, 70000]], dtype=np.int32)).save(path)
+    with Image.open(path) as stored:
+        assert stored.mode == "I"
+    assert top_row(images.read(path)) == [BLACK, BLACK, grey(128), WHITE, WHITE]
+
+
+@pytest.mark.parametrize("full", [1.0, 255.0, 65535.0])
+def test_floats_are_scaled_by_the_range_they_use(tmp_path: Path, full: float) -> None:
+    path = tmp_path / "a.tiff"
+    Image.fromarray(np.array([[0, 0.25, 0.5, 1]], dtype=np.float32) * np.float32(full)).save(path)
+    with Image.open(path) as stored:
+        assert stored.mode == "F"
+    assert top_row(images.read(path)) == [BLACK, grey(64), grey(128), WHITE]
+
+
+@pytest.mark.parametrize(("hole", "shown"), [(np.nan, BLACK), (np.inf, WHITE), (-np.inf, BLACK)])
+def test_a_float_that_is_no_number_does_not_change_the_others(
+    tmp_path: Path, hole: float, shown: Rgb
+) -> None:
+    path = tmp_path / "a.tiff"
+    Image.fromarray(np.array([[0, 0.5, 1, hole]], dtype=np.float32)).save(path)
+    assert top_row(images.read(path)) == [BLACK, grey(128), WHITE, shown]
+
+
+# Upright, first frame
+
+
+def quarters() -> np.ndarray:
+    """A picture wider than high whose four quarters differ: no turn or mirror leaves it alone."""
+    picture = np.zeros((32, 48, 3), dtype=np.uint8)
+    picture[:16, :24], picture[:16, 24:] = RED, GREEN
+    picture[16:, :24], picture[16:, 24:] = BLUE, WHITE
+    return picture
+
+
+def stored_as(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """What a camera stores, from EXIF's own words: where the stored row 0 and column 0 belong."""
+    flip_x, flip_y = upright[:, ::-1], upright[::-1]
+    both = upright[::-1, ::-1]
+    stored = {
+        1: upright,  # top, left
+        2: flip_x,  # top, right
+        3: both,  # bottom, right
+        4: flip_y,  # bottom, left
+        5: upright.transpose(1, 0, 2),  # left, top
+        6: flip_x.transpose(1, 0, 2),  # right, top
+        7: both.transpose(1, 0, 2),  # right, bottom
+        8: flip_y.transpose(1, 0, 2),  # left, bottom
+    }[orientation]
+    return np.ascontiguousarray(stored)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tiff"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_come_out_upright(tmp_path: Path, orientation: int, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    lossless = {".jpg": {"quality": 95, "subsampling": 0}, ".webp": {"lossless": True}}
+    stored = Image.fromarray(stored_as(quarters(), orientation))
+    stored.save(path, exif=exif, **lossless.get(suffix, {}))
+    found = np.asarray(images.read(path)).astype(int)
+    assert found.shape == (32, 48, 3)
+    assert np.abs(found - quarters()).max() <= 8
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0junk", b"Exif\0\0II*\0"], ids=["junk", "cut"])
+def test_a_broken_exif_block_does_not_cost_the_picture(
+    tmp_path: Path, suffix: str, exif: bytes
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    Image.new("RGB", (8, 8), BLUE).save(path, exif=exif)
+    assert np.abs(np.array(top_row(images.read(path))) - BLUE).max() <= 8
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "MPO"])
+def test_an_animation_gives_its_first_frame_and_a_warning(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind.lower()}"
+    first, second = Image.new("RGB", (16, 16), RED), Image.new("RGB", (16, 16), BLUE)
+    lossless = {"lossless": True} if kind == "WEBP" else {}
+    first.save(path, kind, save_all=True, append_images=[second], **lossless)
+    with pytest.warns(UserWarning, match="several frames") as caught:
+        picture = images.read(path)
+    assert str(path) in str(caught[0].message)
+    assert np.abs(np.array(top_row(picture)) - RED).max() <= 3
+
+
+# Names
+
+
+@pytest.mark.parametrize(("kind", "name"), [("PNG", "a.jpg"), ("JPEG", "a.png"), ("BMP", "a")])
+def test_a_name_that_lies_about_the_format_does_not_matter(
+    tmp_path: Path, kind: str, name: str
+) -> None:
+    path = tmp_path / name
+    Image.new("RGB", (16, 16), BLUE).save(path, kind)
+    assert np.abs(np.array(top_row(images.read(path))) - BLUE).max() <= 3
+
+
+@pytest.mark.parametrize("name", ["with a space.png", "Größe – 写真 😎.png", "-o.png", "a'\".png"])
+def test_any_name_can_be_written_and_read(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    images.write(row_of("RGB", RED, GREEN), path)
+    assert names_in(tmp_path) == [name]
+    assert top_row(images.read(path)) == [RED, GREEN]
+
+
+def test_a_stream_is_read_and_named_in_refusals() -> None:
+    stream = io.BytesIO(images.encode(row_of("RGB", RED, GREEN)))
+    assert top_row(images.read(stream, "stdin")) == [RED, GREEN]
+    with pytest.raises(DidaError, match="stdin"):
+        images.read(io.BytesIO(b"no picture"), "stdin")
+
+
+# Refusals
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    assert "no such file" in refusal(tmp_path / "missing.png")
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    assert "folder" in refusal(tmp_path)
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.touch()
+    assert "not a picture" in refusal(path)
+
+
+def test_text_named_like_a_picture_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_text("Dear picture,\n" * 20)
+    assert "not a picture" in refusal(path)
+
+
+def test_a_format_nobody_promised_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    noise().save(path, "PPM")
+    assert "not a picture" in refusal(path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tiff", ".gif"])
+def test_half_a_picture_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    noise(200, 200).save(path)
+    contents = path.read_bytes()
+    assert images.read(path).size == (200, 200)
+    path.write_bytes(contents[: len(contents) // 2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's own, of a cut TIFF
+        refusal(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
+def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    noise().save(path)
+    path.chmod(0)
+    assert "permission" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "side",
+    [
+        8_100,  # just above 64 MP: our own limit
+        10_000,  # Pillow warns
+        14_000,  # Pillow raises
+    ],
+)
+def test_a_picture_above_64_megapixels_is_refused(tmp_path: Path, side: int) -> None:
+    path = tmp_path / "a.png"
+    Image.new("1", (side, side)).save(path, compress_level=1)
+    assert "64 megapixels" in refusal(path)
+
+
+def test_size_is_refused_before_anything_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("1", (8_100, 8_100)).save(path, compress_level=1)
+    path.write_bytes(path.read_bytes()[:200])  # there is nothing to decode
+    assert "64 megapixels" in refusal(path)
+
+
+def small_files() -> dict[str, bytes]:
+    """A file of each format, some hundred bytes long."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    files = {}
+    for kind in images.FORMATS:
+        buffer = io.BytesIO()
+        noise(5, 4).save(buffer, kind, **({"exif": exif} if kind not in ("BMP", "GIF") else {}))
+        files[kind] = buffer.getvalue()
+    buffer = io.BytesIO()
+    frames = [noise(5, 4).quantize(colors) for colors in (8, 4)]
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    return files | {"animated GIF": buffer.getvalue()}
+
+
+def wrongly_refused(contents: bytes) -> str | None:
+    """How `read` fails other than by a DidaError naming the file."""
+    try:
+        images.read(io.BytesIO(contents), "this file")
+    except DidaError as error:
+        return None if "this file" in str(error) else f"unnamed: {error}"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+@pytest.mark.parametrize("kind", [*images.FORMATS, "animated GIF"])
+def test_a_file_cut_anywhere_is_read_or_refused_by_name(kind: str) -> None:
+    contents = small_files()[kind]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's own, of the damage
+        found = {length: wrongly_refused(contents[:length]) for length in range(len(contents))}
+    assert {length: fault for length, fault in found.items() if fault} == {}
+
+
+@pytest.mark.parametrize("kind", [*images.FORMATS, "animated GIF"])
+@pytest.mark.parametrize("value", [0x00, 0x02, 0xFF])
+def test_a_file_wrong_in_any_byte_is_read_or_refused_by_name(kind: str, value: int) -> None:
+    contents = small_files()[kind]
+    found = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's own, of the damage
+        for place in range(min(len(contents), 400)):
+            wrong = contents[:place] + bytes([value]) + contents[place + 1 :]
+            found[place] = wrongly_refused(wrong)
+    assert {place: fault for place, fault in found.items() if fault} == {}
+
+
+# What a model sees
+
+
+@pytest.mark.parametrize("size", [(96, 64), (64, 96), (97, 64), (64, 99), (40, 32)])
+def test_crop_takes_the_largest_centred_square_exactly(size: tuple[int, int]) -> None:
+    width, height = size
+    edge = min(size)
+    left, top = (width - edge) // 2, (height - edge) // 2
+    picture = np.full((height, width, 3), BLUE, dtype=np.uint8)
+    picture[top : top + edge, left : left + edge] = RED
+    fitted = np.asarray(images.fit(Image.fromarray(picture), CROP))
+    assert fitted.shape == (32, 32, 3)
+    assert (fitted == RED).all()
+    # and no smaller one: the square's own edges are kept
+    picture[top, left : left + edge] = picture[top + edge - 1, left : left + edge] = GREEN
+    picture[top : top + edge, left] = picture[top : top + edge, left + edge - 1] = GREEN
+    framed = np.asarray(images.fit(Image.fromarray(picture), CROP)).astype(int)
+    for border in (framed[0], framed[-1], framed[:, 0], framed[:, -1]):
+        assert (border[:, 1] > 64).all()
+
+
+def test_squash_keeps_the_whole_picture() -> None:
+    picture = np.full((64, 256, 3), BLUE, dtype=np.uint8)
+    picture[:, :128] = RED
+    fitted = np.asarray(images.fit(Image.fromarray(picture), SQUASH)).astype(int)
+    assert fitted.shape == (32, 32, 3)
+    assert np.abs(fitted[:, :14] - RED).max() <= 2
+    assert np.abs(fitted[:, 18:] - BLUE).max() <= 2
+
+
+def test_a_picture_smaller_than_the_side_is_enlarged() -> None:
+    for config in (CROP, SQUASH):
+        assert images.fit(Image.new("RGB", (3, 1), RED), config).size == (32, 32)
+
+
+def test_all_256_levels_survive_the_way_to_the_model_and_back() -> None:
+    levels = np.arange(32 * 32 * 3, dtype=np.uint32).reshape(32, 32, 3) % 256
+    picture = Image.fromarray(levels.astype(np.uint8))
+    (back,) = images.to_pictures(images.to_tensor([picture], CROP))
+    assert back.mode == "RGB"
+    assert back.tobytes() == picture.tobytes()
+
+
+def test_a_model_reads_floats_from_minus_one_to_one() -> None:
+    pictures = [Image.new("RGB", (50, 40), color) for color in (BLACK, WHITE, RED)]
+    values = images.to_tensor(pictures, CROP)
+    assert values.shape == (3, 3, 32, 32)
+    assert values.dtype == torch.float32
+    assert (values[0] == -1).all()
+    assert (values[1] == 1).all()
+    assert values[2, :, 0, 0].tolist() == [1, -1, -1]
+
+
+def test_values_outside_the_range_are_cut_not_wrapped() -> None:
+    values = torch.tensor([-3.0, -1.01, 1.01, 3.0]).view(1, 1, 1, 4).expand(1, 3, 1, 4)
+    (picture,) = images.to_pictures(values)
+    assert top_row(picture) == [BLACK, BLACK, WHITE, WHITE]
+
+
+# Writing
+
+
+@pytest.mark.parametrize("suffix", [*images.WRITABLE, ".PNG", ".Jpg"])
+def test_a_written_picture_reopens_in_the_format_of_its_name(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    images.write(Image.new("RGB", (40, 30), RED), path)
+    with Image.open(path) as stored:
+        assert stored.format == images.WRITABLE[suffix.lower()]
+        assert stored.size == (40, 30)
+    assert np.abs(np.array(top_row(images.read(path))) - RED).max() <= 4
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp"])
+def test_lossless_formats_keep_every_byte(tmp_path: Path, suffix: str) -> None:
+    images.write(noise(), tmp_path / f"a{suffix}")
+    assert images.read(tmp_path / f"a{suffix}").tobytes() == noise().tobytes()
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a.gif", "a", "a.png.txt"])
+def test_a_suffix_we_do_not_write_leaves_nothing(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DidaError, match=r"\.png, \.jpg"):
+        images.write(noise(), tmp_path / "new" / name)
+    assert names_in(tmp_path) == []
+
+
+def test_a_suffix_we_do_not_write_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.xyz"
+    path.write_bytes(b"old")
+    with pytest.raises(DidaError):
+        images.write(noise(), path)
+    assert path.read_bytes() == b"old"
+
+
+def test_writing_replaces_the_old_file_and_leaves_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+    images.write(noise(), path)
+    assert images.read(path).tobytes() == noise().tobytes()
+    assert names_in(tmp_path) == ["a.png"]
+
+
+def test_missing_folders_are_made(tmp_path: Path) -> None:
+    images.write(noise(), tmp_path / "new" / "folders" / "a.png")
+    assert names_in(tmp_path / "new" / "folders") == ["a.png"]
+
+
+def test_a_path_below_a_file_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    for path in (tmp_path / "file" / "a.png", tmp_path / "file" / "below" / "a.png"):
+        with pytest.raises(DidaError) as caught:
+            images.write(noise(), path)
+        assert str(path) in str(caught.value)
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert names_in(tmp_path) == ["file"]
+
+
+def test_a_path_that_is_a_folder_is_refused_and_leaves_no_temporary_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.mkdir()
+    with pytest.raises(DidaError) as caught:
+        images.write(noise(), path)
+    assert str(path) in str(caught.value)
+    assert names_in(tmp_path) == ["a.png"]
+    assert names_in(path) == []
+
+
+@contextmanager
+def full_disk_after(size: int) -> Iterator[None]:
+    """No file may grow beyond this many bytes: what a full disk does to a write."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_write_that_fails_halfway_keeps_the_old_file_and_leaves_no_other(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.png"
+    images.write(Image.new("RGB", (4, 4), RED), path)
+    old = path.read_bytes()
+    with pytest.raises(DidaError) as caught, full_disk_after(1000):
+        images.write(noise(), path)
+    assert str(path) in str(caught.value)
+    assert path.read_bytes() == old
+    assert names_in(tmp_path) == ["a.png"]
+
+
+@pytest.mark.parametrize(("suffix", "width"), [(".webp", 16_384), (".jpg", 65_536)])
+def test_a_picture_too_large_for_its_format_is_refused_and_keeps_the_old_file(
+    tmp_path: Path, suffix: str, width: int
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"old")
+    with pytest.raises(DidaError):
+        images.write(Image.new("RGB", (width, 1)), path)
+    assert path.read_bytes() == b"old"
+    assert names_in(tmp_path) == [path.name]
+
+
+def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    images.write(noise(), tmp_path / "a.png")
+    plain, written = (stat.S_IMODE((tmp_path / n).stat().st_mode) for n in ("plain", "a.png"))
+    assert written == plain
+
+
+# Folders of pictures
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def test_pictures_are_found_in_all_folders_below_sorted(tmp_path: Path) -> None:
+    touch(tmp_path, "b.png", "a.JPG", "deep/er/c.webp", "deep/d.jpeg", "e.tif", "f.bmp", "g.gif")
+    found = [path.relative_to(tmp_path).as_posix() for path in images.pictures_in(tmp_path)]
+    assert found == [
+        "a.JPG",
+        "b.png",
+        "deep/d.jpeg",
+        "deep/er/c.webp",
+        "e.tif",
+        "f.bmp",
+        "g.gif",
+    ]
+
+
+def test_hidden_files_and_other_files_are_no_pictures(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", ".b.png", "._a.png", "notes.txt", "png", "c.png.tmp")
+    assert images.pictures_in(tmp_path) == [tmp_path / "a.png"]
+
+
+def test_hidden_folders_are_not_searched(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", ".thumbnails/a.png", "deep/.cache/b.png")
+    assert images.pictures_in(tmp_path) == [tmp_path / "a.png"]
+
+
+def test_pictures_are_found_below_a_folder_that_is_itself_hidden(tmp_path: Path) -> None:
+    touch(tmp_path, ".set/a.png")
+    assert images.pictures_in(tmp_path / ".set") == [tmp_path / ".set" / "a.png"]
+
+
+def test_a_folder_named_like_a_picture_is_none(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b.png/c.png")
+    assert images.pictures_in(tmp_path) == [tmp_path / "a.png", tmp_path / "b.png" / "c.png"]
+
+
+def test_a_missing_folder_is_refused_by_name(tmp_path: Path) -> None:
+    touch(tmp_path, "file")
+    for path in (tmp_path / "missing", tmp_path / "file"):
+        with pytest.raises(DidaError, match="no such folder") as caught:
+            images.pictures_in(path)
+        assert str(path) in str(caught.value)
+
+
+def test_a_folder_without_pictures_is_refused_by_name(tmp_path: Path) -> None:
+    touch(tmp_path, "notes.txt", ".a.png")
+    with pytest.raises(DidaError, match=r"holds no pictures \(\.jpg") as caught:
+        images.pictures_in(tmp_path)
+    assert str(tmp_path) in str(caught.value)
