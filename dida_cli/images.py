@@ -20,6 +20,8 @@ from dida_cli.errors import DidaError
 if TYPE_CHECKING:
     from torch import Tensor
 
+Picture = Image.Image  # RGB wherever it leaves this module
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # sniffed: a file's name may lie
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}

@@ -129,7 +129,7 @@ def test_a_run_is_a_model(model_folder: Path, tmp_path: Path) -> None:
 
 
 def test_unknown_models_are_answered_with_what_there_is(tmp_path: Path) -> None:
-    with pytest.raises(DidaError, match="no model 'nope'; use .*avatars-smile-glasses"):
+    with pytest.raises(DidaError, match=r"no model 'nope'; use .*avatars-smile-glasses"):
         hub.resolve("nope")
     with pytest.raises(DidaError, match=r"holds no config\.json"):
         hub.resolve(str(tmp_path))

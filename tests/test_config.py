@@ -20,7 +20,9 @@ def test_the_papers_widths_are_the_released_ones() -> None:
 @pytest.mark.parametrize("side", [32, 64, 128, 256])
 @pytest.mark.parametrize("grid", [4, 8])
 def test_every_promised_side_fits_both_grids(side: int, grid: int) -> None:
-    assert ModelConfig(side=side, grid=grid).grid << ModelConfig(side=side, grid=grid).stages == side
+    assert (
+        ModelConfig(side=side, grid=grid).grid << ModelConfig(side=side, grid=grid).stages == side
+    )
 
 
 @pytest.mark.parametrize(

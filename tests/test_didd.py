@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -61,10 +62,10 @@ def test_the_paper_layout_is_the_released_one() -> None:
         (462, 487, 4, 4),
     ]
     widths = [3, 32, 64, 128, 256, 512, 25]
-    separate = [(o, i, 4, 4) for i, o in zip(widths, widths[1:], strict=False)]
+    separate = [(o, i, 4, 4) for i, o in pairwise(widths)]
     assert shapes(model.separate_a) == separate
     widths = [512, 512, 256, 128, 64, 32, 3]
-    assert shapes(model.decoder) == [(i, o, 4, 4) for i, o in zip(widths, widths[1:], strict=False)]
+    assert shapes(model.decoder) == [(i, o, 4, 4) for i, o in pairwise(widths)]
     norms = [m.num_features for m in model.common.modules() if isinstance(m, nn.InstanceNorm2d)]
     assert norms == [32, 128, 256, 487, 462]  # the second stage's is left out, as released
 

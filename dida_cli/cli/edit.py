@@ -32,10 +32,10 @@ from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
     import torch
-    from PIL.Image import Image
 
     from dida_cli.codes import Codes
     from dida_cli.didd import Didd
+    from dida_cli.images import Picture
 
 STREAM = Path("-")
 NOTHING = Path("none")  # as a guide: the part is not there
@@ -224,7 +224,7 @@ class Guide(NamedTuple):
 
     name: str
     path: Path
-    picture: "Image"
+    picture: "Picture"
 
 
 @dataclass(frozen=True)
@@ -253,18 +253,18 @@ class Editor:
 
         return hub.fingerprint(self.folder)
 
-    def tensor(self, picture: "Image") -> "torch.Tensor":
+    def tensor(self, picture: "Picture") -> "torch.Tensor":
         from dida_cli import images
 
         return images.to_tensor([picture], self.model.config).to(self.device)
 
-    def encode(self, picture: "Image") -> "Codes":
+    def encode(self, picture: "Picture") -> "Codes":
         import torch
 
         with torch.inference_mode():
             return self.model.encode(self.tensor(picture))
 
-    def compose(self, codes: "Codes", onto: "torch.Tensor") -> "Image":
+    def compose(self, codes: "Codes", onto: "torch.Tensor") -> "Picture":
         import torch
 
         from dida_cli import images
@@ -296,7 +296,7 @@ class Job:
         work = targets(inputs, out, self.suffix, [guide.path for guide in guides])
         if self.as_json and work[0][1] == STREAM:
             raise typer.BadParameter("--json and a picture cannot both go to stdout; give -o FILE.")
-        rows: list[list[Image]] = []
+        rows: list[list[Picture]] = []
         failed = 0
         with console.progress("editing", "pictures") as report:
             for done, (source, target) in enumerate(work, start=1):
@@ -322,7 +322,7 @@ class Job:
                 f"{failed} of {len(work)} pictures were passed over; see the lines above"
             )
 
-    def _one(self, source: Path, target: Path) -> tuple["Image", "Image"]:
+    def _one(self, source: Path, target: Path) -> tuple["Picture", "Picture"]:
         began = time.perf_counter()
         before = read_one(source)
         codes = self.edit(self.editor.encode(before))
@@ -401,7 +401,7 @@ def _folder_targets(
     return work
 
 
-def read_one(path: Path) -> "Image":
+def read_one(path: Path) -> "Picture":
     """A picture from a file, or from stdin for `-`."""
     from dida_cli import images
 
@@ -410,7 +410,7 @@ def read_one(path: Path) -> "Image":
     return images.read(path)
 
 
-def write_picture(picture: "Image", target: Path) -> None:
+def write_picture(picture: "Picture", target: Path) -> None:
     """A picture to a file at once, or to stdout as PNG for `-`."""
     from dida_cli import images
 

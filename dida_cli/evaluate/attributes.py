@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -149,6 +148,6 @@ def load(folder: Path) -> FactorClassifier:
     return classifier.eval().requires_grad_(False)
 
 
-def to_batch(pictures: Sequence[Image.Image], side: int) -> Tensor:
+def to_batch(pictures: Sequence[images.Picture], side: int) -> Tensor:
     """RGB pictures of one size to (N, 3, side, side) in [-1, 1]."""
     return images.to_tensor(pictures, ModelConfig(side=side))

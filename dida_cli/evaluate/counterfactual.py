@@ -23,6 +23,8 @@ DEFINITIONS = {
     "guide's domain, with a Wilson 95 % interval (target_low, target_high); _of_content: unedited "
     "contents, the floor; _of_truth: true answers, the ceiling",
     "both_parts": "share in which the classifier finds the guide's part and not the content's",
+    "removed": "share in which the classifier no longer finds the content's part after removing "
+    "both parts; _of_content: before",
     "guide_type": "share in which the very kind of the guide's part is recognised: which mouth, "
     "which glasses; _chance: a guess among the kinds",
     "psnr": "mean over pairs of 10 log10(1 / mean squared error) to the true answer, pictures in "
@@ -79,6 +81,7 @@ def score(model: Model, classifier: FactorClassifier, pairs: Pairs) -> dict[str,
     """Every figure of one direction; shares are 0..1, PSNR in dB."""
     edited: list[Tensor] = []
     rebuilt: list[Tensor] = []
+    bare: list[Tensor] = []
     for rows in range(0, len(pairs.content), BATCH):
         content = pairs.content[rows : rows + BATCH]
         codes = model.encode(content)
@@ -88,6 +91,7 @@ def score(model: Model, classifier: FactorClassifier, pairs: Pairs) -> dict[str,
         edited.append(model.compose(edit, content).image)
         own = codes.without(pairs.guide_part)
         rebuilt.append(model.compose(own, content).image)
+        bare.append(model.compose(codes.without("a", "b"), content).image)
     output = torch.cat(edited)
     on_output = judge(classifier, output, pairs)
     on_content = judge(classifier, pairs.content, pairs)
@@ -101,6 +105,8 @@ def score(model: Model, classifier: FactorClassifier, pairs: Pairs) -> dict[str,
         "target_of_content": on_content["target"],
         "target_of_truth": on_truth["target"],
         "both_parts": on_output["both_parts"],
+        "removed": judge(classifier, torch.cat(bare), pairs)["content_gone"],
+        "removed_of_content": on_content["content_gone"],
         "guide_type": on_output["guide_type"],
         "guide_type_of_truth": on_truth["guide_type"],
         "guide_type_chance": 1 / TYPE[pairs.guide_part][1],
@@ -123,6 +129,7 @@ def judge(classifier: FactorClassifier, pictures: Tensor, pairs: Pairs) -> dict[
         "target": in_target.float().mean().item(),
         "both_parts": both.float().mean().item(),
         "guide_type": kind.float().mean().item(),
+        "content_gone": (has_content[:, 1] > has_content[:, 0]).float().mean().item(),
     }
 
 

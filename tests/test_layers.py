@@ -1,0 +1,106 @@
+"""Who may import whom: the house's plan, checked on the code's syntax trees."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import dida_cli
+
+PACKAGE = Path(dida_cli.__file__).parent
+
+# module -> what it may import of ours; a folder's name stands for all its modules.
+MAY_IMPORT = {
+    "__init__": set[str](),
+    "__main__": {"cli"},
+    "errors": set[str](),
+    "config": {"errors"},
+    "codes": {"config"},
+    "nets": {"config"},
+    "didd": {"config", "codes", "nets"},
+    "checkpoint": {"errors", "config", "nets", "didd"},
+    "hub": {"errors", "checkpoint"},
+    "images": {"errors", "config"},
+    "render": {"errors", "config", "images"},
+    "train": {"errors", "config", "nets", "didd", "checkpoint", "images"},
+    "data": {"errors", "config", "images", "data"},
+    # models only through codes; checkpoint for the classifier's own weights
+    "evaluate": {"errors", "config", "codes", "images", "data", "checkpoint", "evaluate"},
+    "cli": set(),  # anything, inside command bodies: see below
+}
+# Third parties that stay in one room each.
+ROOMS = {
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "safetensors": {"checkpoint"},
+    "PIL": {"images", "render", "data"},
+    "matplotlib": {"render"},
+    "torchvision": {"data"},
+    "huggingface_hub": {"hub"},
+    "python_avatars": {"data"},
+    "resvg_py": {"data"},
+    "click": set[str](),
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else path.stem
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Every dotted name imported below a node, `from x import y` as x.y."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def ours(names: set[str]) -> set[str]:
+    """The modules of ours among dotted names; __version__ and its like are none."""
+    parts = [name.split(".") for name in names if name.startswith("dida_cli.")]
+    return {part[1] for part in parts if (PACKAGE / part[1]).is_dir() or f"{part[1]}.py" in TOP}
+
+
+TOP = {path.name for path in PACKAGE.glob("*.py")}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_module_imports_only_what_the_plan_allows(path: Path) -> None:
+    module = module_of(path)
+    names = imports(ast.parse(path.read_text()))
+    assert module in MAY_IMPORT, f"{module} has no place in the plan"
+    if module != "cli":
+        assert ours(names) - {module} <= MAY_IMPORT[module]
+        assert "cli" not in ours(names) or module == "__main__"
+    for name in names:
+        room = ROOMS.get(name.split(".")[0])
+        assert room is None or module in room, f"{name} belongs into {room}"
+
+
+def test_commands_import_the_core_inside_their_bodies() -> None:
+    light = {"config", "errors", "cli"}
+    for path in (PACKAGE / "cli").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        at_start = [
+            node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)
+        ]  # not those below `if TYPE_CHECKING` or in functions
+        assert ours(set().union(*map(imports, at_start))) <= light, path.name
+
+
+def test_only_the_commands_print_or_exit() -> None:
+    for path in FILES:
+        calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+        names = {n.func.id for n in calls if isinstance(n.func, ast.Name)}
+        assert module_of(path) == "cli" or not names & {"print", "exit", "quit"}, path.name
+
+
+def test_nothing_is_unpickled() -> None:
+    for path in FILES:
+        text = path.read_text()
+        assert "torch.load(" not in text and "import pickle" not in text, path.name
