@@ -6,12 +6,14 @@ common = E_c(x), a = E_A(x), b = E_B(x).
 """
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from dida_cli.config import ModelConfig, Part
+
+Code = Literal["common", "a", "b"]
 
 
 class Codes(NamedTuple):
@@ -83,17 +85,14 @@ def interpolate(start: Codes, end: Codes, steps: int) -> list[Codes]:
     return [between(start, end, i / (steps - 1)) for i in range(steps)]
 
 
-def grid(
-    start: Codes, end: Codes, *, down: Part | None, across: Part, steps: int
-) -> list[list[Codes]]:
+def grid(start: Codes, end: Codes, *, down: Code, across: Code, steps: int) -> list[list[Codes]]:
     """Rows of codes that go from start to end in one code down and in another across.
 
-    `down` = None lets the common code go down (fixed B when `across` is a, fixed A when it is b);
-    down = a with across = b keeps the common code of `start` (paper, "Interpolations").
+    The third code is that of `start` everywhere: fixed common, fixed A or fixed B (paper,
+    "Interpolations").
     """
-    first = down or "common"
     rows = [
-        start._replace(**{first: getattr(step, first)}) for step in interpolate(start, end, steps)
+        start._replace(**{down: getattr(step, down)}) for step in interpolate(start, end, steps)
     ]
     return [
         [row._replace(**{across: getattr(step, across)}) for step in interpolate(start, end, steps)]

@@ -11,6 +11,7 @@ CriticTarget = Literal["half", "paper"]
 Fit = Literal["crop", "squash"]
 Part = Literal["a", "b"]
 
+DEFAULT_MODEL = "avatars-smile-glasses"  # what edits use unless told otherwise
 SIDES = (32, 256)  # smallest and largest picture side in pixels
 CHANNELS = 4096  # no code or net may be wider: a config from elsewhere must not eat the memory
 NAME_LENGTH = 64  # characters of a domain's name, which is printed in messages and on sheets

@@ -6,7 +6,6 @@ from pathlib import Path
 from dida_cli.checkpoint import CONFIG, METHODS, WEIGHTS, read_json
 from dida_cli.errors import DidaError
 
-DEFAULT = "avatars-smile-glasses"
 JUDGE = "avatars-factors"  # the classifier of evaluate.attributes
 _HERE = Path(__file__).parent
 # In a wheel the models lie in the package; in a checkout, beside it.

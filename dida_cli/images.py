@@ -5,6 +5,7 @@ Inside the program a picture is an RGB `Image`; inside a network it is float32 i
 
 import io
 import os
+import struct
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -20,19 +21,29 @@ from dida_cli.errors import DidaError
 if TYPE_CHECKING:
     from torch import Tensor
 
-Picture = Image.Image  # RGB wherever it leaves this module
-
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # sniffed: a file's name may lie
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
 MAX_PIXELS = 64_000_000  # checked before anything is decoded
+DAMAGE = (  # what Pillow raises, by experience, at files that are broken
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    MemoryError,
+    TypeError,
+    IndexError,
+    struct.error,
+)
 PAPER = (255, 255, 255)  # what shows through where a picture is transparent
+
+Picture = Image.Image  # RGB wherever it leaves this module
 
 # For the whole process, once: `warnings.catch_warnings` around a read is not safe among threads.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
-def read(source: Path | BinaryIO, name: str | None = None) -> Image.Image:
+def read(source: Path | BinaryIO, name: str | None = None) -> Picture:
     """The picture as people see it: upright, RGB, 8 bits, transparency on white, first frame.
 
     Raises DidaError naming the file when it is missing, empty, truncated, too large or no picture;
@@ -51,7 +62,7 @@ def read(source: Path | BinaryIO, name: str | None = None) -> Image.Image:
         raise DidaError(_too_large(name)) from None
     except UnidentifiedImageError:
         raise DidaError(f"{name}: not a picture; give {', '.join(FORMATS)}") from None
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+    except DAMAGE as error:
         raise DidaError(f"{name}: damaged picture ({error}); give another copy of it") from None
 
 
@@ -62,8 +73,14 @@ def _read(source: Path | BinaryIO, name: str) -> Image.Image:
         if getattr(picture, "n_frames", 1) > 1:
             warnings.warn(f"{name}: has several frames; only the first is used", stacklevel=3)
         picture.load()
-        upright = ImageOps.exif_transpose(picture)
-    return _to_rgb(upright)
+    return _to_rgb(_upright(picture))
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(picture)
+    except DAMAGE:  # a broken EXIF block (struct.error, SyntaxError, ...) says nothing
+        return picture
 
 
 def _too_large(name: str) -> str:
@@ -76,7 +93,7 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode == "CMYK" and (profile := picture.info.get("icc_profile")):
         try:
             return _through_profile(picture, profile)
-        except ImageCms.PyCMSError:
+        except (ImageCms.PyCMSError, OSError):
             pass  # a broken profile: the plain conversion below is what viewers fall back to
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
@@ -88,9 +105,10 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 def _from_wide(picture: Image.Image) -> Image.Image:
     """16-bit, 32-bit and float greys scaled to 8 bits (Pillow's convert would clip them)."""
     values = np.asarray(picture, dtype=np.float64)
-    full = 1.0 if picture.mode == "F" and values.max(initial=0) <= 1 else 65535.0
-    if picture.mode == "F" and 1 < values.max(initial=0) <= 255:
-        full = 255.0
+    full = 65535.0
+    if picture.mode == "F":  # floats say nothing of their range: the smallest usual one that fits
+        largest = values[np.isfinite(values)].max(initial=0)
+        full = next((range_ for range_ in (1.0, 255.0) if largest <= range_), full)
     scaled = np.nan_to_num(values).clip(0, full) / full * 255
     return Image.fromarray(scaled.round().astype(np.uint8))
 
@@ -111,14 +129,16 @@ def pictures_in(folder: Path) -> list[Path]:
     found = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not path.is_dir()
     )
     if not found:
         raise DidaError(f"{folder}: holds no pictures ({', '.join(SUFFIXES)})")
     return found
 
 
-def fit(picture: Image.Image, config: ModelConfig) -> Image.Image:
+def fit(picture: Picture, config: ModelConfig) -> Picture:
     """The square that a model sees: side x side, by the model's own rule."""
     size = (config.side, config.side)
     if config.fit == "squash":
@@ -126,10 +146,10 @@ def fit(picture: Image.Image, config: ModelConfig) -> Image.Image:
     edge = min(picture.size)
     left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
     box = (left, top, left + edge, top + edge)
-    return picture.resize(size, Image.Resampling.LANCZOS, box=box)
+    return picture.crop(box).resize(size, Image.Resampling.LANCZOS)
 
 
-def pixels(picture: Image.Image) -> np.ndarray:
+def pixels(picture: Picture) -> np.ndarray:
     """RGB picture to uint8 (3, h, w)."""
     return np.ascontiguousarray(np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1))
 
@@ -139,7 +159,7 @@ def to_unit(values: "Tensor") -> "Tensor":
     return values.float() / 127.5 - 1
 
 
-def to_tensor(pictures: Sequence[Image.Image], config: ModelConfig) -> "Tensor":
+def to_tensor(pictures: Sequence[Picture], config: ModelConfig) -> "Tensor":
     """Pictures of any size to what a model reads: (N, 3, side, side) in [-1, 1]."""
     import torch
 
@@ -147,13 +167,13 @@ def to_tensor(pictures: Sequence[Image.Image], config: ModelConfig) -> "Tensor":
     return to_unit(torch.from_numpy(np.stack(fitted)))
 
 
-def to_pictures(values: "Tensor") -> list[Image.Image]:
+def to_pictures(values: "Tensor") -> list[Picture]:
     """(N, 3, h, w) in [-1, 1] to N RGB pictures."""
     levels = ((values.detach() + 1) * 127.5).round().clamp(0, 255).byte()
     return [Image.fromarray(one) for one in levels.permute(0, 2, 3, 1).cpu().numpy()]
 
 
-def encode(picture: Image.Image, suffix: str = ".png") -> bytes:
+def encode(picture: Picture, suffix: str = ".png") -> bytes:
     """The file contents of a picture. Raises DidaError for a suffix we do not write."""
     kind = WRITABLE.get(suffix.lower())
     if kind is None:
@@ -161,11 +181,14 @@ def encode(picture: Image.Image, suffix: str = ".png") -> bytes:
             f"cannot write {suffix or 'a file with no suffix'}; use {', '.join(WRITABLE)}"
         )
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
+    try:
+        picture.save(buffer, kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
+    except (OSError, ValueError) as error:
+        raise DidaError(f"{kind} cannot hold this picture ({error}); use .png") from None
     return buffer.getvalue()
 
 
-def write(picture: Image.Image, path: Path) -> None:
+def write(picture: Picture, path: Path) -> None:
     """Save under a temporary name, then rename: a file under `path` is always whole."""
     write_bytes(encode(picture, path.suffix), path)
 
@@ -175,7 +198,7 @@ def write_bytes(contents: bytes, path: Path) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".dida.")
         with os.fdopen(handle, "wb") as file:
             file.write(contents)
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's own mode is for one user only

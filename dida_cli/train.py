@@ -212,11 +212,9 @@ def read_log(run: Path) -> list[dict[str, float]]:
 def card(training: Training, data: dict[str, Any], command: str) -> str:
     """The README of a saved model: what it is, and what it was made from, with what."""
     model, settings = training.averaged.config, training.settings
-    conditions = "".join(
-        f", {word} {', '.join(data[key])}"
-        for key, word in (("having", "with"), ("lacking", "without"))
-        if data[key]
-    )
+    domains = f": A {data['a']}, B {data['b']}" if "a" in data else ""
+    for key, word in (("having", "with"), ("lacking", "without")):
+        domains += "".join(f", {word} {condition}" for condition in data.get(key, []))
     return f"""---
 library_name: dida
 tags: [image-to-image, guided-content-transfer]
@@ -228,7 +226,7 @@ Moves the {model.domains.a} or the {model.domains.b} of one picture onto another
 | | |
 |---|---|
 | method | {model.method}, architecture {model.architecture}, {model.side} px |
-| data | {Path(data["root"]).name}: A {data["a"]}, B {data["b"]}{conditions} |
+| data | {Path(data["root"]).name}{domains} |
 | command | `{command}` |
 | seed | {settings.seed} |
 | steps | {training.step} of {settings.steps}, {settings.batch} + {settings.batch} pictures each |

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dida_cli import checkpoint, hub
-from dida_cli.config import ModelConfig
+from dida_cli.config import DEFAULT_MODEL, ModelConfig
 from dida_cli.didd import Didd
 from dida_cli.errors import DidaError
 
@@ -138,4 +138,4 @@ def test_unknown_models_are_answered_with_what_there_is(tmp_path: Path) -> None:
 
 
 def test_the_bundled_models_are_all_listed() -> None:
-    assert hub.DEFAULT in hub.names() and hub.JUDGE not in hub.names()
+    assert DEFAULT_MODEL in hub.names() and hub.JUDGE not in hub.names()

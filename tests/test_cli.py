@@ -272,7 +272,7 @@ def test_problems_are_one_line_and_code_one(
         ((*transfer, *m, "-c", tmp_path / "empty"), "holds no pictures"),
         ((*transfer, *m, "-c", __file__), "not a picture"),
         ((*transfer, *m, "-c", picture, "-o", "x.xyz"), "cannot write .xyz; use .png"),
-        ((*transfer, *m, "-c", picture, "-o", picture), "choose another -o"),
+        ((*transfer, *m, "-c", picture, "-o", picture), "write to another file"),
         ((*transfer, *m, "-c", picture, "-o", picture / "x.png"), "cannot be written"),
         ((*transfer, "-m", "nope", "-c", picture), "no model 'nope'"),
         ((*transfer, "-m", tmp_path / "empty", "-c", picture), "holds no config.json"),

@@ -70,7 +70,7 @@ def test_a_grid_moves_two_codes_and_keeps_the_third() -> None:
 
 
 def test_a_grid_can_move_the_common_code_down() -> None:
-    corner = codes.grid(of(0), of(1), down=None, across="a", steps=2)[1][0]
+    corner = codes.grid(of(0), of(1), down="common", across="a", steps=2)[1][0]
     assert same(corner, Codes(of(1).common, of(0).a, of(0).b))
 
 

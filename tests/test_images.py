@@ -319,7 +319,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    assert "folder" in refusal(tmp_path)
+    assert "is a folder" in refusal(tmp_path)
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     noise().save(path)
     path.chmod(0)
-    assert "permission" in refusal(path)
+    assert "may not be read" in refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -452,10 +452,11 @@ def test_crop_takes_the_largest_centred_square_exactly(size: tuple[int, int]) ->
 
 def test_squash_keeps_the_whole_picture() -> None:
     picture = np.full((64, 256, 3), BLUE, dtype=np.uint8)
-    picture[:, :128] = RED
+    picture[:, :128], picture[:, :32] = RED, GREEN
     fitted = np.asarray(images.fit(Image.fromarray(picture), SQUASH)).astype(int)
     assert fitted.shape == (32, 32, 3)
-    assert np.abs(fitted[:, :14] - RED).max() <= 2
+    assert np.abs(fitted[:, :2] - GREEN).max() <= 2
+    assert np.abs(fitted[:, 6:14] - RED).max() <= 2
     assert np.abs(fitted[:, 18:] - BLUE).max() <= 2
 
 
@@ -528,6 +529,14 @@ def test_writing_replaces_the_old_file_and_leaves_no_other(tmp_path: Path) -> No
     images.write(noise(), path)
     assert images.read(path).tobytes() == noise().tobytes()
     assert names_in(tmp_path) == ["a.png"]
+
+
+def test_whoever_reads_the_old_file_meanwhile_sees_it_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+    with path.open("rb") as reader:
+        images.write(noise(), path)
+        assert reader.read() == b"old"
 
 
 def test_missing_folders_are_made(tmp_path: Path) -> None:

@@ -221,6 +221,7 @@ def test_what_cannot_be_trained_is_refused_in_one_line(
     assert "neither trainA and trainB" in refused("--data", tmp_path)
     assert "side 100" in refused("--data", domains, "--side", 100)
     assert "learning_rate" in refused("--data", domains, "--learning-rate", 2)
+    assert "name its parts with --name-a" in refused("--data", domains, "--a", "Smiling")
     (domains / "trainB" / "0.png").unlink()
     (domains / "trainB" / "0.png").symlink_to(domains / "trainA" / "3.png")
     assert "in both domains" in refused("--data", domains, *SMALL)
@@ -243,6 +244,6 @@ def test_runs_are_named_after_the_domains_and_numbered(
     dida: Callable[..., Result], domains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for expected in ("smile-glasses", "smile-glasses-2"):
+    for expected in ("a-b", "a-b-2"):
         result = dida("train", "--data", domains, *SMALL, "--steps", 1)
         assert result.out == f"{os.path.join('runs', expected)}\n"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dida_cli.cli import console
-from dida_cli.cli.options import AOpt, BOpt, HavingOpt, LackingOpt
+from dida_cli.cli.options import WithOpt, WithoutOpt
 from dida_cli.errors import DidaError
 
 app = typer.Typer(help="Make and split training pictures.", no_args_is_help=False)
@@ -37,10 +37,12 @@ def split(
     data: Annotated[
         Path, typer.Option(help="Folder with list_attr_celeba.txt and its pictures.")
     ] = Path("avatars"),
-    a: AOpt = "Smiling",
-    b: BOpt = "Eyeglasses",
-    having: HavingOpt = None,
-    lacking: LackingOpt = None,
+    a: Annotated[str, typer.Option(help="What A has: an attribute, or an expression.")] = "Smiling",
+    b: Annotated[
+        str, typer.Option(help="What B has: an attribute, or an expression.")
+    ] = "Eyeglasses",
+    having: WithOpt = None,
+    lacking: WithoutOpt = None,
     out: Annotated[
         Path, typer.Option(help="New folder to hold trainA, trainB, testA, testB.")
     ] = Path("split"),

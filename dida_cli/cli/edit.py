@@ -1,9 +1,6 @@
 """The commands that edit pictures: transfer, remove-attribute, interpolate."""
 
-import io
-import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,8 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from dida_cli.cli import console
+from dida_cli.cli.files import (
+    STREAM,
+    check_apart,
+    read_one,
+    single_target,
+    targets,
+    write_picture,
+)
 from dida_cli.cli.options import (
-    DEFAULT_MODEL,
     Device,
     DeviceOpt,
     GuideAOpt,
@@ -23,21 +27,19 @@ from dida_cli.cli.options import (
     ModelOpt,
     OutOpt,
     SheetOpt,
-    name_of,
     parts,
     pick_device,
 )
-from dida_cli.config import Domains, Part
+from dida_cli.config import DEFAULT_MODEL, Domains, Part
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
     import torch
 
-    from dida_cli.codes import Codes
+    from dida_cli.codes import Code, Codes
     from dida_cli.didd import Didd
     from dida_cli.images import Picture
 
-STREAM = Path("-")
 NOTHING = Path("none")  # as a guide: the part is not there
 
 
@@ -69,13 +71,12 @@ def transfer(
 
     if guide_a is None and guide_b is None:
         raise typer.BadParameter("Give --guide-a or --guide-b, or both.")
-    if [content, guide_a, guide_b].count(STREAM) > 1:
-        raise typer.BadParameter("Only one picture can come from stdin.")
+    given: dict[Part, Path | None] = {"a": guide_a, "b": guide_b}
+    check_apart([content, *(path for path in given.values() if path)], [])
     editor = Editor.open(model, device)
     kept = parts(keep, editor.domains, "--keep")
-    given: dict[Part, Path | None] = {"a": guide_a, "b": guide_b}
     guides = {
-        part: Guide(name_of(part, editor.domains), path, read_one(path))
+        part: Guide(editor.name_of(part), path, read_one(path))
         for part, path in given.items()
         if path is not None
     }
@@ -89,7 +90,7 @@ def transfer(
 
     told: dict[str, Any] = {f"guide_{part}": str(guide.path) for part, guide in guides.items()}
     told["transferred"] = [guide.name for guide in guides.values()]
-    told["kept"] = [name_of(part, editor.domains) for part in kept if part not in guides]
+    told["kept"] = [editor.name_of(part) for part in kept if part not in guides]
     told["strength"] = strength
     Job(editor, edit, "transfer", told, as_json).run([content], out, sheet, [*guides.values()])
 
@@ -121,7 +122,7 @@ def remove_attribute(
     def edit(own: "Codes") -> "Codes":
         return codes.between(own, own.without(*removed), strength)
 
-    told = {"removed": [name_of(part, editor.domains) for part in removed], "strength": strength}
+    told = {"removed": [editor.name_of(part) for part in removed], "strength": strength}
     Job(editor, edit, "removed", told, as_json).run(pictures, out, sheet, [])
 
 
@@ -157,39 +158,46 @@ def interpolate(
 
     given: dict[str, list[Path]] = {"common": content, "a": guide_a or [], "b": guide_b or []}
     moving = _moving(given)
+    target = single_target(content[0], out, "interpolated")
+    paths = [path for ends in given.values() for path in ends if path != NOTHING]
+    check_apart(paths, [target])
+    check_stdout(target, as_json)
     editor = Editor.open(model, device)
     kept = parts(keep, editor.domains, "--keep")
-    start, end = (_triple(editor, given, end, kept) for end in (0, -1))
+    began = time.perf_counter()
+    read = {path: read_one(path) for path in paths}
+    start, end = (_at_end(editor, given, read, end, kept) for end in (0, -1))
     if len(moving) == 1:
         rows = [codes.interpolate(start, end, steps)]
     else:
-        down, across = moving
-        rows = codes.grid(start, end, down=down, across=across, steps=steps)
-    onto = editor.tensor(read_one(content[0]))
-    began = time.perf_counter()
+        rows = codes.grid(start, end, down=moving[0], across=moving[1], steps=steps)
+    onto = editor.tensor(read[content[0]])
     table = [[editor.compose(one, onto) for one in row] for row in rows]
     if frames:
         for y, row in enumerate(table):
             for x, picture in enumerate(row):
                 images.write(picture, frames / f"{y:02d}-{x:02d}.png")
-    weights = [f"{i / (steps - 1):.2f}" for i in range(steps)]
     words = {"common": "content", "a": editor.domains.a, "b": editor.domains.b}
-    left = [f"{words[moving[0]]} {w}" for w in weights] if len(moving) == 2 else []
-    picture = render.sheet(table, top=[f"{words[moving[-1]]} {w}" for w in weights], left=left)
-    target = out or Path(f"{content[0].stem}.interpolated.png")
-    write_picture(picture, target)
-    told = {"output": str(target), "moving": [words[name] for name in moving], "steps": steps}
-    tell(editor, told | {"seconds": round(time.perf_counter() - began, 3)}, target, as_json)
+    down, across = (
+        [f"{words[name]} {i / (steps - 1):.2f}" for i in range(steps)]
+        for name in (moving[0], moving[-1])
+    )
+    write_picture(render.sheet(table, top=across, left=down if len(moving) == 2 else []), target)
+    told: dict[str, Any] = {"output": str(target), "moving": [words[name] for name in moving]}
+    told |= {words[name]: [str(path) for path in ends] for name, ends in given.items() if ends}
+    seconds = round(time.perf_counter() - began, 3)
+    tell(editor, told | {"steps": steps, "seconds": seconds}, target, as_json)
 
 
-def _moving(given: dict[str, list[Path]]) -> list[Any]:
+def _moving(given: dict[str, list[Path]]) -> "list[Code]":
+    """The codes that are given twice: one, or two for a grid. Raises a usage error otherwise."""
     for name, paths in given.items():
         option = "--content" if name == "common" else f"--guide-{name}"
         if len(paths) > 2:
             raise typer.BadParameter(f"{option} is given {len(paths)} times; from and to are two.")
-        if name == "common" and NOTHING in paths:
-            raise typer.BadParameter("--content must be a picture; only guides can be none.")
-    moving = [name for name, paths in given.items() if len(paths) == 2]
+    if NOTHING in given["common"]:
+        raise typer.BadParameter("--content must be a picture; only guides can be none.")
+    moving: list[Code] = [name for name in ("common", "a", "b") if len(given[name]) == 2]
     if not moving:
         raise typer.BadParameter(
             "Nothing moves: give one of --guide-a, --guide-b, --content twice."
@@ -201,20 +209,24 @@ def _moving(given: dict[str, list[Path]]) -> list[Any]:
     return moving
 
 
-def _triple(
-    editor: "Editor", given: dict[str, list[Path]], end: int, kept: Sequence[Part]
+def _at_end(
+    editor: "Editor",
+    given: dict[str, list[Path]],
+    read: "dict[Path, Picture]",
+    end: int,
+    kept: Sequence[Part],
 ) -> "Codes":
     """The codes at one end (0 or -1) of what moves."""
     from dida_cli import codes
 
-    content = editor.encode(read_one(given["common"][end]))
+    content = editor.encode(read[given["common"][end]])
 
     def guide(part: Part) -> "Codes | None":
         if not given[part]:
             return None
+        editor.name_of(part)
         path = given[part][end]
-        nothing = content.without("a", "b")
-        return nothing if path == NOTHING else editor.encode(read_one(path))
+        return content.without("a", "b") if path == NOTHING else editor.encode(read[path])
 
     return codes.transfer(content, guide_a=guide("a"), guide_b=guide("b"), keep=kept)
 
@@ -246,6 +258,12 @@ class Editor:
     @property
     def domains(self) -> Domains:
         return self.model.config.domains
+
+    def name_of(self, part: Part) -> str:
+        """What this model calls a part. Raises DidaError when it has none of it."""
+        if part == "b" and not self.model.config.separate_b:
+            raise DidaError(f"{self.name} knows no part of its own in domain B; use part a")
+        return self.domains.a if part == "a" else self.domains.b
 
     @cached_property
     def fingerprint(self) -> str:
@@ -293,9 +311,10 @@ class Job:
         """Edit every input. A bad picture is refused alone, named and passed over among others."""
         from dida_cli import render
 
-        work = targets(inputs, out, self.suffix, [guide.path for guide in guides])
-        if self.as_json and work[0][1] == STREAM:
-            raise typer.BadParameter("--json and a picture cannot both go to stdout; give -o FILE.")
+        work = targets(inputs, out, self.suffix)
+        sources = [source for source, _ in work] + [guide.path for guide in guides]
+        check_apart(sources, [sheet, *(target for _, target in work)])
+        check_stdout(work[0][1], self.as_json)
         rows: list[list[Picture]] = []
         failed = 0
         with console.progress("editing", "pictures") as report:
@@ -337,6 +356,12 @@ class Job:
 SHEET_ROWS = 16  # of many pictures, a sheet shows the first ones
 
 
+def check_stdout(target: Path, as_json: bool) -> None:
+    """Raises a usage error when a picture and JSON would both go to stdout."""
+    if as_json and target == STREAM:
+        raise typer.BadParameter("--json and a picture cannot both go to stdout; give -o FILE.")
+
+
 def tell(editor: Editor, told: dict[str, Any], target: Path, as_json: bool) -> None:
     """The path that was written, or all about it as JSON; nothing when the picture is on stdout."""
     if as_json:
@@ -344,78 +369,3 @@ def tell(editor: Editor, told: dict[str, Any], target: Path, as_json: bool) -> N
         console.out_json(told | model | {"device": str(editor.device)})
     elif target != STREAM:
         console.out(str(target))
-
-
-def targets(
-    inputs: Sequence[Path], out: Path | None, suffix: str, guides: Sequence[Path] = ()
-) -> list[tuple[Path, Path]]:
-    """Each picture to edit with the file to write, folders gone through and their trees kept.
-
-    One picture goes to `out`, or to NAME.suffix.png here; more go into the folder `out`, or into
-    the folder NAME.suffix here. Raises DidaError before anything is done, and when an output would
-    replace a content or a guide.
-    """
-    if len(inputs) == 1 and not inputs[0].is_dir():
-        work = [(inputs[0], _single_target(inputs[0], out, suffix))]
-    else:
-        work = _folder_targets(inputs, out, suffix)
-    inputs_read = {path.resolve() for path, _ in work} | {guide.resolve() for guide in guides}
-    if clash := next((t for _, t in work if t != STREAM and t.resolve() in inputs_read), None):
-        raise DidaError(f"{clash}: is one of the pictures given; choose another -o")
-    return work
-
-
-def _single_target(source: Path, out: Path | None, suffix: str) -> Path:
-    usual = Path(f"{source.stem}.{suffix}.png")
-    if out is None:
-        return STREAM if source == STREAM else usual
-    return out / usual if out.is_dir() else out
-
-
-def _folder_targets(
-    inputs: Sequence[Path], out: Path | None, suffix: str
-) -> list[tuple[Path, Path]]:
-    from dida_cli.images import pictures_in
-
-    if out == STREAM:
-        raise typer.BadParameter("Only one picture can go to stdout; give a folder with -o.")
-    root = out or Path(f"{inputs[0].stem}.{suffix}")
-    if root.is_file():
-        raise DidaError(f"{root}: is a file; give a folder with -o for several pictures")
-    sources: list[Path] = []
-    names: list[Path] = []  # below the output folder
-    for path in inputs:
-        files = pictures_in(path) if path.is_dir() else [path]
-        sources += files
-        names += [file.relative_to(path) if path.is_dir() else Path(file.name) for file in files]
-    stems = Counter(name.with_suffix("") for name in names)
-    plain = [
-        n.with_suffix(".png") if stems[n.with_suffix("")] == 1 else Path(f"{n}.png") for n in names
-    ]
-    seen: Counter[Path] = Counter()
-    work = []
-    for source, name in zip(sources, plain, strict=True):
-        seen[name] += 1  # the same name from two folders: the second is numbered
-        distinct = name if seen[name] == 1 else name.with_stem(f"{name.stem}-{seen[name]}")
-        work.append((source, root / distinct))
-    return work
-
-
-def read_one(path: Path) -> "Picture":
-    """A picture from a file, or from stdin for `-`."""
-    from dida_cli import images
-
-    if path == STREAM:
-        return images.read(io.BytesIO(sys.stdin.buffer.read()), "stdin")
-    return images.read(path)
-
-
-def write_picture(picture: "Picture", target: Path) -> None:
-    """A picture to a file at once, or to stdout as PNG for `-`."""
-    from dida_cli import images
-
-    if target == STREAM:
-        sys.stdout.buffer.write(images.encode(picture))
-        sys.stdout.buffer.flush()
-    else:
-        images.write(picture, target)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dida_cli.cli import console
-from dida_cli.cli.options import DEFAULT_MODEL, JsonOpt, ModelOpt
-from dida_cli.config import Part
+from dida_cli.cli.options import JsonOpt, ModelOpt
+from dida_cli.config import DEFAULT_MODEL, Part
 
 if TYPE_CHECKING:
     from dida_cli.evaluate.attributes import FactorClassifier

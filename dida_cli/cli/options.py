@@ -19,9 +19,7 @@ ModelOpt = Annotated[
         "--model", "-m", help="A bundled model's name, a model folder, or a run's folder."
     ),
 ]
-DeviceOpt = Annotated[
-    Device, typer.Option(help="Where to compute; auto takes CUDA when present.", metavar="DEVICE")
-]
+DeviceOpt = Annotated[Device, typer.Option(help="Where to compute; auto takes CUDA when present.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Tell what was done as JSON on stdout.")]
 OutOpt = Annotated[
     Path | None, typer.Option("--out", "-o", help="File or folder to write; - is stdout.")
@@ -35,8 +33,12 @@ GuideAOpt = Annotated[
 GuideBOpt = Annotated[
     Path | None, typer.Option(help="Picture whose part of domain B is wanted; - is stdin.")
 ]
-
-DEFAULT_MODEL = "avatars-smile-glasses"  # hub.DEFAULT, known here without loading torch
+WithOpt = Annotated[
+    list[str] | None, typer.Option("--with", help="What both domains must have; repeatable.")
+]
+WithoutOpt = Annotated[
+    list[str] | None, typer.Option("--without", help="What neither may have; repeatable.")
+]
 
 
 def pick_device(wanted: Device) -> "torch.device":
@@ -53,30 +55,15 @@ def pick_device(wanted: Device) -> "torch.device":
 def parts(value: str, domains: Domains, option: str) -> tuple[Part, ...]:
     """`a`, `b`, `both`, `none`, or a domain's own name, as parts. Raises a usage error."""
     meanings: dict[str, tuple[Part, ...]] = {
+        domains.a: ("a",),
+        domains.b: ("b",),
         "a": ("a",),
         "b": ("b",),
         "both": ("a", "b"),
         "none": (),
-        domains.a: ("a",),
-        domains.b: ("b",),
     }
     if value not in meanings:
         raise typer.BadParameter(
             f"{option} takes a ({domains.a}), b ({domains.b}), both or none, not {value!r}."
         )
     return meanings[value]
-
-
-def name_of(part: Part, domains: Domains) -> str:
-    """What this model calls a part."""
-    return domains.a if part == "a" else domains.b
-
-
-AOpt = Annotated[str, typer.Option(help="What domain A has: an attribute, or an expression.")]
-BOpt = Annotated[str, typer.Option(help="What domain B has: an attribute, or an expression.")]
-HavingOpt = Annotated[
-    list[str] | None, typer.Option("--with", help="What both domains must have; repeatable.")
-]
-LackingOpt = Annotated[
-    list[str] | None, typer.Option("--without", help="What neither may have; repeatable.")
-]

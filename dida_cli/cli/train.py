@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dida_cli.cli import console
-from dida_cli.cli.options import AOpt, BOpt, Device, DeviceOpt, HavingOpt, LackingOpt, pick_device
+from dida_cli.cli.options import Device, DeviceOpt, WithOpt, WithoutOpt, pick_device
 from dida_cli.config import Architecture, CriticTarget, Fit
 from dida_cli.errors import DidaError
 
@@ -35,10 +35,14 @@ def train(
         Path,
         typer.Option(help="Folder with trainA and trainB, or with list_attr_celeba.txt."),
     ] = AVATARS,
-    a: AOpt = "Smiling",
-    b: BOpt = "Eyeglasses",
-    having: HavingOpt = None,
-    lacking: LackingOpt = None,
+    a: Annotated[
+        str | None, typer.Option(help="What A has, in an attribute list. [default: Smiling]")
+    ] = None,
+    b: Annotated[
+        str | None, typer.Option(help="What B has, in an attribute list. [default: Eyeglasses]")
+    ] = None,
+    having: WithOpt = None,
+    lacking: WithoutOpt = None,
     name_a: Annotated[str | None, typer.Option(help="What to call A's part, e.g. smile.")] = None,
     name_b: Annotated[str | None, typer.Option(help="What to call B's part, e.g. glasses.")] = None,
     architecture: Annotated[
@@ -88,8 +92,10 @@ def train(
         _refuse_other_options(context)
         _resume(resume, command, device)
         return
-    pictures = {"root": str(data), "a": a, "b": b, "having": having or [], "lacking": lacking or []}
-    names = Domains(a=name_a or _word(a), b=name_b or _word(b))
+    pictures = _pictures(data, a, b, having, lacking)
+    names = Domains(
+        a=name_a or _word(pictures.get("a", "A")), b=name_b or _word(pictures.get("b", "B"))
+    )
     model = ModelConfig.of(
         architecture,
         domains=names,
@@ -115,6 +121,29 @@ def train(
     )
     run = out or _free_name(Path("runs") / f"{names.a}-{names.b}")
     _start(run, model, settings, pictures, command, device)
+
+
+def _pictures(
+    data: Path, a: str | None, b: str | None, having: list[str] | None, lacking: list[str] | None
+) -> dict[str, Any]:
+    """What to train on, as the run records it. Raises DidaError when there is no such data."""
+    from dida_cli.data import celeba
+
+    record: dict[str, Any] = {"root": str(data.resolve())}
+    if (data / celeba.ATTRIBUTE_LIST).exists() or data == AVATARS:
+        chosen = {"a": a or "Smiling", "b": b or "Eyeglasses"}
+        return record | chosen | {"having": having or [], "lacking": lacking or []}
+    if not ((data / "trainA").is_dir() or (data / "trainB").is_dir()):
+        raise DidaError(
+            f"{data}: holds neither trainA and trainB nor {celeba.ATTRIBUTE_LIST}; "
+            "give such a folder with --data, or leave --data out to train on avatars"
+        )
+    if a or b or having or lacking:
+        raise typer.BadParameter(
+            f"--a, --b, --with and --without choose from {celeba.ATTRIBUTE_LIST}, "
+            f"which {data} has not; name its parts with --name-a and --name-b."
+        )
+    return record
 
 
 def _word(attribute: str) -> str:
@@ -152,8 +181,9 @@ def _start(
     from dida_cli import train as core
 
     where = pick_device(device)
-    split = _find(pictures)
     core.refuse_taken(run)
+    _draw_if_absent(Path(pictures["root"]))
+    split = _find(pictures)
     batches, held_out = _load(split, model, settings)
     core.start(run, model, settings, pictures)
     training = core.Training(model, settings, str(where))
@@ -175,26 +205,28 @@ def _resume(run: Path, command: str, device: Device) -> None:
     _go(training, run, batches, held_out, pictures, command)
 
 
+def _draw_if_absent(root: Path) -> None:
+    """The avatars that a training with no arguments learns from."""
+    from dida_cli.data import avatars, celeba
+
+    if root != AVATARS.resolve() or (root / celeba.ATTRIBUTE_LIST).exists():
+        return
+    console.note(f"drawing {AVATAR_COUNT} avatars into {AVATARS} first, some minutes")
+    with console.progress("drawing", "faces") as report:
+        avatars.write_set(root, count=AVATAR_COUNT, seed=AVATAR_SEED, on_progress=report)
+
+
 def _find(pictures: dict[str, Any]) -> "Split":
-    """The files of both domains; avatars are drawn first where there are none."""
-    from dida_cli.data import avatars, celeba, folders
+    """The files of both domains, from what the run records."""
+    from dida_cli.data import celeba, folders
 
     root = Path(pictures["root"])
-    if root == AVATARS and not (root / celeba.ATTRIBUTE_LIST).exists():
-        console.note(f"drawing {AVATAR_COUNT} avatars into {root} first, some minutes")
-        with console.progress("drawing", "faces") as report:
-            avatars.write_set(root, count=AVATAR_COUNT, seed=AVATAR_SEED, on_progress=report)
-    if (root / celeba.ATTRIBUTE_LIST).exists():
-        selection = celeba.Selection(
-            pictures["a"], pictures["b"], tuple(pictures["having"]), tuple(pictures["lacking"])
-        )
-        return celeba.for_training(root, selection)
-    if (root / "trainA").is_dir() or (root / "trainB").is_dir():
+    if "a" not in pictures:
         return folders.from_folders(root)
-    raise DidaError(
-        f"{root}: holds neither trainA and trainB nor {celeba.ATTRIBUTE_LIST}; "
-        "give such a folder with --data, or leave --data out to train on avatars"
+    selection = celeba.Selection(
+        pictures["a"], pictures["b"], tuple(pictures["having"]), tuple(pictures["lacking"])
     )
+    return celeba.for_training(root, selection)
 
 
 def _load(split: "Split", model: "ModelConfig", settings: "TrainConfig") -> tuple[Any, Any]:

@@ -22,6 +22,7 @@ import resvg_py
 from PIL import Image
 
 from dida_cli.errors import DidaError
+from dida_cli.images import write_bytes
 
 NONE = "NONE"
 GLASSES = (
@@ -200,14 +201,17 @@ def claim(out: Path, arguments: dict[str, int]) -> None:
     record = out / "avatars.json"
     out.mkdir(parents=True, exist_ok=True)
     if record.exists():
-        found = json.loads(record.read_text())
+        try:
+            found = json.loads(record.read_text())
+        except ValueError:
+            raise DidaError(f"{record}: damaged; delete it or choose another --out") from None
         if found != arguments:
             was, now = (", ".join(f"{k} {v}" for k, v in d.items()) for d in (found, arguments))
             raise DidaError(
                 f"{out} holds avatars with {was}, not {now}; choose another folder with --out"
             )
     else:
-        record.write_text(json.dumps(arguments) + "\n")
+        _replace(record, json.dumps(arguments))
 
 
 def file_name(index: int) -> str:
@@ -245,6 +249,8 @@ def _write_lists(out: Path, count: int, seed: int) -> None:
         ],
     }
     for name, lines in lists.items():
-        temporary = out / f"{name}.tmp"
-        temporary.write_text("\n".join(lines) + "\n")
-        os.replace(temporary, out / name)
+        _replace(out / name, "\n".join(lines))
+
+
+def _replace(path: Path, text: str) -> None:
+    write_bytes(f"{text}\n".encode(), path)

@@ -122,18 +122,19 @@ def from_attributes(root: Path, selection: Selection) -> dict[int, Pair]:
     else:
         parts = _last_ones(len(attributes.files), domains)
     paths = [folder / file for file in attributes.files]
-    return {
+    pairs = {
         part: Pair(*([paths[row] for row in rows if parts[row] == part] for rows in domains))
         for part in (TRAIN, VALIDATION, TEST)
     }
+    for held_out in (VALIDATION, TEST):  # a file may be listed twice
+        check_apart(Split(pairs[TRAIN], pairs[held_out]))
+    return pairs
 
 
 def for_training(root: Path, selection: Selection) -> Split:
     """The domains to learn from, and those of the validation part to look at meanwhile."""
     parts = from_attributes(root, selection)
-    split = Split(parts[TRAIN], parts[VALIDATION])
-    check_apart(split)
-    return split
+    return Split(parts[TRAIN], parts[VALIDATION])
 
 
 def _last_ones(count: int, domains: list[np.ndarray]) -> np.ndarray:

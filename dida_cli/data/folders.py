@@ -165,6 +165,10 @@ def write_folders(
         for name, files in wanted.items():
             (new / name).mkdir(parents=True)
             for file in files:
+                if not file.exists():
+                    raise DidaError(f"{file}: no such file, though it is listed; get it too")
+                if (new / name / file.name).exists():
+                    raise DidaError(f"{file}: a second picture of this name in {name}; rename it")
                 if link:
                     (new / name / file.name).symlink_to(file.resolve())
                 else:

@@ -1,0 +1,95 @@
+"""From the paths people type to pictures, and from pictures to files."""
+
+import io
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from dida_cli.errors import DidaError
+
+if TYPE_CHECKING:
+    from dida_cli.images import Picture
+
+STREAM = Path("-")
+
+
+def targets(inputs: Sequence[Path], out: Path | None, suffix: str) -> list[tuple[Path, Path]]:
+    """Each picture to edit with the file to write, folders gone through and their trees kept.
+
+    One picture goes to `out`, or to NAME.suffix.png here; more go into the folder `out`, or into
+    the folder NAME.suffix here. Raises DidaError when there is nothing to edit.
+    """
+    if len(inputs) == 1 and not inputs[0].is_dir():
+        return [(inputs[0], single_target(inputs[0], out, suffix))]
+    return _folder_targets(inputs, out, suffix)
+
+
+def single_target(source: Path, out: Path | None, suffix: str) -> Path:
+    """Where the result of one picture goes; that of stdin goes to stdout."""
+    usual = Path(f"{source.stem}.{suffix}.png")
+    if out is None:
+        return STREAM if source == STREAM else usual
+    return out / usual if out.is_dir() else out
+
+
+def _folder_targets(
+    inputs: Sequence[Path], out: Path | None, suffix: str
+) -> list[tuple[Path, Path]]:
+    from dida_cli.images import pictures_in
+
+    if out == STREAM:
+        raise typer.BadParameter("Only one picture can go to stdout; give a folder with -o.")
+    root = out or Path(f"{inputs[0].stem}.{suffix}")
+    if root.is_file():
+        raise DidaError(f"{root}: is a file; give a folder with -o for several pictures")
+    sources: list[Path] = []
+    names: list[Path] = []  # below the output folder
+    for path in inputs:
+        files = pictures_in(path) if path.is_dir() else [path]
+        sources += files
+        names += [file.relative_to(path) if path.is_dir() else Path(file.name) for file in files]
+    stems = Counter(name.with_suffix("") for name in names)
+    plain = [
+        n.with_suffix(".png") if stems[n.with_suffix("")] == 1 else Path(f"{n}.png") for n in names
+    ]
+    seen: Counter[Path] = Counter()
+    work = []
+    for source, name in zip(sources, plain, strict=True):
+        seen[name] += 1  # the same name from two folders: the second is numbered
+        distinct = name if seen[name] == 1 else name.with_stem(f"{name.stem}-{seen[name]}")
+        work.append((source, root / distinct))
+    return work
+
+
+def check_apart(inputs: Sequence[Path], outputs: Sequence[Path | None]) -> None:
+    """Raises, before anything is done, when an output would replace an input or two are stdin."""
+    if list(inputs).count(STREAM) > 1:
+        raise typer.BadParameter("Only one picture can come from stdin.")
+    read = {path.resolve() for path in inputs if path != STREAM}
+    for output in outputs:
+        if output and output != STREAM and output.resolve() in read:
+            raise DidaError(f"{output}: is one of the pictures given; write to another file")
+
+
+def read_one(path: Path) -> "Picture":
+    """A picture from a file, or from stdin for `-`."""
+    from dida_cli import images
+
+    if path == STREAM:
+        return images.read(io.BytesIO(sys.stdin.buffer.read()), "stdin")
+    return images.read(path)
+
+
+def write_picture(picture: "Picture", target: Path) -> None:
+    """A picture to a file at once, or to stdout as PNG for `-`."""
+    from dida_cli import images
+
+    if target == STREAM:
+        sys.stdout.buffer.write(images.encode(picture))
+        sys.stdout.buffer.flush()
+    else:
+        images.write(picture, target)
