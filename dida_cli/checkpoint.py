@@ -20,19 +20,21 @@ from torch import Tensor, nn
 from dida_cli.config import ModelConfig
 from dida_cli.didd import Didd
 from dida_cli.errors import DidaError
+from dida_cli.mask import TwoSidedMask
 from dida_cli.nets import bake_spectral
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-METHODS = {"didd": Didd}
+Network = Didd | TwoSidedMask
+METHODS: dict[str, type[Network]] = {"didd": Didd, "mask": TwoSidedMask}
 MAX_CONFIG_BYTES = 100_000
 
 
-def build(config: ModelConfig) -> Didd:
+def build(config: ModelConfig) -> Network:
     """A network of this config with fresh weights, ready to train."""
     return METHODS[config.method](config)
 
 
-def blank(config: ModelConfig) -> Didd:
+def blank(config: ModelConfig) -> Network:
     """A network without spectral norms, as models are kept; shapes only, no memory."""
     with torch.device("meta"):
         model = build(config)
@@ -40,7 +42,7 @@ def blank(config: ModelConfig) -> Didd:
     return model.eval().requires_grad_(False)
 
 
-def baked(model: Didd) -> Didd:
+def baked(model: Network) -> Network:
     """A copy of a network in eval mode whose spectral norms have become part of the weights.
 
     Built anew, for torch takes the norms off a whole class: a deep copy's going would be its own.
@@ -54,7 +56,7 @@ def baked(model: Didd) -> Didd:
     return still
 
 
-def model_files(model: Didd, card: str) -> dict[str, bytes | dict[str, Tensor]]:
+def model_files(model: Network, card: str) -> dict[str, bytes | dict[str, Tensor]]:
     """The three files of a model folder, for `write_folder`."""
     config = json.dumps(model.config.to_json(), indent=2) + "\n"
     return {
@@ -64,7 +66,7 @@ def model_files(model: Didd, card: str) -> dict[str, bytes | dict[str, Tensor]]:
     }
 
 
-def load(folder: Path, device: str = "cpu") -> Didd:
+def load(folder: Path, device: str = "cpu") -> Network:
     """The model of a folder, in eval mode. Raises DidaError naming the first thing wrong."""
     config = read_config(folder / CONFIG)
     model = blank(config)

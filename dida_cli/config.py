@@ -9,6 +9,7 @@ from dida_cli.errors import DidaError
 Architecture = Literal["compact", "paper"]
 CriticTarget = Literal["half", "paper"]
 Fit = Literal["crop", "squash"]
+Method = Literal["didd", "mask"]
 Part = Literal["a", "b"]
 
 DEFAULT_MODEL = "avatars-smile-glasses"  # what edits use unless told otherwise
@@ -22,6 +23,7 @@ ARCHITECTURES: dict[str, dict[str, int]] = {
     "paper": {"grid": 2, "width": 512, "common": 462, "separate_a": 25, "separate_b": 25},
 }
 LEARNING_RATES = {"compact": 1e-3, "paper": 2e-4}
+COMMON_WEIGHTS = {"didd": 0.2, "mask": 0.5}  # a base needs the stronger critic
 
 
 class _Json:
@@ -92,7 +94,7 @@ class ModelConfig(_Json):
             content transfer with one separate encoder (Press et al., ICLR 2019).
     """
 
-    method: Literal["didd"] = "didd"
+    method: Method = "didd"
     architecture: Architecture = "compact"
     domains: Domains = field(default_factory=Domains)
     side: int = 128
@@ -146,11 +148,13 @@ def _power_of_two(number: int) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights(_Json):
-    """How much each loss counts; see `didd.autoencoder_loss`."""
+    """How much each loss counts; see `didd.autoencoder_loss` and, for the last two, `mask`."""
 
     reconstruction: float = 1.0
     zero: float = 1.0
     common: float = 0.2
+    repaint: float = 0.1
+    mask: float = 0.02
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

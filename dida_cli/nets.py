@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
+from dida_cli.codes import Codes
 from dida_cli.config import ModelConfig
 
 SLOPE = 0.2  # of the leaky ReLU
@@ -78,6 +79,29 @@ def decoder(config: ModelConfig, out: int = 3) -> nn.Module:
     else:
         blocks.append(nn.ConvTranspose2d(stages[-1], out, 4, stride=2, padding=1))
     return nn.Sequential(*blocks)
+
+
+class Encoders(nn.Module):
+    """The common and the separate encoders: what both methods read a picture with."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        slip = config.architecture == "paper"
+        self.common = encoder(config, widths(config), config.common, slip=slip)
+        self.separate_a = _separate(config, config.separate_a)
+        self.separate_b = _separate(config, config.separate_b) if config.separate_b else None
+
+    def forward(self, image: Tensor) -> Codes:
+        """Pictures (N, 3, side, side) in [-1, 1] to (E_c(x), E_A(x), E_B(x))."""
+        common = self.common(image)  # (N, C, grid, grid)
+        if self.separate_b is None:
+            nothing = common.new_zeros(common.shape[0], 0, *common.shape[2:])
+            return Codes(common, self.separate_a(image), nothing)
+        return Codes(common, self.separate_a(image), self.separate_b(image))
+
+
+def _separate(config: ModelConfig, code: int) -> nn.Module:
+    return encoder(config, separate_widths(config, code), code)
 
 
 class Critic(nn.Module):

@@ -9,6 +9,7 @@ import math
 import shlex
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dida_cli import checkpoint
-from dida_cli.config import ModelConfig, TrainConfig
-from dida_cli.didd import Didd, autoencoder_loss, critic_loss
+from dida_cli import checkpoint, didd, losses, mask
+from dida_cli.checkpoint import Network
+from dida_cli.config import ModelConfig, TrainConfig, Weights
 from dida_cli.errors import DidaError
 from dida_cli.images import write_bytes
 from dida_cli.nets import Critic
@@ -26,6 +27,11 @@ from dida_cli.nets import Critic
 STATE, SETTINGS, LOG = "state.safetensors", "train.json", "log.jsonl"
 LAST_RATE = 0.05  # what is left of the learning rate at the end
 BETAS = (0.5, 0.999)
+
+AUTOENCODER_LOSS: dict[str, Callable[..., losses.Losses]] = {
+    "didd": didd.autoencoder_loss,
+    "mask": mask.autoencoder_loss,
+}
 
 Batch = Callable[[int], tuple[Tensor, Tensor]]
 
@@ -47,9 +53,9 @@ class Training:
         self.seconds = 0.0  # spent in steps, over all sessions
 
     @property
-    def averaged(self) -> Didd:
+    def averaged(self) -> Network:
         """The model that is kept: the running mean of the weights."""
-        assert isinstance(self.mean.module, Didd)
+        assert isinstance(self.mean.module, Network)
         return self.mean.module
 
     def advance(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
@@ -65,19 +71,28 @@ class Training:
             for group in optimizer.param_groups:
                 group["lr"] = rate
         self.critic.requires_grad_(False)
-        weights = self.settings.weights
-        if self.step < self.settings.critic_start:
-            weights = type(weights)(**{**vars(weights), "common": 0.0})
-        losses = autoencoder_loss(
-            self.model, self.critic, a, b, weights, self.settings.critic_target
+        loss = AUTOENCODER_LOSS[self.model.config.method](
+            self.model, self.critic, a, b, self.weights(), self.settings.critic_target
         )
-        self._descend(losses.total, losses.terms, self.model, self.adam)
+        self._descend(loss.total, loss.terms, self.model, self.adam)
         self.critic.requires_grad_(True)
-        critic = critic_loss(self.critic, losses.common)
+        critic = losses.critic(self.critic, loss.common)
         self._descend(critic.total, critic.terms, self.critic, self.critic_adam)
         self.mean.update_parameters(self.model)
         self.step += 1
-        return {name: term.detach() for name, term in (losses.terms | critic.terms).items()}
+        return {name: term.detach() for name, term in (loss.terms | critic.terms).items()}
+
+    def weights(self) -> Weights:
+        """The losses' weights in the coming step: some start late, some rise."""
+        full = self.settings.weights
+        begin, end = mask.MASK_RAMP
+        rise = min(1.0, max(0.0, (self.step - begin) / (end - begin)))
+        return replace(
+            full,
+            common=full.common if self.step >= self.settings.critic_start else 0.0,
+            repaint=rise * full.repaint,
+            mask=rise * full.mask,
+        )
 
     def rate(self) -> float:
         """The learning rate of the coming step: a half cosine down to a twentieth."""

@@ -44,8 +44,8 @@ def changed(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> None
 
 
 def test_the_first_wrong_shape_is_named_with_both_shapes(model_folder: Path) -> None:
-    changed(model_folder, lambda t: t.update({"common.0.bias": torch.zeros(7)}))
-    with pytest.raises(DidaError, match=r"common\.0\.bias has shape \[7\].*asks for \[16\]"):
+    changed(model_folder, lambda t: t.update({"decoder.0.bias": torch.zeros(7)}))
+    with pytest.raises(DidaError, match=r"decoder\.0\.bias has shape \[7\].*asks for \[16\]"):
         checkpoint.load(model_folder)
 
 
@@ -53,8 +53,8 @@ def test_a_missing_and_an_extra_tensor_are_named(model_folder: Path) -> None:
     changed(model_folder, lambda t: t.update(spare=torch.zeros(1)))
     with pytest.raises(DidaError, match="spare does not belong"):
         checkpoint.load(model_folder)
-    changed(model_folder, lambda t: (t.pop("spare"), t.pop("common.0.bias")))
-    with pytest.raises(DidaError, match=r"common\.0\.bias is missing"):
+    changed(model_folder, lambda t: (t.pop("spare"), t.pop("decoder.0.bias")))
+    with pytest.raises(DidaError, match=r"decoder\.0\.bias is missing"):
         checkpoint.load(model_folder)
 
 
@@ -66,8 +66,11 @@ def test_a_value_that_is_not_finite_is_refused(model_folder: Path, value: float)
 
 
 def test_another_number_type_is_refused(model_folder: Path) -> None:
-    changed(model_folder, lambda t: t.update({"common.0.bias": t["common.0.bias"].half()}))
-    with pytest.raises(DidaError, match=r"common\.0\.bias is torch\.float16"):
+    changed(
+        model_folder,
+        lambda t: t.update({"decoder.0.bias": t["decoder.0.bias"].half()}),
+    )
+    with pytest.raises(DidaError, match=r"decoder\.0\.bias is torch\.float16"):
         checkpoint.load(model_folder)
 
 

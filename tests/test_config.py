@@ -55,7 +55,7 @@ def test_b_may_have_no_code_of_its_own() -> None:
         ({"side": "128"}, "side must be of type int"),
         ({"side": True}, "side must be of type int"),
         ({"side": 128.0}, "side must be of type int"),
-        ({"method": "gan"}, "method must be one of didd, not 'gan'"),
+        ({"method": "gan"}, "method must be one of didd, mask, not 'gan'"),
         ({"fit": None}, "fit must be one of crop, squash"),
         ({"domains": {"a": "x"}}, "domains: setting 'b' is missing"),
         ({"domains": "x"}, "domains: expected an object"),

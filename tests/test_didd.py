@@ -6,10 +6,10 @@ import torch
 from conftest import TINY
 from torch import Tensor, nn
 
-from dida_cli import checkpoint, nets
+from dida_cli import checkpoint, losses, nets
 from dida_cli.codes import Codes, Rendering
 from dida_cli.config import Architecture, ModelConfig, Weights
-from dida_cli.didd import Didd, autoencoder_loss, critic_loss
+from dida_cli.didd import Didd, autoencoder_loss
 
 ONES = Weights(reconstruction=1, zero=1, common=1)
 
@@ -40,10 +40,10 @@ def test_guided_content_transfer_has_one_separate_encoder() -> None:
     config = ModelConfig(side=32, separate_b=0)
     model = checkpoint.build(config)
     codes = model.encode(torch.rand(2, 3, 32, 32))
-    assert model.separate_b is None and codes.b.shape == (2, 0, 4, 4)
+    assert model.encoders.separate_b is None and codes.b.shape == (2, 0, 4, 4)
     pictures = torch.rand(2, 3, 32, 32)
-    losses = autoencoder_loss(model, nets.Critic(config), pictures, pictures, ONES, "half")
-    assert losses.total.isfinite()
+    made = autoencoder_loss(model, nets.Critic(config), pictures, pictures, ONES, "half")
+    assert made.total.isfinite()
 
 
 def test_the_paper_layout_is_the_released_one() -> None:
@@ -53,7 +53,7 @@ def test_the_paper_layout_is_the_released_one() -> None:
         convolutions = (nn.Conv2d, nn.ConvTranspose2d)
         return [tuple(m.weight.shape) for m in net.modules() if isinstance(m, convolutions)]
 
-    assert shapes(model.common) == [
+    assert shapes(model.encoders.common) == [
         (32, 3, 4, 4),
         (64, 32, 4, 4),
         (128, 64, 4, 4),
@@ -63,10 +63,12 @@ def test_the_paper_layout_is_the_released_one() -> None:
     ]
     widths = [3, 32, 64, 128, 256, 512, 25]
     separate = [(o, i, 4, 4) for i, o in pairwise(widths)]
-    assert shapes(model.separate_a) == separate
+    assert shapes(model.encoders.separate_a) == separate
     widths = [512, 512, 256, 128, 64, 32, 3]
     assert shapes(model.decoder) == [(i, o, 4, 4) for i, o in pairwise(widths)]
-    norms = [m.num_features for m in model.common.modules() if isinstance(m, nn.InstanceNorm2d)]
+    norms = [
+        m.num_features for m in model.encoders.common.modules() if isinstance(m, nn.InstanceNorm2d)
+    ]
     assert norms == [32, 128, 256, 487, 462]  # the second stage's is left out, as released
 
 
@@ -77,7 +79,7 @@ def test_a_baked_spectral_norm_gives_the_same_pictures_every_time() -> None:
     still = checkpoint.baked(model)
     assert not any("parametrizations" in name for name in still.state_dict())
     assert torch.equal(still.compose(still.encode(picture)).image, expected)
-    weight = still.common[0].weight
+    weight = still.encoders.common[0].weight
     assert isinstance(weight, Tensor)
     sigma = torch.linalg.matrix_norm(weight.flatten(1), ord=2).item()
     assert sigma == pytest.approx(1, abs=0.2)
@@ -109,22 +111,22 @@ class Says(nets.Critic):
 
 def test_the_losses_are_the_papers_formulas() -> None:
     a, b = torch.full((2, 3, 4, 4), 0.1), torch.full((2, 3, 4, 4), 0.2)
-    losses = autoencoder_loss(Stub(), Says(0.7), a, b, ONES, "paper")
+    made = autoencoder_loss(Stub(), Says(0.7), a, b, ONES, "paper")
     # G(E_c(a), E_A(a), 0) = 0.1 + 0.2, G(E_c(b), 0, E_B(b)) = 0.2 + 0.6
-    assert losses.terms["reconstruction"].item() == pytest.approx((0.3 - 0.1) + (0.8 - 0.2))
+    assert made.terms["reconstruction"].item() == pytest.approx((0.3 - 0.1) + (0.8 - 0.2))
     # |E_A(b)| + |E_B(a)|
-    assert losses.terms["zero"].item() == pytest.approx(0.4 + 0.3)
-    assert losses.terms["common"].item() == pytest.approx(2 * math.log(1 + math.exp(-0.7)))
-    assert losses.total.item() == pytest.approx(sum(t.item() for t in losses.terms.values()))
+    assert made.terms["zero"].item() == pytest.approx(0.4 + 0.3)
+    assert made.terms["common"].item() == pytest.approx(2 * math.log(1 + math.exp(-0.7)))
+    assert made.total.item() == pytest.approx(sum(t.item() for t in made.terms.values()))
 
 
 def test_the_weights_are_applied_in_the_sum_alone() -> None:
     a, b = torch.full((2, 3, 4, 4), 0.1), torch.full((2, 3, 4, 4), 0.2)
     weights = Weights(reconstruction=2, zero=3, common=5)
-    losses = autoencoder_loss(Stub(), Says(0.7), a, b, weights, "paper")
-    terms = losses.terms
+    made = autoencoder_loss(Stub(), Says(0.7), a, b, weights, "paper")
+    terms = made.terms
     expected = 2 * terms["reconstruction"] + 3 * terms["zero"] + 5 * terms["common"]
-    assert losses.total.item() == pytest.approx(expected.item())
+    assert made.total.item() == pytest.approx(expected.item())
 
 
 def test_half_is_least_when_the_critic_cannot_tell() -> None:
@@ -139,27 +141,27 @@ def test_half_is_least_when_the_critic_cannot_tell() -> None:
 
 def test_the_critic_learns_zero_for_a_and_one_for_b() -> None:
     common = torch.zeros(4, 8, 4, 4)
-    losses = critic_loss(Says(2.0), common)
+    made = losses.critic(Says(2.0), common)
     expected = math.log(1 + math.exp(2.0)) + math.log(1 + math.exp(-2.0))
-    assert losses.total.item() == pytest.approx(expected)
-    assert losses.terms["critic_right"].item() == 0.5  # B right, A wrong
+    assert made.total.item() == pytest.approx(expected)
+    assert made.terms["critic_right"].item() == 0.5  # B right, A wrong
 
 
 def test_no_gradient_of_the_critic_reaches_an_encoder(tiny: Didd) -> None:
     critic = nets.Critic(TINY)
     pictures = torch.rand(2, 3, 32, 32)
     tiny.requires_grad_(True)
-    losses = autoencoder_loss(tiny, critic, pictures, pictures, ONES, "half")
-    critic_loss(critic, losses.common).total.backward()
+    made = autoencoder_loss(tiny, critic, pictures, pictures, ONES, "half")
+    losses.critic(critic, made.common).total.backward()
     assert all(p.grad is None for p in tiny.parameters())
     assert all(p.grad is not None for p in critic.parameters())
 
 
 def test_every_part_of_the_model_learns_from_the_loss(tiny: Didd) -> None:
     critic = nets.Critic(TINY).requires_grad_(False)
-    losses = autoencoder_loss(
+    made = autoencoder_loss(
         tiny, critic, torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32), ONES, "half"
     )
-    losses.total.backward()
+    made.total.backward()
     assert all(p.grad is not None and bool(p.grad.any()) for p in tiny.parameters())
     assert all(p.grad is None for p in critic.parameters())

@@ -42,12 +42,14 @@ def fit(run: Path, steps: int, model: ModelConfig = TINY) -> core.Training:
     return training
 
 
-@pytest.mark.parametrize("architecture", ["compact", "paper"])
+PAPER = ModelConfig.of("paper", side=32, width=32, common=8, separate_a=3, separate_b=3)
+MASK = replace(TINY, method="mask")
+
+
+@pytest.mark.parametrize("model", [TINY, PAPER, MASK], ids=["compact", "paper", "mask"])
 def test_a_stopped_and_resumed_training_is_the_one_that_never_stopped(
-    tmp_path: Path, architecture: str
+    tmp_path: Path, model: ModelConfig
 ) -> None:
-    paper = ModelConfig.of("paper", side=32, width=32, common=8, separate_a=3, separate_b=3)
-    model = TINY if architecture == "compact" else paper
     fit(tmp_path / "whole", 12, model)
     for stop in (4, 6, 12):
         fit(tmp_path / "parts", stop, model)
@@ -113,6 +115,16 @@ def test_the_critic_counts_only_after_its_start() -> None:
     for training in (first, never):
         training.advance(*batches(1))
     assert not same()
+
+
+def test_repaint_and_mask_rise_slowly() -> None:
+    training = core.Training(MASK, SETTINGS)
+    shares = []
+    for training.step in (0, 800, 1200, 1600, 9000):
+        weights = training.weights()
+        shares.append(weights.mask / SETTINGS.weights.mask)
+        assert weights.repaint / SETTINGS.weights.repaint == pytest.approx(shares[-1])
+    assert shares == pytest.approx([0, 0, 0.5, 1, 1])
 
 
 def test_the_rate_falls_to_a_twentieth() -> None:

@@ -36,8 +36,8 @@ from dida_cli.errors import DidaError
 if TYPE_CHECKING:
     import torch
 
+    from dida_cli.checkpoint import Network
     from dida_cli.codes import Code, Codes
-    from dida_cli.didd import Didd
     from dida_cli.images import Picture
 
 NOTHING = Path("none")  # as a guide: the part is not there
@@ -243,7 +243,7 @@ class Guide(NamedTuple):
 class Editor:
     """A loaded model and where it came from."""
 
-    model: "Didd"
+    model: "Network"
     folder: Path
     name: str
     device: "torch.device"

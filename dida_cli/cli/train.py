@@ -13,7 +13,7 @@ import typer
 
 from dida_cli.cli import console
 from dida_cli.cli.options import Device, DeviceOpt, WithOpt, WithoutOpt, pick_device
-from dida_cli.config import Architecture, CriticTarget, Fit
+from dida_cli.config import Architecture, CriticTarget, Fit, Method
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ def train(
     lacking: WithoutOpt = None,
     name_a: Annotated[str | None, typer.Option(help="What to call A's part, e.g. smile.")] = None,
     name_b: Annotated[str | None, typer.Option(help="What to call B's part, e.g. glasses.")] = None,
+    method: Annotated[
+        Method, typer.Option(help="didd, or mask: edits leave the rest of the picture alone.")
+    ] = "didd",
     architecture: Annotated[
         Architecture, typer.Option(help="Ours, or the ICCV paper's.")
     ] = "compact",
@@ -64,7 +67,11 @@ def train(
     ] = None,
     weight_reconstruction: Annotated[float, typer.Option(help="Weight of this loss.")] = 1.0,
     weight_zero: Annotated[float, typer.Option(help="Weight of this loss.")] = 1.0,
-    weight_common: Annotated[float, typer.Option(help="Weight of this loss.")] = 0.2,
+    weight_common: Annotated[
+        float | None, typer.Option(help="Weight of this loss; didd 0.2, mask 0.5.")
+    ] = None,
+    weight_repaint: Annotated[float, typer.Option(help="Weight of this loss (mask).")] = 0.1,
+    weight_mask: Annotated[float, typer.Option(help="Weight of this loss (mask).")] = 0.02,
     critic_target: Annotated[
         CriticTarget, typer.Option(help="What the encoder wants the critic to say: 0.5, or 1.")
     ] = "half",
@@ -85,7 +92,14 @@ def train(
     With no options: smile and glasses on drawn faces, which are drawn first if absent. Ctrl-C
     saves and stops; --resume RUN goes on. The run's folder is a model for dida transfer -m.
     """
-    from dida_cli.config import LEARNING_RATES, Domains, ModelConfig, TrainConfig, Weights
+    from dida_cli.config import (
+        COMMON_WEIGHTS,
+        LEARNING_RATES,
+        Domains,
+        ModelConfig,
+        TrainConfig,
+        Weights,
+    )
 
     command = shlex.join(["dida", *context.obj])
     if resume is not None:
@@ -98,6 +112,7 @@ def train(
     )
     model = ModelConfig.of(
         architecture,
+        method=method,
         domains=names,
         side=side,
         fit=fit,
@@ -112,7 +127,11 @@ def train(
         batch=batch,
         learning_rate=learning_rate or LEARNING_RATES[architecture],
         weights=Weights(
-            reconstruction=weight_reconstruction, zero=weight_zero, common=weight_common
+            reconstruction=weight_reconstruction,
+            zero=weight_zero,
+            common=COMMON_WEIGHTS[method] if weight_common is None else weight_common,
+            repaint=weight_repaint,
+            mask=weight_mask,
         ),
         critic_target=critic_target,
         flip=flip,

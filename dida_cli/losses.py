@@ -1,0 +1,69 @@
+"""The losses that both methods share: an empty code for the other domain, and the game with d."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dida_cli.codes import Codes
+from dida_cli.config import CriticTarget
+from dida_cli.nets import Critic
+
+
+class Losses(NamedTuple):
+    """One player's turn: the sum to descend, its unweighted terms, and the codes it made."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+    common: Tensor  # (2 B, C, grid, grid), A's first
+
+
+def own_parts(codes: Codes) -> Codes:
+    """Each picture's common code with its own domain's part alone: (c, E_A(a), 0), (c, 0, E_B(b)).
+
+    `codes` are of 2 B pictures, A's first.
+    """
+    of_a, of_b = _halves(codes)
+    return Codes(
+        codes.common,
+        torch.cat([of_a.a, torch.zeros_like(of_b.a)]),
+        torch.cat([torch.zeros_like(of_a.b), of_b.b]),
+    )
+
+
+def zero(codes: Codes) -> Tensor:
+    """mean |E_A(b)| + mean |E_B(a)| of 2 B pictures, A's first (ICCV 2019, "Zero" loss)."""
+    of_a, of_b = _halves(codes)
+    loss = of_b.a.abs().mean()
+    return loss + of_a.b.abs().mean() if of_a.b.numel() else loss
+
+
+def common(critic: Critic, codes: Codes, target: CriticTarget) -> Tensor:
+    """BCE(d(E_c(a)), t) + BCE(d(E_c(b)), t) (ICCV 2019, "common" loss): of all d must say the same.
+
+    The paper's t is 1; `half` is 0.5. The critic's parameters should be frozen by the caller.
+    """
+    logits = critic(codes.common)  # (2 B,)
+    wanted = torch.full_like(logits, 0.5 if target == "half" else 1.0)
+    return 2 * F.binary_cross_entropy_with_logits(logits, wanted)  # mean over 2 B, twice
+
+
+def critic(player: Critic, codes: Tensor) -> Losses:
+    """BCE(d(E_c(a)), 0) + BCE(d(E_c(b)), 1) on common codes (2 B, C, grid, grid), A's first.
+
+    The codes are detached here, so no gradient reaches an encoder. Beside the loss the share of
+    codes the critic gets right: 0.5 is what the encoder wants.
+    """
+    codes = codes.detach()
+    logits = player(codes)  # (2 B,)
+    half = len(logits) // 2
+    truth = torch.cat([torch.zeros_like(logits[:half]), torch.ones_like(logits[half:])])
+    loss = 2 * F.binary_cross_entropy_with_logits(logits, truth)
+    right = ((logits > 0) == (truth > 0.5)).float().mean()
+    return Losses(loss, {"critic": loss, "critic_right": right}, codes)
+
+
+def _halves(codes: Codes) -> tuple[Codes, Codes]:
+    size = len(codes.common) // 2
+    return codes.take(slice(0, size)), codes.take(slice(size, None))
