@@ -1,8 +1,10 @@
 """Sheets and curves for people to look at."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -63,32 +65,48 @@ def as_seen(picture: Image.Image, config: ModelConfig) -> Image.Image:
     return fit(picture, config)
 
 
+def bars(shares: Mapping[str, tuple[float, float, float]], path: Path) -> None:
+    """A bar for each share 0..1 with the ends of its interval: name -> (share, low, high)."""
+    with _plot(1, path) as panels:
+        panel = panels[0]
+        names = list(shares)
+        values = [share for share, _, _ in shares.values()]
+        below = [max(0.0, share - low) for share, low, _ in shares.values()]
+        above = [max(0.0, high - share) for share, _, high in shares.values()]
+        panel.barh(names, values, xerr=[below, above], height=0.5, capsize=4)
+        panel.set_xlim(0, 1)
+        panel.grid(axis="x", alpha=0.3)
+
+
 def curves(log: Sequence[dict[str, float]], path: Path) -> None:
     """A plot of every logged quantity over the steps, one panel each."""
+    names = [name for name in log[0] if name != "step"]
+    steps = [line["step"] for line in log]
+    with _plot(len(names), path) as panels:
+        for panel, name in zip(panels, names, strict=True):
+            panel.plot(steps, [line[name] for line in log], linewidth=1)
+            panel.set_title(name.replace("_", " "), loc="left", fontsize=9)
+            panel.grid(alpha=0.3)
+        panels[-1].set_xlabel("step")
+
+
+@contextmanager
+def _plot(panels: int, path: Path) -> Iterator[Any]:
+    """Panels below each other to draw in, saved as a PNG file at the end."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    names = [name for name in log[0] if name != "step"]
-    figure, panels = pyplot.subplots(
-        len(names),
-        1,
-        figsize=(8, 1.8 * len(names)),
-        sharex=True,
-        layout="constrained",
-        squeeze=False,
+    size = (8, 1.8 * max(panels, 1.2))
+    figure, axes = pyplot.subplots(
+        panels, 1, figsize=size, sharex=True, layout="constrained", squeeze=False
     )
-    steps = [line["step"] for line in log]
-    for panel, name in zip(panels[:, 0], names, strict=True):
-        panel.plot(steps, [line[name] for line in log], linewidth=1)
-        panel.set_title(name.replace("_", " "), loc="left", fontsize=9)
-        panel.grid(alpha=0.3)
-    panels[-1, 0].set_xlabel("step")
+    yield axes[:, 0]
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     pyplot.close(figure)
     write_bytes(buffer.getvalue(), path)
 
 
-__all__ = ["as_seen", "curves", "sheet", "write"]
+__all__ = ["as_seen", "bars", "curves", "sheet", "write"]

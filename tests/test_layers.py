@@ -37,6 +37,7 @@ ROOMS = {
     "safetensors": {"checkpoint"},
     "PIL": {"images", "render", "data"},
     "matplotlib": {"render"},
+    "torchmetrics": {"evaluate"},
     "torchvision": {"data"},
     "huggingface_hub": {"hub"},
     "python_avatars": {"data"},

@@ -14,9 +14,10 @@ README = (ROOT / "README.md").read_text()
 
 # Appended to commands that would take long; of an option given twice, the last counts.
 SHORTER = {
-    "data avatars": "--count 100 --side 32",
+    "data avatars": "--count 480 --side 32",
     "train": "--steps 2 --side 32 --batch 4",
-    "evaluate": "--pairs 10",
+    "evaluate": "--pairs 12",
+    "study make": "--pairs 1",
 }
 
 
@@ -33,7 +34,15 @@ def test_every_command_runs(
     monkeypatch.chdir(tmp_path)
     found = commands()
     spoken = " ".join(found)
-    for command in ("transfer", "remove-attribute", "interpolate", "train", "evaluate", "data"):
+    for command in (
+        "transfer",
+        "remove-attribute",
+        "interpolate",
+        "train",
+        "evaluate",
+        "data",
+        "study",
+    ):
         assert f"dida {command}" in spoken
     for line in found:
         words = shlex.split(line, comments=True)[1:]

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from dida_cli import __version__
-from dida_cli.cli import console, data, edit, evaluate, train
+from dida_cli.cli import console, data, edit, evaluate, study, train
 from dida_cli.errors import DidaError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("interpolate")(edit.interpolate)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(data.app, name="data")
+app.add_typer(study.app, name="study")
 
 
 def _version(wanted: bool) -> None:

@@ -6,58 +6,123 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dida_cli.cli import console
-from dida_cli.cli.options import JsonOpt, ModelOpt
-from dida_cli.config import DEFAULT_MODEL, Part
+from dida_cli.cli.options import JsonOpt, ModelOpt, WithOpt, WithoutOpt
+from dida_cli.config import DEFAULT_MODEL
+from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
+    from dida_cli.checkpoint import Network
     from dida_cli.evaluate.attributes import FactorClassifier
+    from dida_cli.evaluate.realism import Network as Features
+    from dida_cli.evaluate.report import Settings
 
 PAIRS_SEED = 20_261_124  # of the avatars judged on; training sets are drawn from other seeds
+PAIRS, QUICK_PAIRS = 500, 64
+SECONDS_PER_PAIR = 0.3  # both directions together, on two cores
+SHOWN = 8  # pairs of each direction on a report's sheets
 
 
 def evaluate(
     model: ModelOpt = DEFAULT_MODEL,
-    pairs: Annotated[int, typer.Option(min=10, help="Pairs of content and guide, each way.")] = 500,
-    seed: Annotated[int, typer.Option(min=0, help="Of the avatars judged on.")] = PAIRS_SEED,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Judge on these pictures (as for train) instead of drawn faces."),
+    ] = None,
+    a: Annotated[str, typer.Option(help="What A has, in an attribute list.")] = "Smiling",
+    b: Annotated[str, typer.Option(help="What B has, in an attribute list.")] = "Eyeglasses",
+    having: WithOpt = None,
+    lacking: WithoutOpt = None,
+    pairs: Annotated[
+        int | None, typer.Option(min=10, help="Pairs each way. [default: 500; with --quick 64]")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A look, in about a minute.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the faces or pairs judged on.")] = PAIRS_SEED,
     classifier: Annotated[
         Path | None,
-        typer.Option(help="Train the judge on this avatar set instead of using the bundled one."),
+        typer.Option(help="Train the judge of faces on this avatar set; else it is bundled."),
+    ] = None,
+    inception: Annotated[
+        Path | None, typer.Option(help="Weights of Inception v3 for FID, KID and likeness.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page with sheets and definitions to this folder.")
     ] = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Judge a smile and glasses model on freshly drawn avatars whose true edit is known."""
-    from dida_cli import __version__, checkpoint, hub
-    from dida_cli.evaluate import counterfactual
+    """Judge a model: the paper's tables and more, each direction apart, with definitions.
+
+    By default on freshly drawn smile and glasses faces, whose true edit is known. With --data on
+    test pictures of any two domains; a classifier of the domains is trained on the others first.
+    """
+    from dida_cli import checkpoint, hub
+    from dida_cli.evaluate import report as core
 
     folder = hub.resolve(model)
     network = checkpoint.load(folder)
-    judge = _judge(classifier)
-    directions: dict[str, Any] = {}
-    domains = network.config.domains
-    ways: list[tuple[Part, str, str]] = [
-        ("a", domains.b, domains.a),
-        ("b", domains.a, domains.b),
-    ]
-    for part, content, guide in ways:
-        with console.progress(f"{content} to {guide}", "drawings") as report:
-            drawn = counterfactual.draw_pairs(
-                part, pairs, network.config.side, seed=seed, on_progress=report
-            )
-            figures = counterfactual.score(network, judge, drawn)
-        accuracy = counterfactual.classifier_accuracy(judge, drawn)
-        directions[f"{content} to {guide}"] = figures | {"classifier_accuracy": accuracy}
-    result = {
-        "dida": __version__,
-        "model": model,
-        "model_sha256": hub.fingerprint(folder),
-        "seed": seed,
-        "definitions": counterfactual.DEFINITIONS,
-        "directions": directions,
-    }
+    count = pairs or (QUICK_PAIRS if quick else PAIRS)
+    settings = core.Settings(count, seed, permutations=100 if quick else 200)
+    features = _inception(inception)
+    if data is None:
+        minutes = count * SECONDS_PER_PAIR / 60
+        cost = f"about {max(1, round(minutes))} min on two cores"
+        console.note(f"judging on 2 x {count} pairs, {cost}")
+        result, judged = _on_avatars(network, _judge(classifier), settings, features)
+    else:
+        record = _record(data, a, b, having, lacking)
+        result, judged = _on_pictures(network, record, settings, features)
+    result = {"model": model, "model_sha256": hub.fingerprint(folder)} | result
+    tables = core.tables(result)
     if as_json:
         console.out_json(result)
     else:
-        _print_table(directions)
+        _print(result, tables)
+    if report:
+        _write_report(report, result, tables, judged)
+
+
+def _on_avatars(
+    network: "Network", judge: "FactorClassifier", settings: "Settings", features: "Features | None"
+) -> Any:
+    from dida_cli.evaluate import report as core
+
+    domains = network.config.domains
+    if (domains.a, domains.b) != ("smile", "glasses"):
+        raise DidaError(
+            f"drawn faces judge smile and glasses, not {domains.a} and {domains.b}; "
+            "give test pictures with --data"
+        )
+    with console.progress("drawing", "faces") as show:
+        return core.judge_avatars(
+            network,
+            judge,
+            settings,
+            network=features,
+            on_progress=lambda task, done, total: show(done, total, task),
+        )
+
+
+def _on_pictures(
+    network: "Network", record: dict[str, Any], settings: "Settings", features: "Features | None"
+) -> Any:
+    from dida_cli import images
+    from dida_cli.data import folders, sources
+    from dida_cli.evaluate import attributes
+    from dida_cli.evaluate import report as core
+
+    split = sources.for_testing(record)
+    config = network.config
+    with console.progress("training the classifier", "steps") as show:
+        judge = attributes.train_on_domains(split.train, config, on_progress=show)
+    a, b = (images.to_unit(folders.load(f, config)) for f in (split.held_out.a, split.held_out.b))
+    return core.judge_pictures(network, judge, a, b, settings, network=features)
+
+
+def _record(
+    data: Path, a: str, b: str, having: list[str] | None, lacking: list[str] | None
+) -> dict[str, Any]:
+    from dida_cli.data import sources
+
+    return sources.record(data, a, b, having or [], lacking or [])
 
 
 def _judge(data: Path | None) -> "FactorClassifier":
@@ -66,25 +131,60 @@ def _judge(data: Path | None) -> "FactorClassifier":
 
     if data is None:
         return attributes.load(hub.BUNDLED / hub.JUDGE)
-    with console.progress("training the classifier", "steps") as report:
-        return attributes.train(data, on_progress=report)
+    with console.progress("training the classifier", "steps") as show:
+        return attributes.train(data, on_progress=show)
 
 
-def _print_table(directions: dict[str, Any]) -> None:
+def _inception(weights: Path | None) -> "Features | None":
+    from dida_cli.evaluate import realism
+
+    return realism.inception(weights) if weights else None
+
+
+def _print(result: dict[str, Any], tables: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from dida_cli.evaluate import counterfactual
-
-    table = Table("figure", *directions)
-    first = next(iter(directions.values()))
-    for name in first:
-        if name != "classifier_accuracy":
-            table.add_row(name, *(f"{figures[name]:.4g}" for figures in directions.values()))
-    for name in first["classifier_accuracy"]:
-        shares = (figures["classifier_accuracy"][name] for figures in directions.values())
-        table.add_row(f"classifier on real: {name}", *(f"{share:.4g}" for share in shares))
     console = Console()
-    console.print(table)
-    for name, meaning in counterfactual.DEFINITIONS.items():
-        console.print(f"{name}: {meaning}", soft_wrap=True)
+    for made in tables:
+        table = Table(*made.head, title=made.title, title_justify="left")
+        for row in made.rows:
+            table.add_row(*row)
+        console.print(table)
+    for section, meanings in result["definitions"].items():
+        console.print(f"\n{section}", style="bold")
+        for name, meaning in meanings.items():
+            console.print(f"{name}: {meaning}", soft_wrap=True, highlight=False)
+
+
+def _write_report(folder: Path, result: dict[str, Any], tables: Any, judged: Any) -> None:
+    import json
+
+    from dida_cli import images, render
+    from dida_cli.evaluate import report as core
+
+    pictures = {}
+    for drawn, edits in judged.values():
+        columns = {"content": drawn.content, "guide": drawn.guide, "output": edits.output}
+        if drawn.known:
+            columns["truth"] = drawn.known.truth
+        columns |= {"reconstruction": edits.rebuilt, "neither part": edits.bare}
+        shown = [images.to_pictures(values[:SHOWN]) for values in columns.values()]
+        name = f"part-{drawn.guide_part}.png"
+        sheet = render.sheet(list(zip(*shown, strict=True)), top=list(columns))
+        images.write(sheet, folder / name)
+        pictures[name] = f"the guides' part {drawn.guide_part}: the first {SHOWN} pairs"
+    rows = {name: row["classification"] for name, row in result["directions"].items()}
+    render.bars(
+        {name: (r["target"], r["target_low"], r["target_high"]) for name, r in rows.items()},
+        folder / "classification.png",
+    )
+    pictures["classification.png"] = "share given to the target domain, with its 95 % interval"
+    files = {
+        "index.html": core.page(result, tables, pictures),
+        "tables.md": core.markdown(tables),
+        "result.json": json.dumps(result, indent=2) + "\n",
+    }
+    for name, text in files.items():
+        images.write_bytes(text.encode(), folder / name)
+    console.note(f"report: {folder / 'index.html'}")

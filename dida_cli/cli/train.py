@@ -145,19 +145,15 @@ def train(
 def _pictures(
     data: Path, a: str | None, b: str | None, having: list[str] | None, lacking: list[str] | None
 ) -> dict[str, Any]:
-    """What to train on, as the run records it. Raises DidaError when there is no such data."""
-    from dida_cli.data import celeba
+    """What to train on, as the run records it; the default avatars are drawn if absent."""
+    from dida_cli.data import avatars, celeba, sources
 
-    record: dict[str, Any] = {"root": str(data.resolve())}
-    if (data / celeba.ATTRIBUTE_LIST).exists() or data == AVATARS:
-        chosen = {"a": a or "Smiling", "b": b or "Eyeglasses"}
-        return record | chosen | {"having": having or [], "lacking": lacking or []}
-    if not ((data / "trainA").is_dir() or (data / "trainB").is_dir()):
-        raise DidaError(
-            f"{data}: holds neither trainA and trainB nor {celeba.ATTRIBUTE_LIST}; "
-            "give such a folder with --data, or leave --data out to train on avatars"
-        )
-    if a or b or having or lacking:
+    if data == AVATARS and not (data / celeba.ATTRIBUTE_LIST).exists():
+        console.note(f"drawing {AVATAR_COUNT} avatars into {AVATARS} first, some minutes")
+        with console.progress("drawing", "faces") as report:
+            avatars.write_set(data, count=AVATAR_COUNT, seed=AVATAR_SEED, on_progress=report)
+    record = sources.record(data, a, b, having or [], lacking or [])
+    if "a" not in record and (a or b or having or lacking):
         raise typer.BadParameter(
             f"--a, --b, --with and --without choose from {celeba.ATTRIBUTE_LIST}, "
             f"which {data} has not; name its parts with --name-a and --name-b."
@@ -198,11 +194,11 @@ def _start(
     device: Device,
 ) -> None:
     from dida_cli import train as core
+    from dida_cli.data import sources
 
     where = pick_device(device)
     core.refuse_taken(run)
-    _draw_if_absent(Path(pictures["root"]))
-    split = _find(pictures)
+    split = sources.for_training(pictures)
     batches, held_out = _load(split, model, settings)
     core.start(run, model, settings, pictures)
     training = core.Training(model, settings, str(where))
@@ -212,40 +208,17 @@ def _start(
 def _resume(run: Path, command: str, device: Device) -> None:
     from dida_cli import checkpoint
     from dida_cli import train as core
+    from dida_cli.data import sources
 
     model, settings, pictures = core.settings_of(run)
     last = next((run / n for n in ("last", "last-1") if (run / n / core.STATE).exists()), None)
     if last is None:
         raise DidaError(f"{run}: was stopped before its first save; start it anew")
     checkpoint.read_config(last / checkpoint.CONFIG)
-    batches, held_out = _load(_find(pictures), model, settings)
+    batches, held_out = _load(sources.for_training(pictures), model, settings)
     training = core.Training(model, settings, str(pick_device(device)))
     training.restore(last)
     _go(training, run, batches, held_out, pictures, command)
-
-
-def _draw_if_absent(root: Path) -> None:
-    """The avatars that a training with no arguments learns from."""
-    from dida_cli.data import avatars, celeba
-
-    if root != AVATARS.resolve() or (root / celeba.ATTRIBUTE_LIST).exists():
-        return
-    console.note(f"drawing {AVATAR_COUNT} avatars into {AVATARS} first, some minutes")
-    with console.progress("drawing", "faces") as report:
-        avatars.write_set(root, count=AVATAR_COUNT, seed=AVATAR_SEED, on_progress=report)
-
-
-def _find(pictures: dict[str, Any]) -> "Split":
-    """The files of both domains, from what the run records."""
-    from dida_cli.data import celeba, folders
-
-    root = Path(pictures["root"])
-    if "a" not in pictures:
-        return folders.from_folders(root)
-    selection = celeba.Selection(
-        pictures["a"], pictures["b"], tuple(pictures["having"]), tuple(pictures["lacking"])
-    )
-    return celeba.for_training(root, selection)
 
 
 def _load(split: "Split", model: "ModelConfig", settings: "TrainConfig") -> tuple[Any, Any]:

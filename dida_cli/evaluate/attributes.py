@@ -1,12 +1,12 @@
-"""A classifier that reads an avatar's factors from its picture: the judge of every edit.
+"""Classifiers that judge edits: of an avatar's factors, or of the domain of any picture.
 
-It is trained on the training partition of an avatar set alone, with mild noise and blur so that a
-decoder's softness does not decide, and its own accuracy on real pictures is always told beside
-what it says of edited ones.
+They are trained on training pictures alone, with mild noise and blur so that a decoder's softness
+does not decide, and their own accuracy on real pictures is always told beside what they say of
+edited ones.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,12 +15,13 @@ from torch.nn import functional as F
 
 from dida_cli import checkpoint, images
 from dida_cli.config import ModelConfig
-from dida_cli.data import avatars
+from dida_cli.data import avatars, celeba, folders
 from dida_cli.errors import DidaError
 
 SIDE = 64  # pixels the classifier sees; larger pictures are averaged down
 WIDTHS = (32, 64, 96, 128)
 EPOCHS, BATCH, RATE = 6, 64, 2e-3
+LEAST_STEPS = 200
 
 # Factor -> its values in the order of the classifier's outputs.
 FACTORS: dict[str, list[str]] = {
@@ -38,10 +39,13 @@ FACTORS: dict[str, list[str]] = {
 }
 
 
+DOMAIN = {"domain": ["A", "B"]}  # all that is known of pictures without factors
+
+
 class FactorClassifier(nn.Module):
     """Pictures (N, 3, h, w) in [-1, 1], h and w multiples of 64, to logits for every factor."""
 
-    def __init__(self) -> None:
+    def __init__(self, factors: Mapping[str, Sequence[str]] = FACTORS) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
         for c_in, c_out in zip((3, *WIDTHS), WIDTHS, strict=False):
@@ -54,11 +58,11 @@ class FactorClassifier(nn.Module):
             *blocks, nn.Flatten(), nn.Linear(WIDTHS[-1] * 16, 256), nn.ReLU(inplace=True)
         )
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(256, len(values)) for name, values in FACTORS.items()}
+            {name: nn.Linear(256, len(values)) for name, values in factors.items()}
         )
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Logits (N, values) by factor, in the order of `FACTORS`."""
+        """Logits (N, values) by factor, in the order of its values."""
         features = self.trunk(F.adaptive_avg_pool2d(image, SIDE))
         return {name: head(features) for name, head in self.heads.items()}
 
@@ -86,34 +90,72 @@ def probability(logits: dict[str, Tensor], attribute: str) -> Tensor:
 def train(
     root: Path, seed: int = 0, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> FactorClassifier:
-    """A classifier trained on the training partition of the avatar set in `root`."""
-    from dida_cli.data import celeba, folders
+    """A factor classifier trained on the training partition of the avatar set in `root`.
 
-    records = [json.loads(line) for line in (root / "factors.jsonl").read_text().splitlines()]
+    Raises DidaError when `root` is no avatar set, or a small one.
+    """
+    factors = root / "factors.jsonl"
+    if not factors.exists():
+        raise DidaError(f"{root}: holds no avatars; draw some with dida data avatars --out {root}")
+    records = [json.loads(line) for line in factors.read_text().splitlines()]
     names = [record.pop("image") for record in records]
     parts = celeba.read_partition(root / celeba.PARTITION_LIST, names)
     chosen = [i for i in range(len(names)) if parts[i] == celeba.TRAIN]
-    config = ModelConfig(side=2 * SIDE)  # as most models' pictures come, then averaged down
+    # Twice the side, as most models' pictures come, then averaged down.
+    config = ModelConfig(side=2 * SIDE)
     pictures = folders.load([root / "images" / names[i] for i in chosen], config)
     truth = labels([avatars.Factors(**records[i]) for i in chosen])
-    torch.manual_seed(seed)
-    classifier = FactorClassifier()
-    total = EPOCHS * (len(chosen) // BATCH)
-    if not total:
-        raise DidaError(f"{root}: needs {BATCH} training avatars or more to train the classifier")
-    optimizer = torch.optim.Adam(classifier.parameters(), fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=total)
-    step = 0
-    for _ in range(EPOCHS):
-        for rows in torch.randperm(len(chosen))[: total // EPOCHS * BATCH].split(BATCH):  # type: ignore[no-untyped-call]
+    return fit(FactorClassifier(), pictures, truth, seed=seed, on_progress=on_progress)
+
+
+def train_on_domains(
+    train: folders.Pair,
+    config: ModelConfig,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> FactorClassifier:
+    """A classifier of domain A against domain B, from their training pictures."""
+    a, b = (folders.load(files, config) for files in (train.a, train.b))
+    truth = {"domain": torch.tensor([0] * len(a) + [1] * len(b))}
+    both = torch.cat([a, b])
+    return fit(FactorClassifier(DOMAIN), both, truth, seed=seed, on_progress=on_progress)
+
+
+def fit(
+    classifier: FactorClassifier,
+    pictures: Tensor,
+    truth: Mapping[str, Tensor],
+    *,
+    seed: int,
+    on_progress: Callable[[int, int], None],
+) -> FactorClassifier:
+    """Train on uint8 pictures (N, 3, h, w) and true classes (N,) by factor; returned in eval mode.
+
+    Six epochs, or as many as make 200 steps. Raises DidaError when there is no whole batch.
+    """
+    a_epoch = len(pictures) // BATCH
+    if not a_epoch:
+        raise DidaError(f"the classifier needs {BATCH} pictures to learn from, not {len(pictures)}")
+    epochs = max(EPOCHS, -(-LEAST_STEPS // a_epoch))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in classifier.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.reset_parameters()
+        optimizer = torch.optim.Adam(classifier.parameters(), fused=True)
+        total = epochs * a_epoch
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=total)
+        for step in range(total):
+            if step % a_epoch == 0:
+                order = torch.randperm(len(pictures))
+            rows = order[step % a_epoch * BATCH :][:BATCH]
             logits = classifier(_spoil(images.to_unit(pictures[rows])))
-            loss = sum(F.cross_entropy(logits[name], truth[name][rows]) for name in FACTORS)
+            losses = [F.cross_entropy(logits[name], truth[name][rows]) for name in truth]
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[union-attr]
+            torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            step += 1
-            on_progress(step, total)
+            on_progress(step + 1, total)
     return classifier.eval().requires_grad_(False)
 
 

@@ -1,155 +1,153 @@
-"""Edits held against their true answer, which only drawn faces have.
+"""Edits held against their true answer and known factors, which only drawn faces have.
 
 For a pair (content, guide) of avatars the true transfer is the content drawn with the guide's
-mouth and glasses. `DEFINITIONS` says what each figure means; all are told per direction.
+mouth and glasses. Everything is told per direction; `DEFINITIONS` says what each figure means.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import islice
 
 import torch
 from torch import Tensor
 
-from dida_cli.codes import Model, transfer
 from dida_cli.config import Part
 from dida_cli.data import avatars
-from dida_cli.evaluate.attributes import FACTORS, FactorClassifier, labels, probability, to_batch
+from dida_cli.evaluate.attributes import FACTORS, FactorClassifier, labels, probability
+from dida_cli.evaluate.pairs import ATTRIBUTE, BATCH, OTHER, Edits, Known, Pairs
+from dida_cli.evaluate.realism import mean_within, perceptual_distance, psnr_within, ssim_map
+from dida_cli.evaluate.segmentation import true_region
 
 DEFINITIONS = {
     "pairs": "contents of one domain, each with a guide of the other; no training saw them",
     "target": "share of outputs that the classifier, asked only 'domain A or B?', gives to the "
-    "guide's domain, with a Wilson 95 % interval (target_low, target_high); _of_content: unedited "
-    "contents, the floor; _of_truth: true answers, the ceiling",
+    "guide's domain (Table 1 of the paper), with a Wilson 95 % interval (target_low, target_high); "
+    "_of_content: unedited contents, the floor; _of_truth: true answers, the ceiling",
     "both_parts": "share in which the classifier finds the guide's part and not the content's",
     "removed": "share in which the classifier no longer finds the content's part after removing "
-    "both parts; _of_content: before",
+    "both parts, with a Wilson 95 % interval; _of_content: before",
     "guide_type": "share in which the very kind of the guide's part is recognised: which mouth, "
-    "which glasses; _chance: a guess among the kinds",
+    "which glasses; _of_truth: in the true answers; _chance: a guess among the kinds",
     "psnr": "mean over pairs of 10 log10(1 / mean squared error) to the true answer, pictures in "
-    "[0, 1], in dB; _of_content: copying the content; _of_reconstruction: the model's own "
-    "reconstruction held against the content",
+    "[0, 1], in dB; _inside and _outside of the region where content and truth differ; "
+    "_of_content: copying the content; _of_rebuilt: the model's own reconstruction held against "
+    "the content",
+    "ssim": "structural similarity to the true answer (Wang et al. 2004), as psnr",
+    "perceptual": "distance to the true answer between the features of the bundled classifier, as "
+    "LPIPS but of our own network; 0 = the same",
+    "preserved": "share of outputs in which a factor that both domains share is named right, "
+    "held against _real: the same on real pictures",
 }
-ATTRIBUTE: dict[Part, str] = {"a": "Smiling", "b": "Eyeglasses"}
-TYPE: dict[Part, tuple[str, int]] = {"a": ("mouth", 4), "b": ("glasses", 8)}  # factor, kinds
-BATCH = 50
+KINDS: dict[Part, tuple[str, int]] = {"a": ("mouth", 4), "b": ("glasses", 8)}
+COMMON_FACTORS = [name for name in FACTORS if name not in ("mouth", "glasses")]
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Contents of one domain, guides of the other, and the true answers."""
-
-    guide_part: Part
-    content: Tensor  # (N, 3, side, side) in [-1, 1]
-    guide: Tensor
-    truth: Tensor
-    content_faces: list[avatars.Factors]
-    guide_faces: list[avatars.Factors]
-    truth_faces: list[avatars.Factors]
-
-
-def draw_pairs(
-    guide_part: Part,
-    count: int,
-    side: int,
-    *,
-    seed: int,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Pairs:
-    """`count` pairs whose guides have part a (or b) and whose contents have the other one."""
-    other: Part = "b" if guide_part == "a" else "a"
-    present, absent = ATTRIBUTE[guide_part], ATTRIBUTE[other]
-    guides = list(islice(avatars.faces_with(seed, present, absent), count))
-    contents = list(islice(avatars.faces_with(seed, absent, present), count))
-    truths = [c.with_parts_of(g) for c, g in zip(contents, guides, strict=True)]
-    done = 0
-
-    def draw(faces: list[avatars.Factors]) -> Tensor:
-        nonlocal done
-        pictures = []
-        for face in faces:
-            pictures.append(avatars.draw(face, side))
-            done += 1
-            on_progress(done, 3 * count)
-        return to_batch(pictures, side)
-
-    return Pairs(guide_part, draw(contents), draw(guides), draw(truths), contents, guides, truths)
-
-
-def score(model: Model, classifier: FactorClassifier, pairs: Pairs) -> dict[str, float]:
-    """Every figure of one direction; shares are 0..1, PSNR in dB."""
-    edited: list[Tensor] = []
-    rebuilt: list[Tensor] = []
-    bare: list[Tensor] = []
-    for rows in range(0, len(pairs.content), BATCH):
-        content = pairs.content[rows : rows + BATCH]
-        codes = model.encode(content)
-        guide = model.encode(pairs.guide[rows : rows + BATCH])
-        to_a = pairs.guide_part == "a"
-        edit = transfer(codes, guide_a=guide) if to_a else transfer(codes, guide_b=guide)
-        edited.append(model.compose(edit, content).image)
-        own = codes.without(pairs.guide_part)
-        rebuilt.append(model.compose(own, content).image)
-        bare.append(model.compose(codes.without("a", "b"), content).image)
-    output = torch.cat(edited)
-    on_output = judge(classifier, output, pairs)
-    on_content = judge(classifier, pairs.content, pairs)
-    on_truth = judge(classifier, pairs.truth, pairs)
-    low, high = wilson(on_output["target"], len(output))
+def classification(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, float]:
+    """Table 1: what the judge says of outputs, of contents (floor), of true answers (ceiling)."""
+    known = _known(pairs)
+    output = _verdict(judge, edits.output, pairs.guide_part)
+    low, high = wilson(output["target"], len(edits.output))
     return {
-        "pairs": len(output),
-        "target": on_output["target"],
+        "pairs": len(edits.output),
+        "target": output["target"],
         "target_low": low,
         "target_high": high,
-        "target_of_content": on_content["target"],
-        "target_of_truth": on_truth["target"],
-        "both_parts": on_output["both_parts"],
-        "removed": judge(classifier, torch.cat(bare), pairs)["content_gone"],
-        "removed_of_content": on_content["content_gone"],
-        "guide_type": on_output["guide_type"],
-        "guide_type_of_truth": on_truth["guide_type"],
-        "guide_type_chance": 1 / TYPE[pairs.guide_part][1],
-        "psnr": psnr(output, pairs.truth),
-        "psnr_of_content": psnr(pairs.content, pairs.truth),
-        "psnr_of_reconstruction": psnr(torch.cat(rebuilt), pairs.content),
+        "target_of_content": _verdict(judge, pairs.content, pairs.guide_part)["target"],
+        "target_of_truth": _verdict(judge, known.truth, pairs.guide_part)["target"],
+        "both_parts": output["both_parts"],
     }
 
 
-def judge(classifier: FactorClassifier, pictures: Tensor, pairs: Pairs) -> dict[str, float]:
-    """What the classifier says of pictures that should be the pairs' true answers."""
-    guide, content = ATTRIBUTE[pairs.guide_part], ATTRIBUTE["b" if pairs.guide_part == "a" else "a"]
-    logits = classify(classifier, pictures)
-    has_guide, has_content = probability(logits, guide), probability(logits, content)
-    in_target = has_guide[:, 0] + has_content[:, 1] > has_guide[:, 1] + has_content[:, 0]
-    both = (has_guide[:, 0] > has_guide[:, 1]) & (has_content[:, 1] > has_content[:, 0])
-    factor, _ = TYPE[pairs.guide_part]
-    kind = logits[factor].argmax(1) == labels(pairs.guide_faces)[factor]
+def removal(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, float]:
+    """Table 6: whether the content's own part is gone from the bare picture."""
+    share = _verdict(judge, edits.bare, pairs.guide_part)["content_gone"]
+    low, high = wilson(share, len(edits.bare))
+    before = _verdict(judge, pairs.content, pairs.guide_part)["content_gone"]
     return {
-        "target": in_target.float().mean().item(),
-        "both_parts": both.float().mean().item(),
-        "guide_type": kind.float().mean().item(),
-        "content_gone": (has_content[:, 1] > has_content[:, 0]).float().mean().item(),
+        "removed": share,
+        "removed_low": low,
+        "removed_high": high,
+        "removed_of_content": before,
     }
 
 
-def classifier_accuracy(classifier: FactorClassifier, pairs: Pairs) -> dict[str, float]:
+def guide_type(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, float]:
+    """Whether the output carries this guide's kind of mouth or glasses."""
+    known = _known(pairs)
+    factor, kinds = KINDS[pairs.guide_part]
+    wanted = labels(known.guides)[factor]
+    return {
+        "guide_type": _share(classify(judge, edits.output)[factor], wanted),
+        "guide_type_of_truth": _share(classify(judge, known.truth)[factor], wanted),
+        "guide_type_chance": 1 / kinds,
+    }
+
+
+def truth(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, float]:
+    """How far the outputs are from the true answers, beside copying and the model's own blur."""
+    answer = _known(pairs).truth
+    region = true_region(pairs.content, answer)
+    inside_out = {"_inside": region, "_outside": ~region}
+    structure = ssim_map(edits.output, answer)
+    copied = ssim_map(pairs.content, answer)
+    rebuilt = ssim_map(edits.rebuilt, pairs.content)
+    figures = {
+        "psnr": psnr(edits.output, answer),
+        "psnr_of_content": psnr(pairs.content, answer),
+        "psnr_of_rebuilt": psnr(edits.rebuilt, pairs.content),
+    }
+    figures |= {f"psnr{k}": psnr_within(edits.output, answer, r) for k, r in inside_out.items()}
+    figures |= {
+        "ssim": structure.mean().item(),
+        "ssim_of_content": copied.mean().item(),
+        "ssim_of_rebuilt": rebuilt.mean().item(),
+    }
+    figures |= {f"ssim{k}": mean_within(structure, r) for k, r in inside_out.items()}
+    return figures | {
+        "perceptual": perceptual_distance(judge, edits.output, answer),
+        "perceptual_of_content": perceptual_distance(judge, pairs.content, answer),
+        "perceptual_of_rebuilt": perceptual_distance(judge, edits.rebuilt, pairs.content),
+    }
+
+
+def preservation(
+    judge: FactorClassifier, pairs: Pairs, edits: Edits
+) -> dict[str, dict[str, float]]:
+    """For each factor that both domains share: named right after the edit, and in real pictures."""
+    known = _known(pairs)
+    wanted = labels(known.contents)
+    after, before = classify(judge, edits.output), classify(judge, pairs.content)
+    return {
+        name: {
+            "preserved": _share(after[name], wanted[name]),
+            "preserved_real": _share(before[name], wanted[name]),
+        }
+        for name in COMMON_FACTORS
+    }
+
+
+def classifier_accuracy(judge: FactorClassifier, pairs: Pairs) -> dict[str, float]:
     """Share of real (drawn) pictures whose factor is named right, by factor."""
-    logits = classify(classifier, torch.cat([pairs.content, pairs.guide, pairs.truth]))
-    truth = labels([*pairs.content_faces, *pairs.guide_faces, *pairs.truth_faces])
-    return {name: (logits[name].argmax(1) == truth[name]).float().mean().item() for name in FACTORS}
+    known = _known(pairs)
+    logits = classify(judge, torch.cat([pairs.content, pairs.guide, known.truth]))
+    wanted = labels([*known.contents, *known.guides, *known.truths])
+    return {name: _share(logits[name], wanted[name]) for name in FACTORS}
 
 
-def classify(classifier: FactorClassifier, pictures: Tensor) -> dict[str, Tensor]:
+def domain_labels(of_a: list[avatars.Factors], of_b: list[avatars.Factors]) -> dict[str, Tensor]:
+    """What probes ask of codes of A's faces, then B's: the domain, and every factor."""
+    domain = torch.tensor([0] * len(of_a) + [1] * len(of_b))
+    return {"domain": domain} | labels([*of_a, *of_b])
+
+
+def classify(judge: FactorClassifier, pictures: Tensor) -> dict[str, Tensor]:
     """Logits of any number of pictures, a batch at a time."""
     with torch.inference_mode():
-        parts = [classifier(rows) for rows in torch.split(pictures, BATCH)]
-    return {name: torch.cat([part[name] for part in parts]) for name in FACTORS}
+        parts = [judge(rows) for rows in torch.split(pictures, BATCH)]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def psnr(pictures: Tensor, truth: Tensor) -> float:
+def psnr(pictures: Tensor, answer: Tensor) -> float:
     """Mean over pictures of the peak signal-to-noise ratio in dB; both (N, 3, h, w) in [-1, 1]."""
-    error = ((pictures - truth) / 2).square().flatten(1).mean(1)
+    error = ((pictures - answer) / 2).square().flatten(1).mean(1)
     return float((-10 * error.clamp_min(1e-10).log10()).mean())
 
 
@@ -162,3 +160,26 @@ def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
         * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     )
     return max(0.0, middle - spread), min(1.0, middle + spread)
+
+
+def _verdict(judge: FactorClassifier, pictures: Tensor, guide_part: Part) -> dict[str, float]:
+    """Shares of pictures that should have the guide's part and not the content's."""
+    logits = classify(judge, pictures)
+    guide = probability(logits, ATTRIBUTE[guide_part])  # (N, 2): log p present, absent
+    content = probability(logits, ATTRIBUTE[OTHER[guide_part]])
+    in_target = guide[:, 0] + content[:, 1] > guide[:, 1] + content[:, 0]
+    gone = content[:, 1] > content[:, 0]
+    return {
+        "target": in_target.float().mean().item(),
+        "both_parts": ((guide[:, 0] > guide[:, 1]) & gone).float().mean().item(),
+        "content_gone": gone.float().mean().item(),
+    }
+
+
+def _share(logits: Tensor, wanted: Tensor) -> float:
+    return (logits.argmax(1) == wanted).float().mean().item()
+
+
+def _known(pairs: Pairs) -> Known:
+    assert pairs.known is not None, "asked for the true answer of pictures that have none"
+    return pairs.known

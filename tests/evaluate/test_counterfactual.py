@@ -10,9 +10,11 @@ from torch import Tensor
 from dida_cli import hub
 from dida_cli.codes import Codes, Rendering
 from dida_cli.config import Part
-from dida_cli.evaluate import attributes, counterfactual
+from dida_cli.data import avatars
+from dida_cli.evaluate import attributes, counterfactual, guidance, report
+from dida_cli.evaluate import pairs as judged
 from dida_cli.evaluate.attributes import FactorClassifier
-from dida_cli.evaluate.counterfactual import Pairs
+from dida_cli.evaluate.pairs import Edits, Known, Pairs
 
 COUNT, SIDE = 40, 64
 PARTS: list[Part] = ["a", "b"]
@@ -24,71 +26,98 @@ def judge() -> FactorClassifier:
 
 
 @pytest.fixture(scope="module")
-def pairs() -> dict[Part, Pairs]:
-    return {part: counterfactual.draw_pairs(part, COUNT, SIDE, seed=5) for part in PARTS}
+def drawn() -> dict[Part, Pairs]:
+    return {part: judged.draw(part, COUNT, SIDE, seed=5) for part in PARTS}
 
 
-class Puppet:
-    """A model whose codes are pictures: what it composes is decided by the test."""
+def known(pairs: Pairs) -> Known:
+    assert pairs.known is not None
+    return pairs.known
 
-    def __init__(self, truth: Tensor | None) -> None:
-        self.config = TINY
-        self.truth = truth
-        self.row = 0
+
+class Copies:
+    """A model that gives the content back, whatever is asked of it."""
+
+    config = replace(TINY, side=SIDE)
 
     def encode(self, image: Tensor) -> Codes:
-        return Codes(image, image.clone(), image.clone())
+        small = image[:, :, ::8, ::8]
+        return Codes(small, small.clone(), small.clone())
 
     def compose(self, codes: Codes, onto: Tensor | None = None) -> Rendering:
-        """The true answer where there is one and a part is wanted, else the content."""
-        if self.truth is None or self.row >= len(self.truth):
-            return Rendering(codes.common, None)
-        rows = self.truth[self.row : self.row + len(codes.common)]
-        self.row += len(rows)
-        return Rendering(rows, None)
+        assert onto is not None
+        return Rendering(onto, None)
+
+
+def edits_of(pairs: Pairs, output: Tensor) -> Edits:
+    """What a model would have made that gave this output, and took parts off without a trace."""
+    made = judged.edit(Copies(), pairs)
+    plain = [replace(f, glasses=avatars.NONE, mouth="SERIOUS") for f in known(pairs).contents]
+    bare = attributes.to_batch([avatars.draw(face, SIDE) for face in plain], SIDE)
+    return replace(made, output=output, bare=bare)
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_the_judge_is_right_on_real_pictures(
-    judge: FactorClassifier, pairs: dict[Part, Pairs], part: Part
+    judge: FactorClassifier, drawn: dict[Part, Pairs], part: Part
 ) -> None:
-    accuracy = counterfactual.classifier_accuracy(judge, pairs[part])
+    accuracy = counterfactual.classifier_accuracy(judge, drawn[part])
     assert accuracy["glasses"] > 0.9 and accuracy["mouth"] > 0.9 and accuracy["beard"] > 0.8
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_model_that_copies_the_content_scores_as_badly_as_it_should(
-    judge: FactorClassifier, pairs: dict[Part, Pairs], part: Part
+    judge: FactorClassifier, drawn: dict[Part, Pairs], part: Part
 ) -> None:
-    figures = counterfactual.score(Puppet(None), judge, pairs[part])
-    assert figures["target"] <= 0.05 and figures["both_parts"] <= 0.05
-    assert figures["psnr"] == pytest.approx(figures["psnr_of_content"])
-    assert figures["psnr"] < 20
+    pairs = drawn[part]
+    edits = judged.edit(Copies(), pairs)
+    said = counterfactual.classification(judge, pairs, edits)
+    assert said["target"] == said["target_of_content"] <= 0.05 and said["both_parts"] <= 0.05
+    assert counterfactual.removal(judge, pairs, edits)["removed"] <= 0.05
+    assert counterfactual.guide_type(judge, pairs, edits)["guide_type"] <= 0.3
+    truth = counterfactual.truth(judge, pairs, edits)
+    assert truth["psnr"] == pytest.approx(truth["psnr_of_content"]) and truth["psnr"] < 20
+    assert truth["ssim"] == pytest.approx(truth["ssim_of_content"])
+    assert truth["perceptual"] == pytest.approx(truth["perceptual_of_content"])
+    assert truth["perceptual"] > 0.05 and truth["psnr_outside"] > truth["psnr_inside"] + 20
+    retrieved = guidance.retrieval(judge, pairs, edits)
+    assert retrieved["retrieval_rank"] == pytest.approx(retrieved["retrieval_rank_chance"])
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_the_true_answer_scores_best(
-    judge: FactorClassifier, pairs: dict[Part, Pairs], part: Part
+    judge: FactorClassifier, drawn: dict[Part, Pairs], part: Part
 ) -> None:
-    figures = counterfactual.score(Puppet(pairs[part].truth), judge, pairs[part])
-    assert figures["target"] >= 0.95 and figures["guide_type"] >= 0.9
-    assert figures["psnr"] >= 90
-    assert figures["target"] == figures["target_of_truth"]
+    pairs = drawn[part]
+    edits = edits_of(pairs, known(pairs).truth)
+    said = counterfactual.classification(judge, pairs, edits)
+    assert said["target"] == said["target_of_truth"] >= 0.95 and said["both_parts"] >= 0.95
+    assert counterfactual.guide_type(judge, pairs, edits)["guide_type"] >= 0.9
+    assert counterfactual.removal(judge, pairs, edits)["removed"] >= 0.95
+    truth = counterfactual.truth(judge, pairs, edits)
+    assert truth["psnr"] >= 90 and truth["ssim"] == pytest.approx(1, abs=1e-3)
+    assert truth["perceptual"] == pytest.approx(0, abs=1e-6)
+    retrieved = guidance.retrieval(judge, pairs, edits)
+    assert retrieved["retrieval_rank"] < 0.4 * retrieved["retrieval_rank_chance"]
+    for cell in counterfactual.preservation(judge, pairs, edits).values():
+        assert cell["preserved"] >= cell["preserved_real"] - 0.15
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_model_that_ignores_its_guide_is_found_out(
-    judge: FactorClassifier, pairs: dict[Part, Pairs], part: Part
+    judge: FactorClassifier, drawn: dict[Part, Pairs], part: Part
 ) -> None:
     """It gives everyone some other guide's part: the domain is right, the kind is not."""
-    real = pairs[part]
-    wrong = replace(
-        real,
-        guide_faces=real.guide_faces[1:] + real.guide_faces[:1],
-    )
-    figures = counterfactual.score(Puppet(real.truth), judge, wrong)
-    assert figures["target"] >= 0.95
-    assert figures["guide_type"] <= 0.6
+    pairs = drawn[part]
+    facts = known(pairs)
+    other = replace(facts, guides=facts.guides[1:] + facts.guides[:1])
+    wrong = replace(pairs, guide=pairs.guide.roll(-1, 0), known=other)
+    edits = edits_of(wrong, facts.truth)
+    assert counterfactual.classification(judge, wrong, edits)["target"] >= 0.95
+    assert counterfactual.guide_type(judge, wrong, edits)["guide_type"] <= 0.6
+    right = guidance.retrieval(judge, pairs, edits_of(pairs, facts.truth))
+    missed = guidance.retrieval(judge, wrong, edits)
+    assert missed["retrieval_rank"] > 2 * right["retrieval_rank"]
 
 
 def test_psnr_and_wilson_against_values_worked_out_by_hand() -> None:
@@ -98,10 +127,65 @@ def test_psnr_and_wilson_against_values_worked_out_by_hand() -> None:
     assert counterfactual.wilson(1.0, 50)[1] == 1.0
 
 
-def test_pairs_are_what_they_say(pairs: dict[Part, Pairs]) -> None:
-    for part, (guide, content) in {"a": ("Smiling", "Eyeglasses")}.items():
-        drawn = pairs[part]  # type: ignore[index]
-        for c, g, t in zip(drawn.content_faces, drawn.guide_faces, drawn.truth_faces, strict=True):
-            assert g.has(guide) and not g.has(content)
-            assert c.has(content) and not c.has(guide)
-            assert (t.mouth, t.glasses) == (g.mouth, g.glasses) and t.hair == c.hair
+@pytest.mark.parametrize("part", PARTS)
+def test_pairs_are_what_they_say(drawn: dict[Part, Pairs], part: Part) -> None:
+    present, absent = judged.ATTRIBUTE[part], judged.ATTRIBUTE[judged.OTHER[part]]
+    facts = known(drawn[part])
+    for c, g, t in zip(facts.contents, facts.guides, facts.truths, strict=True):
+        assert g.has(present) and not g.has(absent)
+        assert c.has(absent) and not c.has(present)
+        assert (t.mouth, t.glasses) == (g.mouth, g.glasses) and t.hair == c.hair
+
+
+def test_everything_together_is_the_same_every_time(judge: FactorClassifier) -> None:
+    settings = report.Settings(pairs=12, seed=3, permutations=20)
+    results = [report.judge_avatars(Copies(), judge, settings)[0] for _ in range(2)]
+    assert results[0] == results[1]
+    assert set(results[0]["directions"]) == {"glasses to smile", "smile to glasses"}
+    shown = report.tables(results[0])
+    titles = [table.title for table in shown]
+    assert "Attribute classification" in titles and "Segmentation" in titles
+    page = report.page(results[0] | {"model": "<x>"}, shown, {"a.png": "sheet"})
+    assert "&lt;x&gt;" in page and "<x>" not in page
+    assert report.markdown(shown).count("### ") == len(shown)
+
+
+class Paints(Copies):
+    """Moves the coloured corner of `corners`: what a perfect model would do there."""
+
+    def compose(self, codes: Codes, onto: Tensor | None = None) -> Rendering:
+        assert onto is not None
+        picture = onto.clone()
+        if codes.a.any() and not codes.b.any():
+            picture[:, 2, 32:, 32:], picture[:, 0, :32, :32] = -0.7, 1.0
+        elif codes.b.any() and not codes.a.any():
+            picture[:, 0, :32, :32], picture[:, 2, 32:, 32:] = -0.7, 1.0
+        return Rendering(picture, None)
+
+
+def corners(count: int) -> tuple[Tensor, Tensor]:
+    """Noise with a red corner (A), and noise with a blue one (B): uint8 (count, 3, 64, 64)."""
+    random = torch.Generator().manual_seed(0)
+    a, b = (torch.randint(80, (count, 3, SIDE, SIDE), generator=random).byte() for _ in range(2))
+    a[:, 0, :32, :32], b[:, 2, 32:, 32:] = 250, 250
+    return a, b
+
+
+def test_pictures_without_factors_are_judged_by_a_classifier_of_their_own() -> None:
+    a, b = corners(40)
+    domain_judge = attributes.fit(
+        FactorClassifier(attributes.DOMAIN),
+        torch.cat([a, b]),
+        {"domain": torch.tensor([0] * 40 + [1] * 40)},
+        seed=0,
+        on_progress=lambda done, total: None,
+    )
+    unit = [x.float() / 127.5 - 1 for x in (a, b)]
+    settings = report.Settings(pairs=20, seed=0, permutations=20)
+    shares = {}
+    for model in (Copies(), Paints()):
+        result, _ = report.judge_pictures(model, domain_judge, *unit, settings)
+        rows = [row["classification"] for row in result["directions"].values()]
+        assert all(row["classifier_accuracy"] >= 0.95 for row in rows)
+        shares[type(model)] = [row["target"] for row in rows]
+    assert max(shares[Copies]) <= 0.1 and min(shares[Paints]) >= 0.9

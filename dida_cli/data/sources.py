@@ -1,0 +1,45 @@
+"""Which pictures a run learns from or is judged on, as one record that is kept with the run."""
+
+from pathlib import Path
+from typing import Any
+
+from dida_cli.data import celeba, folders
+from dida_cli.errors import DidaError
+
+
+def record(
+    root: Path, a: str | None, b: str | None, having: list[str], lacking: list[str]
+) -> dict[str, Any]:
+    """What to look at in `root`: expressions where it has an attribute list, else just itself.
+
+    Raises DidaError when `root` is neither.
+    """
+    found: dict[str, Any] = {"root": str(root.resolve())}
+    if (root / celeba.ATTRIBUTE_LIST).exists():
+        chosen = {"a": a or celeba.Selection.a, "b": b or celeba.Selection.b}
+        return found | chosen | {"having": having, "lacking": lacking}
+    if (root / "trainA").is_dir() or (root / "trainB").is_dir():
+        return found
+    raise DidaError(
+        f"{root}: holds neither trainA and trainB nor {celeba.ATTRIBUTE_LIST}; "
+        "give such a folder with --data, or leave --data out for drawn faces"
+    )
+
+
+def for_training(found: dict[str, Any]) -> folders.Split:
+    """The files of both domains to learn from, and some to look at meanwhile."""
+    if "a" not in found:
+        return folders.from_folders(Path(found["root"]))
+    return celeba.for_training(Path(found["root"]), _selection(found))
+
+
+def for_testing(found: dict[str, Any]) -> folders.Split:
+    """The files that a judge may learn from, and the test files of both domains."""
+    if "a" not in found:
+        return folders.from_folders(Path(found["root"]))
+    parts = celeba.from_attributes(Path(found["root"]), _selection(found))
+    return folders.Split(parts[celeba.TRAIN], parts[celeba.TEST])
+
+
+def _selection(found: dict[str, Any]) -> celeba.Selection:
+    return celeba.Selection(found["a"], found["b"], tuple(found["having"]), tuple(found["lacking"]))

@@ -1,0 +1,194 @@
+"""What each code knows: the paper's claims about its codes, held against fresh probes.
+
+With the losses minimised the common code should not tell the domain, each separate code should hold
+its own factor and be nothing in the other domain, and E_c(A) should be independent of E_A(A), as
+E_c(B) of E_B(B). Everything here takes frozen codes and labels; a code without channels (a model
+with separate_b = 0) is left out of every answer.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dida_cli.codes import Code, Codes
+from dida_cli.config import Part
+from dida_cli.errors import DidaError
+
+DEFINITIONS = {
+    "accuracy": "share of held-out codes whose class a linear softmax probe names right, trained "
+    "on the other half of the frozen codes (standardised, L2)",
+    "chance": "share of the most frequent class among the held-out codes: what a probe that knows "
+    "nothing gets; the common code should be there for the domain",
+    "leak": "mean |E_A(b)| / mean |E_A(a)|, and the same for B: how much a separate code finds in "
+    "the domain it should find nothing in; 0 = nothing, 1 = as much as in its own",
+    "hsic": "dependence of common and separate code within one domain (Gretton et al. 2005), "
+    "Gaussian kernels as wide as the median distance; hsic_shuffled: its mean when the pairs are "
+    "broken up, the level of independent codes",
+    "p": "share of shufflings of the pairs that look at least as dependent: small = dependent, "
+    "anything between 0 and 1 = no dependence seen",
+}
+RIDGE = 1e-2  # weight of the squared probe weights beside the mean cross-entropy
+ROWS = 500  # pictures that an independence test looks at
+LEAST = 4  # pictures below which no half or shuffle says anything
+
+
+class Probe(NamedTuple):
+    """What a probe read from held-out codes; shares are 0..1."""
+
+    accuracy: float
+    chance: float
+    held_out: int
+
+
+def table(
+    codes: Codes, labels: Mapping[str, Tensor], *, seed: int = 0
+) -> dict[str, dict[Code, Probe]]:
+    """Every factor from every code: rows are factors, columns codes.
+
+    `labels` gives the true class (N,) of each factor of the N pictures, in the order of the codes;
+    the domain is a factor like any other (0 = A, 1 = B). `attributes.labels` makes the rest.
+    Raises DidaError as `probe` does.
+    """
+    columns = present(codes)
+    return {
+        factor: {name: probe(code, truth, seed=seed) for name, code in columns.items()}
+        for factor, truth in labels.items()
+    }
+
+
+def present(codes: Codes) -> dict[Code, Tensor]:
+    """The codes that have channels, by name."""
+    named: dict[Code, Tensor] = {name: getattr(codes, name) for name in get_args(Code)}
+    return {name: code for name, code in named.items() if code.numel()}
+
+
+def probe(code: Tensor, truth: Tensor, *, seed: int = 0) -> Probe:
+    """How well a linear probe names the class (N,) of a code (N, ...); equal for equal seeds.
+
+    A random half trains it, the other half is told. Raises DidaError below four pictures.
+    """
+    if len(code) < LEAST:
+        raise DidaError(f"a probe needs {LEAST} pictures or more, not {len(code)}")
+    order = torch.randperm(len(code), generator=torch.Generator().manual_seed(seed))
+    train, test = order[: len(code) // 2], order[len(code) // 2 :]
+    inputs = code.detach().flatten(1).double()
+    inputs = _standardised(inputs, inputs[train])
+    weights, bias = _fit(inputs[train], truth[train], int(truth.max()) + 1)
+    right = (inputs[test] @ weights + bias).argmax(1) == truth[test]
+    return Probe(
+        right.double().mean().item(),
+        truth[test].bincount().max().item() / len(test),
+        len(test),
+    )
+
+
+def _standardised(values: Tensor, of: Tensor) -> Tensor:
+    """Values (N, d) with the means and deviations of others taken off; constant ones become 0."""
+    deviation = of.std(0, correction=0)
+    steady = deviation <= 1e-12 * of.abs().amax(0)
+    return (values - of.mean(0)) / deviation.masked_fill(steady, math.inf)
+
+
+def _fit(inputs: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Weights (d, classes) and bias of softmax regression with L2; convex, hence one answer."""
+    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in
+        weights = inputs.new_zeros(inputs.shape[1], classes, requires_grad=True)
+        bias = inputs.new_zeros(classes, requires_grad=True)
+        inputs, truth = inputs.clone(), truth.clone()  # codes of inference mode take no part
+        optimizer = torch.optim.LBFGS(
+            [weights, bias], max_iter=200, line_search_fn="strong_wolfe", tolerance_change=1e-9
+        )
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            value = F.cross_entropy(inputs @ weights + bias, truth)
+            value = value + RIDGE * weights.square().sum()
+            value.backward()  # type: ignore[no-untyped-call]
+            return value
+
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+    return weights.detach(), bias.detach()
+
+
+def leak(of_a: Codes, of_b: Codes) -> dict[Part, float]:
+    """mean |E_A(b)| / mean |E_A(a)| under "a", mean |E_B(a)| / mean |E_B(b)| under "b"; 0 or more.
+
+    `of_a` and `of_b` are the codes of pictures of A and of B, as many as there are. The zero loss
+    of the paper is the numerator. inf when a code is nothing in its own domain too.
+    """
+    ratios: dict[Part, float] = {}
+    for part, own, other in _parts(of_a, of_b):
+        found = getattr(own, part).double().abs().mean().item()
+        stray = getattr(other, part).double().abs().mean().item()
+        ratios[part] = stray / found if found else math.inf
+    return ratios
+
+
+def _parts(of_a: Codes, of_b: Codes) -> list[tuple[Part, Codes, Codes]]:
+    """Each part that has channels, the codes of its own domain, those of the other."""
+    all_parts: list[tuple[Part, Codes, Codes]] = [("a", of_a, of_b), ("b", of_b, of_a)]
+    return [row for row in all_parts if row[0] in present(row[1])]
+
+
+class Independence(NamedTuple):
+    """A permutation test of two codes; see `DEFINITIONS`."""
+
+    hsic: float
+    hsic_shuffled: float
+    p: float
+    n: int
+
+
+def independence(
+    of_a: Codes, of_b: Codes, *, permutations: int = 200, seed: int = 0
+) -> dict[Part, Independence]:
+    """Whether E_c(A) and E_A(A) are independent ("a"), and E_c(B) and E_B(B) ("b").
+
+    `of_a` and `of_b` are codes of pictures of A and of B; the first 500 of each are looked at.
+    """
+    return {
+        part: dependence(own.common, getattr(own, part), permutations=permutations, seed=seed)
+        for part, own, _ in _parts(of_a, of_b)
+    }
+
+
+def dependence(x: Tensor, y: Tensor, *, permutations: int = 200, seed: int = 0) -> Independence:
+    """HSIC of the first 500 rows of x (N, ...) and y (N, ...) with a permutation p-value.
+
+    The biased estimate tr(K H L H) / n^2 (Gretton et al. 2008, equation 4) with Gaussian kernels;
+    p = (1 + shufflings at least as dependent) / (1 + shufflings), so never 0.
+    Equal for equal seeds. Raises DidaError below four pictures.
+    """
+    n = min(len(x), ROWS)
+    if n < LEAST:
+        raise DidaError(f"a test of independence needs {LEAST} pictures or more, not {n}")
+    centred, other = _centred(_kernel(x[:n])), _kernel(y[:n])
+    generator = torch.Generator().manual_seed(seed)
+    orders = torch.stack([torch.randperm(n, generator=generator) for _ in range(permutations)])
+    observed = (centred * other).sum() / n**2
+    shuffled = torch.stack(
+        [(centred * other[order[:, None], order]).sum() / n**2 for order in orders]
+    )
+    as_dependent = (shuffled >= observed).sum().item()
+    return Independence(
+        observed.item(), shuffled.mean().item(), (1 + as_dependent) / (1 + permutations), n
+    )
+
+
+def _kernel(values: Tensor) -> Tensor:
+    """exp(-|u - v|^2 / (2 s^2)) for all pairs of rows, s the median distance between them."""
+    rows = values.detach().flatten(1).double()
+    exact = "donot_use_mm_for_euclid_dist"  # the quick way is not 0 between equal rows
+    distance = torch.cdist(rows, rows, compute_mode=exact)
+    apart = distance[distance > 0]  # many equal rows would otherwise make the median 0
+    width = apart.median() if len(apart) else 1.0
+    return (-(distance.square()) / (2 * width**2)).exp()
+
+
+def _centred(kernel: Tensor) -> Tensor:
+    """H K H with H = I - 1/n: rows and columns of mean 0."""
+    return kernel - kernel.mean(0) - kernel.mean(1, keepdim=True) + kernel.mean()
