@@ -55,6 +55,17 @@ def test_a_slice_of_the_scores_comes_out_again() -> None:
         assert found[name] == pytest.approx(value, rel=0.02, abs=0.07), name
 
 
+def test_the_documented_schema_is_what_is_printed() -> None:
+    told = (ROOT / "docs" / "evaluate.md").read_text()
+    golden = json.loads((GOLDEN / f"{NAME}.json").read_text())
+    row = next(iter(golden["directions"].values()))
+    for key in [*golden, *row, *golden["codes"]]:
+        assert f"`{key}`" in told or f"`codes.{key}`" in told, key
+    for section in ("classification", "guide_type", "realism", "removal"):
+        for figure in row[section]:
+            assert f"`{figure}`" in told, figure
+
+
 def test_the_model_is_as_good_as_its_card_says() -> None:
     for row in json.loads((GOLDEN / f"{NAME}.json").read_text())["directions"].values():
         assert row["classification"]["target"] >= 0.9

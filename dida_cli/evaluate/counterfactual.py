@@ -13,7 +13,7 @@ from dida_cli.config import Part
 from dida_cli.data import avatars
 from dida_cli.evaluate.attributes import FACTORS, FactorClassifier, labels, probability
 from dida_cli.evaluate.pairs import ATTRIBUTE, BATCH, OTHER, Edits, Known, Pairs
-from dida_cli.evaluate.realism import mean_within, perceptual_distance, psnr_within, ssim_map
+from dida_cli.evaluate.realism import mean_within, perceptual_map, psnr_within, ssim_map
 from dida_cli.evaluate.segmentation import true_region
 
 DEFINITIONS = {
@@ -82,30 +82,27 @@ def guide_type(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str,
 
 
 def truth(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, float]:
-    """How far the outputs are from the true answers, beside copying and the model's own blur."""
+    """How far the outputs are from the true answers, beside copying and the model's own blur.
+
+    Each figure over whole pictures, and inside and outside of the region that should change.
+    """
     answer = _known(pairs).truth
     region = true_region(pairs.content, answer)
-    inside_out = {"_inside": region, "_outside": ~region}
-    structure = ssim_map(edits.output, answer)
-    copied = ssim_map(pairs.content, answer)
-    rebuilt = ssim_map(edits.rebuilt, pairs.content)
-    figures = {
-        "psnr": psnr(edits.output, answer),
-        "psnr_of_content": psnr(pairs.content, answer),
-        "psnr_of_rebuilt": psnr(edits.rebuilt, pairs.content),
+    compared = {
+        "": (edits.output, answer),
+        "_of_content": (pairs.content, answer),
+        "_of_rebuilt": (edits.rebuilt, pairs.content),
     }
-    figures |= {f"psnr{k}": psnr_within(edits.output, answer, r) for k, r in inside_out.items()}
-    figures |= {
-        "ssim": structure.mean().item(),
-        "ssim_of_content": copied.mean().item(),
-        "ssim_of_rebuilt": rebuilt.mean().item(),
-    }
-    figures |= {f"ssim{k}": mean_within(structure, r) for k, r in inside_out.items()}
-    return figures | {
-        "perceptual": perceptual_distance(judge, edits.output, answer),
-        "perceptual_of_content": perceptual_distance(judge, pairs.content, answer),
-        "perceptual_of_rebuilt": perceptual_distance(judge, edits.rebuilt, pairs.content),
-    }
+    figures = {}
+    for suffix, (x, y) in compared.items():
+        maps = {"ssim": ssim_map(x, y), "perceptual": perceptual_map(judge, x, y)}
+        figures[f"psnr{suffix}"] = psnr(x, y)
+        figures |= {f"{name}{suffix}": values.mean().item() for name, values in maps.items()}
+        for place, where in (("_inside", region), ("_outside", ~region)):
+            figures[f"psnr{place}{suffix}"] = psnr_within(x, y, where)
+            for name, values in maps.items():
+                figures[f"{name}{place}{suffix}"] = mean_within(values, where)
+    return dict(sorted(figures.items(), key=lambda item: item[0].split("_")[0]))
 
 
 def preservation(

@@ -209,26 +209,23 @@ def similarity(a: Tensor, b: Tensor) -> float:
     return F.cosine_similarity(a.double(), b.double()).mean().item()
 
 
-def perceptual_distance(network: FactorClassifier, x: Tensor, y: Tensor) -> float:
-    """Mean over pairs x, y (N, 3, h, w) in [-1, 1] of how differently the classifier sees them.
+def perceptual_map(network: FactorClassifier, x: Tensor, y: Tensor) -> Tensor:
+    """How differently the classifier sees x and y (N, 3, h, w) at every pixel: (N, 1, h, w).
 
     As LPIPS (Zhang et al. 2018, equation 1) without learned weights and with our own network: after
     each of the four stages the activations at every place are made unit length; the squared length
-    of their difference is averaged over places, then over stages. 0 = the same; at most 2.
+    of their difference is spread over the pixels of the place and averaged over stages. 0 = the
+    same; at most 2 where activations are not negative.
     """
     with torch.no_grad():
-        parts = [
-            torch.stack(
-                [
-                    (of_x - of_y).square().sum(1).mean((1, 2))  # (batch,)
-                    for of_x, of_y in zip(
-                        stages(network, rows_x), stages(network, rows_y), strict=True
-                    )
-                ]
-            )
-            for rows_x, rows_y in zip(torch.split(x, BATCH), torch.split(y, BATCH), strict=True)
-        ]
-    return torch.cat(parts, dim=1).double().mean().item()
+        batches = zip(torch.split(x, BATCH), torch.split(y, BATCH), strict=True)
+        return torch.cat([_perceptual(network, *rows) for rows in batches])
+
+
+def _perceptual(network: FactorClassifier, x: Tensor, y: Tensor) -> Tensor:
+    pairs = zip(stages(network, x), stages(network, y), strict=True)
+    apart = [(of_x - of_y).square().sum(1, keepdim=True) for of_x, of_y in pairs]
+    return torch.stack([F.interpolate(one, x.shape[-2:], mode="nearest") for one in apart]).mean(0)
 
 
 def stages(network: FactorClassifier, pictures: Tensor) -> list[Tensor]:

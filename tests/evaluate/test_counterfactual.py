@@ -7,7 +7,7 @@ import torch
 from conftest import TINY
 from torch import Tensor
 
-from dida_cli import hub
+from dida_cli import checkpoint, hub
 from dida_cli.codes import Codes, Rendering
 from dida_cli.config import Part
 from dida_cli.data import avatars
@@ -135,6 +135,18 @@ def test_pairs_are_what_they_say(drawn: dict[Part, Pairs], part: Part) -> None:
         assert g.has(present) and not g.has(absent)
         assert c.has(absent) and not c.has(present)
         assert (t.mouth, t.glasses) == (g.mouth, g.glasses) and t.hair == c.hair
+
+
+def test_a_model_with_masks_is_judged_by_them_too(judge: FactorClassifier) -> None:
+    torch.manual_seed(0)
+    model = checkpoint.build(replace(TINY, side=SIDE, method="mask")).eval()
+    settings = report.Settings(pairs=12, seed=3, permutations=20)
+    result, _ = report.judge_avatars(model, judge, settings)
+    for row in result["directions"].values():
+        assert 0 <= row["segmentation"]["iou"] <= 1
+        assert row["segmentation"]["changed_outside"] > 0
+    titles = [table.title for table in report.tables(result)]
+    assert "Segmentation by the mask" in titles and "Segmentation" not in titles
 
 
 def test_everything_together_is_the_same_every_time(judge: FactorClassifier) -> None:

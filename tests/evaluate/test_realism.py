@@ -241,18 +241,18 @@ def test_perceptual_distance_written_out(judge: FactorClassifier) -> None:
         u, v = (t / np.maximum(np.sqrt((t**2).sum(1, keepdims=True)), 1e-12) for t in (of_x, of_y))
         wanted += ((u - v) ** 2).sum(1).mean() / 4
     assert wanted > 0.05
-    assert realism.perceptual_distance(judge, x, y) == pytest.approx(wanted, rel=1e-4)
-    assert realism.perceptual_distance(judge, y, x) == pytest.approx(wanted, rel=1e-4)
-    assert realism.perceptual_distance(judge, x, x) == 0
+    assert realism.perceptual_map(judge, x, y).mean().item() == pytest.approx(wanted, rel=1e-4)
+    assert realism.perceptual_map(judge, y, x).mean().item() == pytest.approx(wanted, rel=1e-4)
+    assert realism.perceptual_map(judge, x, x).mean().item() == 0
 
 
 def test_perceptual_distance_does_not_depend_on_the_batch(
     judge: FactorClassifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, y = pictures(5, seed=1), pictures(5, seed=2)
-    whole = realism.perceptual_distance(judge, x, y)
+    whole = realism.perceptual_map(judge, x, y).mean().item()
     monkeypatch.setattr(realism, "BATCH", 2)  # the last batch is smaller: a mean of means is wrong
-    assert realism.perceptual_distance(judge, x, y) == pytest.approx(whole, rel=1e-5)
+    assert realism.perceptual_map(judge, x, y).mean().item() == pytest.approx(whole, rel=1e-5)
 
 
 def test_ssim_at_one_pixel_written_out() -> None:
