@@ -51,6 +51,7 @@ class Training:
         self.mean = AveragedModel(self.model, multi_avg_fn=average).eval()
         self.step = 0
         self.seconds = 0.0  # spent in steps, over all sessions
+        self.sums: dict[str, float] = {}  # of the terms since the last log line
 
     @property
     def averaged(self) -> Network:
@@ -115,13 +116,13 @@ class Training:
             wrong = next((n for n, t in terms.items() if not t.isfinite()), "gradient")
             raise DidaError(
                 f"step {self.step}: the {wrong} is not finite; the last saved state is kept, "
-                "go on with a lower --learning-rate"
+                "start anew with a lower --learning-rate"
             )
         optimizer.step()
 
     def save(self, run: Path, card: str) -> None:
         """Write the model and all that a resume needs as `run/last`; the one before as `last-1`."""
-        progress = {"step": self.step, "seconds": round(self.seconds, 1)}
+        progress = {"step": self.step, "seconds": round(self.seconds, 1), "sums": self.sums}
         files = checkpoint.model_files(self.averaged, card)
         files |= {
             STATE: checkpoint.state_of(self._parts()),
@@ -134,6 +135,7 @@ class Training:
         checkpoint.restore(self._parts(), folder / STATE)
         progress = checkpoint.read_json(folder / "progress.json")
         self.step, self.seconds = progress["step"], progress["seconds"]
+        self.sums = progress["sums"]
 
     def _parts(self) -> dict[str, torch.nn.Module | torch.optim.Optimizer]:
         return {
@@ -167,17 +169,16 @@ def fit(
     settings = training.settings
     log = run / LOG
     _forget_after(log, training.step)
-    sums: dict[str, Tensor] = {}
-    since = training.step
     while training.step < settings.steps and not should_stop():
         began = time.perf_counter()
-        terms = training.advance(*batches(training.step))
-        sums = {name: sums.get(name, torch.zeros(())) + term.cpu() for name, term in terms.items()}
+        for name, term in training.advance(*batches(training.step)).items():
+            training.sums[name] = training.sums.get(name, 0.0) + term.item()
         training.seconds += time.perf_counter() - began
         step, means = training.step, None
         if step % settings.log_every == 0 or step == settings.steps:
-            means = {name: (total / (step - since)).item() for name, total in sums.items()}
-            sums, since = {}, step
+            count = step % settings.log_every or settings.log_every
+            means = {name: total / count for name, total in training.sums.items()}
+            training.sums = {}
             _append(log, {"step": step, "learning_rate": training.rate(), **means})
         on_step(step, means)
         if step % settings.save_every == 0 and step < settings.steps:

@@ -164,7 +164,7 @@ def _write_report(folder: Path, result: dict[str, Any], tables: Any, judged: Any
     from dida_cli.evaluate import report as core
 
     pictures = {}
-    for drawn, edits in judged.values():
+    for direction, (drawn, edits) in zip(result["directions"], judged.values(), strict=True):
         columns = {"content": drawn.content, "guide": drawn.guide, "output": edits.output}
         if drawn.known:
             columns["truth"] = drawn.known.truth
@@ -173,7 +173,7 @@ def _write_report(folder: Path, result: dict[str, Any], tables: Any, judged: Any
         name = f"part-{drawn.guide_part}.png"
         sheet = render.sheet(list(zip(*shown, strict=True)), top=list(columns))
         images.write(sheet, folder / name)
-        pictures[name] = f"the guides' part {drawn.guide_part}: the first {SHOWN} pairs"
+        pictures[name] = f"{direction}: the first {SHOWN} pairs"
     rows = {name: row["classification"] for name, row in result["directions"].items()}
     render.bars(
         {name: (r["target"], r["target_low"], r["target_high"]) for name, r in rows.items()},
