@@ -27,6 +27,14 @@ class Codes(NamedTuple):
         """These codes with the named parts set to nothing."""
         return self._replace(**{part: torch.zeros_like(getattr(self, part)) for part in parts})
 
+    def of(self, part: Part) -> Tensor:
+        """The code of one part."""
+        return self.a if part == "a" else self.b
+
+    def alone(self, part: Part) -> "Codes":
+        """The common code with this part and without the other."""
+        return self.without("b" if part == "a" else "a")
+
     def take(self, index: int | slice) -> "Codes":
         """One picture of the batch (still a batch), or several."""
         rows = slice(index, index + 1) if isinstance(index, int) else index

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from dida_cli import losses, nets
 from dida_cli.codes import Codes, Rendering
-from dida_cli.config import CriticTarget, ModelConfig, Weights
+from dida_cli.config import CriticTarget, ModelConfig, Part, Weights
 from dida_cli.losses import Losses
 
 MASK_RAMP = (800, 1600)  # steps between which the weights of repaint and mask rise to their value
@@ -61,26 +61,24 @@ class TwoSidedMask(nn.Module):
         A part that is the picture's own is left as it is, so that unchanged codes change nothing.
         """
         base, _ = self.layer(codes.without("a", "b"))
-        own = codes.without("a", "b") if onto is None else self.encode(onto)
-        image = base if onto is None else onto
-        untouched = torch.ones_like(image[:, :1])  # (N, 1, side, side)
-        for part in ("a", "b"):
-            was, becomes = getattr(own, part), getattr(codes, part)
-            if torch.equal(was, becomes):
-                continue
-            steps = []
-            if onto is not None:
-                steps.append((base, removal_mask(self.layer(_alone(own, part))[1])))
-            if becomes.any():
-                steps.append(self.layer(_alone(codes, part)))
-            for new, mask in steps:
-                image = blend(new, image, mask)
-                untouched = untouched * (1 - mask)
+        if onto is None:
+            onto, own = base, codes.without("a", "b")
+        else:
+            own = self.encode(onto)
+        parts: tuple[Part, ...] = ("a", "b")
+        changed = [part for part in parts if not torch.equal(own.of(part), codes.of(part))]
+        # First everything is taken off, then painted: the own part may lie where the new one goes.
+        steps = [
+            (base, removal_mask(self.layer(own.alone(part))[1]))
+            for part in changed
+            if own.of(part).any()
+        ]
+        steps += [self.layer(codes.alone(part)) for part in changed if codes.of(part).any()]
+        image, untouched = onto, torch.ones_like(onto[:, :1])  # (N, 1, side, side)
+        for new, mask in steps:
+            image = blend(new, image, mask)
+            untouched = untouched * (1 - mask)
         return Rendering(image, 1 - untouched)
-
-
-def _alone(codes: Codes, part: str) -> Codes:
-    return codes.without("b") if part == "a" else codes.without("a")
 
 
 def blend(new: Tensor, onto: Tensor, mask: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ ONES = Weights(reconstruction=1, zero=1, common=1)
 
 
 @pytest.mark.parametrize("architecture", ["compact", "paper"])
-@pytest.mark.parametrize("side", [32, 64, 128])
+@pytest.mark.parametrize("side", [32, 64, 128, 256])
 def test_codes_and_pictures_have_their_shapes(architecture: Architecture, side: int) -> None:
     config = ModelConfig.of(architecture, side=side, common=20, separate_a=3, separate_b=5)
     model = checkpoint.build(config).eval()

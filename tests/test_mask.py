@@ -53,10 +53,27 @@ def test_what_the_mask_leaves_out_is_the_picture_itself(model: TwoSidedMask) -> 
     assert torch.equal(made.image[closed], picture[closed])
 
 
+def test_everything_is_taken_off_before_anything_is_painted() -> None:
+    """The own part's mask covers all; painted first, the new part would be wiped out again."""
+
+    class Covers(Stub):
+        def encode(self, image: Tensor) -> Codes:
+            return Codes(image[:, :1], torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1))
+
+        def layer(self, codes: Codes) -> tuple[Tensor, Tensor]:
+            shown = torch.full((1, 3, 4, 4), 0.5 * codes.a.item() - 0.5 * codes.b.item())
+            return shown, torch.full((1, 1, 4, 4), float(codes.a.item() or codes.b.item()))
+
+    model, picture = Covers(), torch.full((1, 3, 4, 4), 0.9)
+    smile = Codes(picture[:, :1], torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1))
+    assert torch.allclose(model.compose(smile, picture).image, torch.full((1, 3, 4, 4), 0.5))
+
+
 def test_without_a_picture_the_layers_lie_on_their_own_base(model: TwoSidedMask) -> None:
     codes = model.encode(torch.rand(1, 3, 32, 32))
     base, _ = model.layer(codes.without("a", "b"))
-    assert torch.equal(model.compose(codes.without("a", "b")).image, base)
+    bare = model.compose(codes.without("a", "b"))
+    assert torch.equal(bare.image, base) and bare.mask is not None and not bare.mask.any()
     rgb, where = model.layer(codes.without("b"))
     assert torch.allclose(model.compose(codes.without("b")).image, blend(rgb, base, where))
 
