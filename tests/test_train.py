@@ -8,14 +8,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY, Result
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dida_cli import checkpoint, hub
+from dida_cli import checkpoint, hub, images
 from dida_cli import train as core
+from dida_cli.cli.train import sheet
+from dida_cli.codes import transfer
 from dida_cli.config import ModelConfig, TrainConfig
 from dida_cli.errors import DidaError
 
@@ -182,6 +186,17 @@ def test_train_makes_a_run_that_transfer_accepts(
     assert hub.resolve(str(run)) == run / "last"
 
 
+def test_a_sheet_shows_edits_of_the_contents_themselves() -> None:
+    """A mask model's edits are painted onto the content: kept where the mask is closed."""
+    model = core.Training(MASK, SETTINGS).averaged
+    a, b = (x[:2] for x in batches(0))
+    edited = model.compose(transfer(model.encode(b[:1]), guide_a=model.encode(a[:1])), b[:1]).image
+    shown = np.asarray(sheet(model, a, b))
+    cell = np.asarray(images.to_pictures(edited)[0].resize((128, 128), Image.Resampling.NEAREST))
+    left, top = 6 + 134, 6 + 134  # second column, second row
+    assert (shown[top : top + 128, left : left + 128] == cell).all()
+
+
 def test_resume_reaches_the_end_and_keeps_its_settings(
     dida: Callable[..., Result], domains: Path, tmp_path: Path
 ) -> None:
@@ -197,6 +212,8 @@ def test_resume_reaches_the_end_and_keeps_its_settings(
     assert weights[0] == weights[1]
     refused = dida("train", "--resume", parts, "--steps", 9)
     assert refused.code == 2 and "drop --steps" in refused.err
+    refused = dida("train", "--resume", parts, "--without", "Beard")
+    assert refused.code == 2 and "drop --without" in refused.err
 
 
 def test_ctrl_c_saves_and_leaves_with_130(domains: Path, tmp_path: Path) -> None:
@@ -235,6 +252,7 @@ def test_what_cannot_be_trained_is_refused_in_one_line(
     assert "neither trainA and trainB" in refused("--data", tmp_path)
     assert "side 100" in refused("--data", domains, "--side", 100)
     assert "learning_rate" in refused("--data", domains, "--learning-rate", 2)
+    assert "learning_rate" in refused("--data", domains, "--learning-rate", 0)
     assert "name its parts with --name-a" in refused("--data", domains, "--a", "Smiling")
     (domains / "trainB" / "0.png").unlink()
     (domains / "trainB" / "0.png").symlink_to(domains / "trainA" / "3.png")

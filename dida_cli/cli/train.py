@@ -125,7 +125,7 @@ def train(
     settings = TrainConfig(
         steps=steps,
         batch=batch,
-        learning_rate=learning_rate or LEARNING_RATES[architecture],
+        learning_rate=LEARNING_RATES[architecture] if learning_rate is None else learning_rate,
         weights=Weights(
             reconstruction=weight_reconstruction,
             zero=weight_zero,
@@ -176,12 +176,12 @@ def _free_name(path: Path) -> Path:
 
 
 def _refuse_other_options(context: typer.Context) -> None:
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if name not in ("resume", "device") and source and source.name == "COMMANDLINE":
-            option = name.replace("_", "-")
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        given = source is not None and source.name == "COMMANDLINE"
+        if given and parameter.name not in ("resume", "device"):
             raise typer.BadParameter(
-                f"--resume goes on by the run's own settings; drop --{option}."
+                f"--resume goes on by the run's own settings; drop {parameter.opts[0]}."
             )
 
 
@@ -206,7 +206,6 @@ def _start(
 
 
 def _resume(run: Path, command: str, device: Device) -> None:
-    from dida_cli import checkpoint
     from dida_cli import train as core
     from dida_cli.data import sources
 
@@ -214,7 +213,6 @@ def _resume(run: Path, command: str, device: Device) -> None:
     last = next((run / n for n in ("last", "last-1") if (run / n / core.STATE).exists()), None)
     if last is None:
         raise DidaError(f"{run}: was stopped before its first save; start it anew")
-    checkpoint.read_config(last / checkpoint.CONFIG)
     batches, held_out = _load(sources.for_training(pictures), model, settings)
     training = core.Training(model, settings, str(pick_device(device)))
     training.restore(last)
@@ -315,18 +313,19 @@ def sheet(model: Any, a: "Tensor", b: "Tensor") -> Any:
     from dida_cli.images import to_pictures
 
     device = next(model.parameters()).device
+    a, b = a.to(device), b.to(device)
     rows: list[list[Any]] = []
     with torch.inference_mode():
-        in_a, in_b = model.encode(a.to(device)), model.encode(b.to(device))
+        in_a, in_b = model.encode(a), model.encode(b)
         for contents, codes, guides, guide_codes, part in (
             (b, in_b, a, in_a, "guide_a"),
             (a, in_a, b, in_b, "guide_b"),
         ):
             rows.append([None, *to_pictures(guides)])
             for i, content in enumerate(to_pictures(contents)):
-                edits = [
-                    transfer(codes.take(i), **{part: guide_codes.take(j)})
-                    for j in range(len(guides))
-                ]
-                rows.append([content, *(to_pictures(model.compose(e).image)[0] for e in edits)])
+                row = [content]
+                for j in range(len(guides)):
+                    moved = transfer(codes.take(i), **{part: guide_codes.take(j)})
+                    row += to_pictures(model.compose(moved, contents[i : i + 1]).image)
+                rows.append(row)
     return render.sheet(rows)
