@@ -169,8 +169,13 @@ def to_tensor(pictures: Sequence[Picture], config: ModelConfig) -> "Tensor":
 
 def to_pictures(values: "Tensor") -> list[Picture]:
     """(N, 3, h, w) in [-1, 1] to N RGB pictures."""
-    levels = ((values.detach() + 1) * 127.5).round().clamp(0, 255).byte()
+    levels = to_levels(values.detach())
     return [Image.fromarray(one) for one in levels.permute(0, 2, 3, 1).cpu().numpy()]
+
+
+def to_levels(values: "Tensor") -> "Tensor":
+    """float -1..1 to uint8 0..255, any shape: what `to_unit` undoes."""
+    return ((values + 1) * 127.5).round().clamp(0, 255).byte()
 
 
 def encode(picture: Picture, suffix: str = ".png") -> bytes:

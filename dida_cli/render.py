@@ -8,8 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from dida_cli.config import ModelConfig
-from dida_cli.images import fit, write, write_bytes
+from dida_cli.images import write_bytes
 
 CELL, GAP, TEXT = 128, 6, 14  # pixels: a picture's least side, between pictures, letter height
 INK, GROUND = (40, 40, 40), (255, 255, 255)
@@ -60,11 +59,6 @@ def _shortened(word: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, wi
     return word + "..."
 
 
-def as_seen(picture: Image.Image, config: ModelConfig) -> Image.Image:
-    """A picture of any size as the model saw it, for a sheet beside what came of it."""
-    return fit(picture, config)
-
-
 def bars(shares: Mapping[str, tuple[float, float, float]], path: Path) -> None:
     """A bar for each share 0..1 with the ends of its interval: name -> (share, low, high)."""
     with _plot(1, path) as panels:
@@ -107,6 +101,3 @@ def _plot(panels: int, path: Path) -> Iterator[Any]:
     figure.savefig(buffer, format="png", dpi=100)
     pyplot.close(figure)
     write_bytes(buffer.getvalue(), path)
-
-
-__all__ = ["as_seen", "bars", "curves", "sheet", "write"]

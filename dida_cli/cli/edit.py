@@ -309,7 +309,7 @@ class Job:
         guides: Sequence[Guide],
     ) -> None:
         """Edit every input. A bad picture is refused alone, named and passed over among others."""
-        from dida_cli import render
+        from dida_cli import images, render
 
         work = targets(inputs, out, self.suffix)
         sources = [source for source, _ in work] + [guide.path for guide in guides]
@@ -332,9 +332,9 @@ class Job:
                 report(done, len(work))
         if sheet and rows:
             config = self.editor.model.config
-            cells = [[render.as_seen(cell, config) for cell in row] for row in rows]
+            cells = [[images.fit(cell, config) for cell in row] for row in rows]
             top = ["content", *(f"guide: {guide.name}" for guide in guides), "result"]
-            render.write(render.sheet(cells, top=top), sheet)
+            images.write(render.sheet(cells, top=top), sheet)
             console.note(f"sheet: {sheet}")
         if failed:
             raise DidaError(

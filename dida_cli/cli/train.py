@@ -241,14 +241,14 @@ def _go(
     pictures: dict[str, Any],
     command: str,
 ) -> None:
-    from dida_cli import render
+    from dida_cli import images, render
     from dida_cli import train as core
 
     total = training.settings.steps
 
     def on_save(training: "Training") -> None:
         picture = sheet(training.averaged, *held_out)
-        render.write(picture, run / "sheets" / f"step-{training.step:06d}.png")
+        images.write(picture, run / "sheets" / f"step-{training.step:06d}.png")
         if log := core.read_log(run):
             render.curves(log, run / "curves.png")
 

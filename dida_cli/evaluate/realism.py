@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dida_cli import images
 from dida_cli.errors import DidaError
 from dida_cli.evaluate.attributes import SIDE, FactorClassifier
 
@@ -70,7 +71,7 @@ def inception(weights: Path) -> Network:
     from torchmetrics.image.fid import NoTrainInceptionV3
 
     network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(weights))
-    return lambda pictures: network(_levels(pictures))
+    return lambda pictures: network(images.to_levels(pictures))
 
 
 def _check_inception(weights: Path) -> None:
@@ -87,11 +88,6 @@ def _check_inception(weights: Path) -> None:
             f"{weights}: not the Inception weights that FID is defined by (sha256 {found[:12]}..., "
             f"wanted {INCEPTION_SHA256[:12]}...); get {INCEPTION_FILE} again"
         )
-
-
-def _levels(pictures: Tensor) -> Tensor:
-    """[-1, 1] to uint8 0..255, as `images.to_pictures` writes them."""
-    return ((pictures + 1) * 127.5).round().clamp(0, 255).byte()
 
 
 def features_of(network: Network, pictures: Tensor) -> Tensor:

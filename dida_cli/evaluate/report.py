@@ -23,7 +23,7 @@ from dida_cli.evaluate.realism import Network
 PARTS: tuple[Part, ...] = ("a", "b")
 DIVERSITY = 8  # contents, and guides for each
 DILATION = 3  # pixels at a side of 128 that a true region is widened by
-NOISE_SEED = 1  # added to the seed for the validation pictures of segmentation
+VALIDATION_SEED = 1  # added to the seed for the validation pictures of segmentation
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def _segmentation(
     if edits.mask is None or drawn.known is None:
         return None
     validation = pairs.draw(
-        part, max(20, settings.pairs // 5), model.config.side, seed=settings.seed + NOISE_SEED
+        part, max(20, settings.pairs // 5), model.config.side, seed=settings.seed + VALIDATION_SEED
     )
     mask = pairs.edit(model, validation).mask
     assert mask is not None and validation.known is not None
