@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from dida_cli.config import ModelConfig
 from dida_cli.didd import Didd
 from dida_cli.errors import DidaError
-from dida_cli.mask import TwoSidedMask
+from dida_cli.mask import Layers, Mask
 from dida_cli.nets import bake_spectral
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-Network = Didd | TwoSidedMask
-METHODS: dict[str, type[Network]] = {"didd": Didd, "mask": TwoSidedMask}
+Network = Didd | Mask | Layers
+METHODS: dict[str, type[Network]] = {"didd": Didd, "mask": Mask, "layers": Layers}
 MAX_CONFIG_BYTES = 100_000
 
 

@@ -46,6 +46,8 @@ class Rendering(NamedTuple):
 
     image: Tensor  # (N, 3, side, side) in [-1, 1]
     mask: Tensor | None  # (N, 1, side, side) in [0, 1]: where `onto` was painted over; None: all
+    # What was painted, already times the mask: image = (1 - mask) * onto + paint.
+    paint: Tensor | None = None  # (N, 3, side, side)
 
 
 class Model(Protocol):

@@ -9,7 +9,7 @@ from dida_cli.errors import DidaError
 Architecture = Literal["compact", "paper"]
 CriticTarget = Literal["half", "paper"]
 Fit = Literal["crop", "squash"]
-Method = Literal["didd", "mask"]
+Method = Literal["didd", "mask", "layers"]
 Part = Literal["a", "b"]
 
 DEFAULT_MODEL = "avatars-smile-glasses"  # what edits use unless told otherwise
@@ -17,13 +17,17 @@ SIDES = (32, 256)  # smallest and largest picture side in pixels
 CHANNELS = 4096  # no code or net may be wider: a config from elsewhere must not eat the memory
 NAME_LENGTH = 64  # characters of a domain's name, which is printed in messages and on sheets
 
-# What `ModelConfig.of` fills in for each architecture.
-ARCHITECTURES: dict[str, dict[str, int]] = {
-    "compact": {"grid": 4, "width": 192, "common": 64, "separate_a": 8, "separate_b": 8},
-    "paper": {"grid": 2, "width": 512, "common": 462, "separate_a": 25, "separate_b": 25},
+# What `ModelConfig.of` fills in for each method and architecture.
+COMPACT = {"grid": 4, "width": 192, "common": 64, "separate_a": 8}
+PAPER = {"grid": 2, "width": 512, "separate_a": 25}
+ARCHITECTURES: dict[tuple[str, str], dict[str, int]] = {
+    ("didd", "compact"): COMPACT | {"separate_b": 8},
+    ("didd", "paper"): PAPER | {"common": 462, "separate_b": 25},
+    ("mask", "compact"): COMPACT | {"separate_b": 0},
+    ("mask", "paper"): PAPER | {"common": 487, "separate_b": 0},
+    ("layers", "compact"): COMPACT | {"separate_b": 8},
 }
 LEARNING_RATES = {"compact": 1e-3, "paper": 2e-4}
-COMMON_WEIGHTS = {"didd": 0.2, "mask": 0.5}  # a base needs the stronger critic
 
 
 class _Json:
@@ -91,7 +95,10 @@ class ModelConfig(_Json):
         grid: side of the codes' grid in cells.
         width: channels of the deepest stage of the common encoder and of the decoder.
         common, separate_a, separate_b: channels of the three codes; separate_b = 0 is guided
-            content transfer with one separate encoder (Press et al., ICLR 2019).
+            content transfer with one separate encoder (Press et al., ICLR 2019; always so in
+            the published `mask`).
+        segment_from: of a mask's value on, a pixel belongs to the part; chosen on validation
+            pictures where the truth is known. Only models with masks look at it.
     """
 
     method: Method = "didd"
@@ -104,15 +111,14 @@ class ModelConfig(_Json):
     common: int = 64
     separate_a: int = 8
     separate_b: int = 8
+    segment_from: float = 0.5
 
     @classmethod
-    def of(cls, architecture: Architecture, **given: Any) -> Self:
-        """A config of this architecture; whatever is None or not given takes its usual value."""
-        usual = dict(ARCHITECTURES[architecture])
-        return cls(
-            architecture=architecture,
-            **(usual | {name: value for name, value in given.items() if value is not None}),
-        )
+    def of(cls, method: Method, architecture: Architecture, **given: Any) -> Self:
+        """A config of this kind; whatever is None or not given takes its usual value."""
+        usual = ARCHITECTURES.get((method, architecture), {})
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return cls(method=method, architecture=architecture, **(usual | chosen))
 
     def __post_init__(self) -> None:
         smallest, largest = SIDES
@@ -126,6 +132,15 @@ class ModelConfig(_Json):
             raise DidaError(
                 f"side {self.side} does not halve two or more times to a grid of {self.grid}; {tip}"
             )
+        if (self.method, self.architecture) not in ARCHITECTURES:
+            raise DidaError(f"method {self.method} has no {self.architecture} form; use compact")
+        if self.method == "mask" and self.separate_b:
+            raise DidaError(
+                "method mask is one-sided, as published: separate_b must be 0; "
+                "method layers has masks for both domains"
+            )
+        if not 0 < self.segment_from < 1:
+            raise DidaError(f"segment_from must lie between 0 and 1, not {self.segment_from}")
         for name in ("width", "common", "separate_a", "separate_b"):
             least = 0 if name == "separate_b" else 1
             if not least <= getattr(self, name) <= CHANNELS:
@@ -148,18 +163,52 @@ def _power_of_two(number: int) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights(_Json):
-    """How much each loss counts; see `didd.autoencoder_loss` and, for the last two, `mask`."""
+    """How much each loss counts; a method knows its own terms alone (see `WEIGHTS`).
 
-    reconstruction: float = 1.0
-    zero: float = 1.0
-    common: float = 0.2
-    repaint: float = 0.1
-    mask: float = 0.02
+    Attributes:
+        reconstruction_a, reconstruction_b: every method; `mask` calls them gama and delta.
+        zero: nothing of A in a separate code of B, and the reverse (`didd`, `layers`).
+        common: the encoder's game with the critic, every method.
+        repaint_a, repaint_b: a picture painted onto itself (`mask`: alpha1, alpha2; `layers`).
+        cycle_common, cycle_separate: codes of an edit are those it was made of (`mask`: beta1,
+            beta2).
+        mask: small masks (`layers`).
+        mask_late: what `mask` rises to in the second half of a training (`layers`).
+    """
+
+    reconstruction_a: float = 1.0
+    reconstruction_b: float = 1.0
+    zero: float = 0.0
+    common: float = 0.0
+    repaint_a: float = 0.0
+    repaint_b: float = 0.0
+    cycle_common: float = 0.0
+    cycle_separate: float = 0.0
+    mask: float = 0.0
+    mask_late: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if not 0 <= value < float("inf"):
                 raise DidaError(f"the weight of {name} must be 0 or more, not {value}")
+
+
+# What each method trains with unless told otherwise; `mask` is the release's for glasses.
+WEIGHTS: dict[str, Weights] = {
+    "didd": Weights(zero=1.0, common=0.2),
+    "mask": Weights(
+        reconstruction_a=7.0,
+        reconstruction_b=5.0,
+        common=0.005,
+        repaint_a=0.7,
+        repaint_b=0.7,
+        cycle_separate=0.001,
+    ),
+    # a base needs a stronger critic than a whole picture
+    "layers": Weights(
+        zero=1.0, common=0.5, repaint_a=0.1, repaint_b=0.1, mask=0.02, mask_late=0.02
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +226,7 @@ class TrainConfig(_Json):
     steps: int = 9000
     batch: int = 16
     learning_rate: float = 1e-3
-    weights: Weights = field(default_factory=Weights)
+    weights: Weights = WEIGHTS["didd"]
     critic_target: CriticTarget = "half"
     critic_start: int = 200
     clip: float = 5.0

@@ -54,9 +54,11 @@ def autoencoder_loss(
     both = torch.cat([a, b])  # one pass for both domains: the norms look at each picture alone
     codes = model.encode(both)
     rebuilt = model.compose(losses.own_parts(codes)).image
-    reconstruction = 2 * F.l1_loss(rebuilt, both)  # the mean over 2 B, twice = the sum of two means
-    zero = losses.zero(codes)
-    common = losses.common(critic, codes, target)
-    terms = {"reconstruction": reconstruction, "zero": zero, "common": common}
-    total = weights.reconstruction * reconstruction + weights.zero * zero + weights.common * common
-    return Losses(total, terms, codes.common)
+    size = len(a)
+    terms = {
+        "reconstruction_a": F.l1_loss(rebuilt[:size], a),
+        "reconstruction_b": F.l1_loss(rebuilt[size:], b),
+        "zero": losses.zero(codes),
+        "common": losses.common(critic, codes, target),
+    }
+    return losses.weighted(terms, weights, codes.common)

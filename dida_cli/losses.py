@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dida_cli.codes import Codes
-from dida_cli.config import CriticTarget
+from dida_cli.config import CriticTarget, Weights
 from dida_cli.nets import Critic
 
 
@@ -17,6 +17,12 @@ class Losses(NamedTuple):
     total: Tensor
     terms: dict[str, Tensor]
     common: Tensor  # (2 B, C, grid, grid), A's first
+
+
+def weighted(terms: dict[str, Tensor], weights: Weights, common: Tensor) -> Losses:
+    """The sum of the terms, each by the weight of its name."""
+    total = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
+    return Losses(total, terms, common)
 
 
 def own_parts(codes: Codes) -> Codes:

@@ -1,26 +1,42 @@
-"""Mask Based Unsupervised Content Transfer (Mokady, Benaim, Wolf, Bermano; ICLR 2020), two-sided.
+"""Mask Based Unsupervised Content Transfer (Mokady, Benaim, Wolf, Bermano; ICLR 2020), and beyond.
 
-The paper's decoder of A's part also gives a mask, and only what the mask covers is repainted. The
-paper is one-sided: B has nothing of its own. Here both domains have a layer. One decoder reads the
-three codes and gives a picture and a mask:
+A decoder of a part gives a picture and a mask, and an edit repaints only what the mask covers.
+Both models here say the same two things of codes, and share how an edit is made of them:
 
-    base       rgb of (c, 0, 0)          the face with neither part
-    layer A    rgb, mask of (c, a, 0)    what A's part paints, and where
-    layer B    rgb, mask of (c, 0, b)
+    base       a picture with no part       what shows where a part is taken off
+    layer      a picture and its mask       what a part paints, and where
 
-Each picture is its layer blended onto its base. An edit of a real picture x works on x itself:
-where x's own mask of a dropped part lies, the base comes through; where the guide's mask lies, the
-guide's layer is painted. Everywhere else x stays as it is.
+Where the own mask of a dropped part lies, the base comes through; where the guide's mask lies,
+the guide's layer is painted. Everywhere else a picture stays as it is, bit for bit.
 
-    term            formula                              what it does
-    reconstruction  |blend(layer, base, m) - x|          the model as in DIDD, through the mask
-    repaint         |blend(layer, x, m) - x|             the layer's colours fit the picture around
-    mask            mean m + mean m of (c, 0, 0)         small masks; none where there is no part
-    zero, common    see `losses`                         the split, as in DIDD
+`Mask` is the published, one-sided model: A has a part, B has nothing. The release's names:
+
+    term              weight in the release    formula
+    reconstruction_b  delta                    |D_A(E1(b), 0) - b|
+    reconstruction_a  gama                     |D_B(E1(a), E2(a); onto D_A(E1(a), 0)) - a|
+    repaint_a         alpha1                   |D_B(E1(a), E2(a); onto a) - a|
+    repaint_b         alpha2                   |D_B(E1(b), 0; onto b) - b|
+    cycle_common      beta1                    (E1(c) - E1(b))^2,  c = D_B(E1(b), E2(a); onto b)
+    cycle_separate    beta2                    (E2(c) - E2(a))^2
+    common            discweight               as in DIDD, on E1's codes
+
+E1 is `encoders.common`, E2 `encoders.separate_a`, D_A `plain` (base), D_B `painter` (layer).
+
+`Layers` is ours: one decoder for everything, and a layer for each domain that has a part.
+
+    base     rgb of (c, 0, 0)           layer A    rgb, mask of (c, a, 0)
+                                        layer B    rgb, mask of (c, 0, b)
+
+    term              formula                              what it does
+    reconstruction    |blend(layer, base, m) - x|          the model as in DIDD, through the mask
+    repaint           |blend(layer, x, m) - x|             the layer's colours fit the picture
+    mask              mean m + mean m of (c, 0, 0)         small masks; none where no part is
+    zero, common      see `losses`                         the split, as in DIDD
 
 `repaint` and `mask` start at 0 and rise from step 800 to 1600 (`MASK_RAMP`): on from the start,
-the mask dies at 0 and never comes back. A strong critic with a light mask weight keeps the base
-from showing the part that it should lack.
+the mask dies at 0 and never comes back. Once the split is learned, in the second half of a
+training, `mask` rises on to `mask_late`: what the base can show (the eyes behind the glasses) is
+then left to the picture. Pressed so from the start, the common code keeps the part.
 """
 
 import torch
@@ -33,34 +49,40 @@ from dida_cli.config import CriticTarget, ModelConfig, Part, Weights
 from dida_cli.losses import Losses
 
 MASK_RAMP = (800, 1600)  # steps between which the weights of repaint and mask rise to their value
-FIRST_MASK = 1.0  # added to the mask's logit: the first masks are open
+LATE_RAMP = (0.5, 0.75)  # shares of a training between which `mask` rises to `mask_late`
+FIRST_MASK = 1.0  # added to the mask's logit in `Layers`: the first masks are open
 REMOVED_FROM = 0.1  # of a part's own mask on, the base replaces the picture when it is dropped
+CLOSED = 0.02  # an edit takes a mask up to here for 0, which a sigmoid never reaches
 
 
-class TwoSidedMask(nn.Module):
-    """Three encoders and one decoder that also gives a mask. Parameters only."""
+class Painter(nn.Module):
+    """What both models share: edits of a picture by a base and masked layers."""
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.encoders = nets.Encoders(config)
-        self.decoder = nets.decoder(config, out=4)
+    config: ModelConfig
+    encoders: nets.Encoders
 
     def encode(self, image: Tensor) -> Codes:
         """Pictures (N, 3, side, side) in [-1, 1] to (E_c(x), E_A(x), E_B(x))."""
         return self.encoders(image)  # type: ignore[no-any-return]
 
+    def base(self, codes: Codes) -> Tensor:
+        """The picture with no part, of the common code alone: (N, 3, side, side) in [-1, 1]."""
+        raise NotImplementedError
+
     def layer(self, codes: Codes) -> tuple[Tensor, Tensor]:
         """What codes paint (N, 3, side, side) in [-1, 1], where (N, 1, side, side) in [0, 1]."""
-        raw = self.decoder(torch.cat(codes, dim=1))  # (N, 4, side, side)
-        return torch.tanh(raw[:, :3]), torch.sigmoid(raw[:, 3:] + FIRST_MASK)
+        raise NotImplementedError
+
+    def segment(self, image: Tensor, part: Part) -> Tensor:
+        """The mask of the part that pictures (N, 3, side, side) have, (N, 1, side, side)."""
+        return self.layer(self.encode(image).alone(part))[1]
 
     def compose(self, codes: Codes, onto: Tensor | None = None) -> Rendering:
         """Codes painted onto pictures (N, 3, side, side) in [-1, 1], or onto their own base.
 
         A part that is the picture's own is left as it is, so that unchanged codes change nothing.
         """
-        base, _ = self.layer(codes.without("a", "b"))
+        base = self.base(codes)
         if onto is None:
             onto, own = base, codes.without("a", "b")
         else:
@@ -73,17 +95,65 @@ class TwoSidedMask(nn.Module):
             for part in changed
             if own.of(part).any()
         ]
-        steps += [self.layer(codes.alone(part)) for part in changed if codes.of(part).any()]
-        image, untouched = onto, torch.ones_like(onto[:, :1])  # (N, 1, side, side)
+        for part in changed:
+            if codes.of(part).any():
+                rgb, mask = self.layer(codes.alone(part))
+                steps.append((rgb, opened(mask)))
+        paint, untouched = torch.zeros_like(onto), torch.ones_like(onto[:, :1])  # (N, 1, h, w)
         for new, mask in steps:
-            image = blend(new, image, mask)
+            paint = blend(new, paint, mask)
             untouched = untouched * (1 - mask)
-        return Rendering(image, 1 - untouched)
+        return Rendering(untouched * onto + paint, 1 - untouched, paint)
+
+
+class Mask(Painter):
+    """The published model: two encoders, a plain decoder, a decoder with a mask. One-sided."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoders = nets.Encoders(config)
+        self.plain = nets.decoder(config)
+        self.painter = nets.decoder(config, out=4)
+
+    def base(self, codes: Codes) -> Tensor:
+        """D_A(E1(x), 0)."""
+        bare = codes.without("a")
+        return torch.tanh(self.plain(torch.cat([bare.common, bare.a], dim=1)))
+
+    def layer(self, codes: Codes) -> tuple[Tensor, Tensor]:
+        """D_B before its blend."""
+        raw = self.painter(torch.cat([codes.common, codes.a], dim=1))  # (N, 4, side, side)
+        return torch.tanh(raw[:, 1:]), torch.sigmoid(raw[:, :1])
+
+
+class Layers(Painter):
+    """Three encoders (two where B has no part) and one decoder that also gives a mask."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoders = nets.Encoders(config)
+        self.decoder = nets.decoder(config, out=4)
+
+    def base(self, codes: Codes) -> Tensor:
+        """The layer of the common code alone, without its mask."""
+        return self.layer(codes.without("a", "b"))[0]
+
+    def layer(self, codes: Codes) -> tuple[Tensor, Tensor]:
+        """What codes paint, and where."""
+        raw = self.decoder(torch.cat(codes, dim=1))  # (N, 4, side, side)
+        return torch.tanh(raw[:, :3]), torch.sigmoid(raw[:, 3:] + FIRST_MASK)
 
 
 def blend(new: Tensor, onto: Tensor, mask: Tensor) -> Tensor:
     """mask * new + (1 - mask) * onto; where the mask is 0 it is `onto` bit for bit (ICLR 2020)."""
     return onto + mask * (new - onto)
+
+
+def opened(mask: Tensor) -> Tensor:
+    """A mask in [0, 1] that is exactly 0 where it was up to `CLOSED`, and still reaches 1."""
+    return (mask - CLOSED).clamp_min(0) / (1 - CLOSED)
 
 
 def removal_mask(mask: Tensor) -> Tensor:
@@ -95,31 +165,63 @@ def removal_mask(mask: Tensor) -> Tensor:
     return F.avg_pool2d(grown, 3, stride=1, padding=1, count_include_pad=False)
 
 
-def autoencoder_loss(
-    model: TwoSidedMask,
+def mask_loss(
+    model: Mask,
     critic: nets.Critic,
     a: Tensor,
     b: Tensor,
     weights: Weights,
     target: CriticTarget,
 ) -> Losses:
-    """The encoders' and the decoder's loss on pictures a and b, each (B, 3, side, side).
+    """The published loss on pictures a and b, each (B, 3, side, side); terms as in the table.
 
-    Terms as in the module's docstring, each the sum of both domains' means.
+    The domains go through the networks one after the other, as in the release, for batch norm
+    looks at all pictures of a pass.
     """
+    of_a = model.encode(a)
+    common_b = model.encoders.common(b)  # (B, C, grid, grid)
+    of_b = Codes(common_b, torch.zeros_like(of_a.a), of_a.b)
+    own, mask = model.layer(of_a)
+    nothing, closed = model.layer(of_b)
+    moved = model.layer(of_b._replace(a=of_a.a))
+    cycled = model.encode(blend(moved[0], b, moved[1]))
+    terms = {
+        "reconstruction_a": F.l1_loss(blend(own, model.base(of_a), mask), a),
+        "reconstruction_b": F.l1_loss(model.base(of_b), b),
+        "repaint_a": F.l1_loss(blend(own, a, mask), a),
+        "repaint_b": F.l1_loss(blend(nothing, b, closed), b),
+        "cycle_common": F.mse_loss(cycled.common, of_b.common),
+        "cycle_separate": F.mse_loss(cycled.a, of_a.a),
+    }
+    codes = Codes(torch.cat([of_a.common, common_b]), of_a.a, of_a.b)
+    terms["common"] = losses.common(critic, codes, target)
+    return losses.weighted(terms, weights, codes.common)
+
+
+def layers_loss(
+    model: Layers,
+    critic: nets.Critic,
+    a: Tensor,
+    b: Tensor,
+    weights: Weights,
+    target: CriticTarget,
+) -> Losses:
+    """The loss of `Layers` on pictures a and b, each (B, 3, side, side); terms as in the table."""
     both = torch.cat([a, b])
     codes = model.encode(both)
     own = losses.own_parts(codes)
     bare = own.without("a", "b")
     rgb, masks = model.layer(Codes(*(torch.cat(pair) for pair in zip(own, bare, strict=True))))
-    size = len(both)
+    size, half = len(both), len(a)
     layer, base, mask = rgb[:size], rgb[size:], masks[:size]
+    rebuilt, repainted = blend(layer, base, mask), blend(layer, both, mask)
     terms = {
-        "reconstruction": 2 * F.l1_loss(blend(layer, base, mask), both),
-        "repaint": 2 * F.l1_loss(blend(layer, both, mask), both),
+        "reconstruction_a": F.l1_loss(rebuilt[:half], a),
+        "reconstruction_b": F.l1_loss(rebuilt[half:], b),
+        "repaint_a": F.l1_loss(repainted[:half], a),
+        "repaint_b": F.l1_loss(repainted[half:], b),
         "mask": 2 * masks.mean(),
         "zero": losses.zero(codes),
         "common": losses.common(critic, codes, target),
     }
-    total = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
-    return Losses(total, terms, codes.common)
+    return losses.weighted(terms, weights, codes.common)

@@ -2,9 +2,10 @@
 
 `compact` is ours: group norm keeps flat colours that instance norm throws away, and the channels
 halve from the deepest stage outwards, so that twice the side costs little more. `paper` is the
-released layout of Domain Intersection and Domain Difference (ICCV 2019): 4x4 convolutions of
-stride 2 all the way to the code, spectral norm, instance norm without affine weights, a decoder
-with ReLU. Differences from the released code: the spectral norm is torch's, which holds still in
+released layout: 4x4 convolutions of stride 2 all the way to the code. Domain Intersection and
+Domain Difference (ICCV 2019) has spectral norm, instance norm without affine weights and a decoder
+with ReLU; Mask Based Unsupervised Content Transfer (ICLR 2020) has batch norm, leaky ReLU in the
+decoders too, and a narrower separate encoder. Differences of the former from the released code: the spectral norm is torch's, which holds still in
 eval mode (the release takes a power step in every forward, so its outputs drift from call to
 call); the critic's gradient is clipped like the other player's (the release meant to); the
 separate encoders' norms have the right channel counts (no effect on values).
@@ -35,7 +36,8 @@ def separate_widths(config: ModelConfig, code: int) -> list[int]:
     """Channels after each halving of a separate encoder whose code has `code` channels."""
     if config.architecture == "compact":
         return [max(LEAST_WIDTH, width // 2) for width in widths(config)]
-    return [*(min(32 << k, config.width) for k in range(config.stages - 1)), code]
+    widest = config.width if config.method == "didd" else config.width // 4
+    return [*(min(32 << k, widest) for k in range(config.stages - 1)), code]
 
 
 def decoder_widths(config: ModelConfig) -> list[int]:
@@ -55,7 +57,7 @@ def encoder(config: ModelConfig, stages: list[int], code: int, *, slip: bool = F
     blocks: list[nn.Module] = []
     for i, (c_in, c_out) in enumerate(zip([3, *stages], stages, strict=False)):
         conv: nn.Module = nn.Conv2d(c_in, c_out, 4, stride=2, padding=1)
-        blocks.append(conv if compact else spectral(conv))
+        blocks.append(spectral(conv) if _is_spectral(config) else conv)
         if not (slip and i == 1):
             blocks.append(_norm(config, c_out))
         blocks.append(nn.LeakyReLU(SLOPE, inplace=True))
@@ -71,9 +73,10 @@ def decoder(config: ModelConfig, out: int = 3) -> nn.Module:
     stages = decoder_widths(config)
     for c_in, c_out in zip([config.channels, *stages], stages, strict=False):
         conv: nn.Module = nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1)
-        blocks.append(conv if compact else spectral(conv))
+        blocks.append(spectral(conv) if _is_spectral(config) else conv)
         blocks.append(_norm(config, c_out))
-        blocks.append(nn.LeakyReLU(SLOPE, inplace=True) if compact else nn.ReLU(inplace=True))
+        relu = config.architecture == "paper" and config.method == "didd"
+        blocks.append(nn.ReLU(inplace=True) if relu else nn.LeakyReLU(SLOPE, inplace=True))
     if compact:
         blocks.append(nn.Conv2d(stages[-1], out, 3, padding=1))
     else:
@@ -86,7 +89,7 @@ class Encoders(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        slip = config.architecture == "paper"
+        slip = config.architecture == "paper" and config.method == "didd"
         self.common = encoder(config, widths(config), config.common, slip=slip)
         self.separate_a = _separate(config, config.separate_a)
         self.separate_b = _separate(config, config.separate_b) if config.separate_b else None
@@ -137,4 +140,8 @@ def bake_spectral(modules: Iterable[nn.Module]) -> None:
 def _norm(config: ModelConfig, channels: int) -> nn.Module:
     if config.architecture == "compact":
         return nn.GroupNorm(math.gcd(8, channels), channels)
-    return nn.InstanceNorm2d(channels)
+    return nn.InstanceNorm2d(channels) if config.method == "didd" else nn.BatchNorm2d(channels)
+
+
+def _is_spectral(config: ModelConfig) -> bool:
+    return config.architecture == "paper" and config.method == "didd"

@@ -30,7 +30,8 @@ BETAS = (0.5, 0.999)
 
 AUTOENCODER_LOSS: dict[str, Callable[..., losses.Losses]] = {
     "didd": didd.autoencoder_loss,
-    "mask": mask.autoencoder_loss,
+    "mask": mask.mask_loss,
+    "layers": mask.layers_loss,
 }
 
 Batch = Callable[[int], tuple[Tensor, Tensor]]
@@ -52,6 +53,29 @@ class Training:
         self.step = 0
         self.seconds = 0.0  # spent in steps, over all sessions
         self.sums: dict[str, float] = {}  # of the terms since the last log line
+
+    def begin_from(self, model: Network) -> list[str]:
+        """Take over the weights of a trained model; the names of those that stay fresh.
+
+        A tensor is taken when its name and shape agree, up to further output channels, which
+        stay fresh: so a model with masks begins with what a plain one has learned. Raises
+        DidaError when the two have no tensor in common.
+        """
+        known, fresh, taken = model.state_dict(), [], 0
+        for module in (self.model, self.averaged):
+            for name, own in module.state_dict().items():
+                other = known.get(name)
+                fits = other is not None and own.shape[1:] == other.shape[1:]
+                if other is None or not fits or own.shape[:1] < other.shape[:1]:
+                    fresh.append(name)
+                    continue
+                own[: len(other)].copy_(other) if own.ndim else own.copy_(other)
+                taken += 1
+                if own.shape != other.shape:
+                    fresh.append(f"{name}[{len(other)}:]")
+        if not taken:
+            raise DidaError("the model to begin from has no tensor in common with the new one")
+        return sorted(set(fresh))
 
     @property
     def averaged(self) -> Network:
@@ -86,13 +110,17 @@ class Training:
     def weights(self) -> Weights:
         """The losses' weights in the coming step: some start late, some rise."""
         full = self.settings.weights
-        begin, end = mask.MASK_RAMP
-        rise = min(1.0, max(0.0, (self.step - begin) / (end - begin)))
+        if self.step < self.settings.critic_start:
+            full = replace(full, common=0.0)
+        if self.model.config.method != "layers":
+            return full
+        rise = _share(self.step, mask.MASK_RAMP)
+        late = _share(self.step / self.settings.steps, mask.LATE_RAMP)
         return replace(
             full,
-            common=full.common if self.step >= self.settings.critic_start else 0.0,
-            repaint=rise * full.repaint,
-            mask=rise * full.mask,
+            repaint_a=rise * full.repaint_a,
+            repaint_b=rise * full.repaint_b,
+            mask=rise * (full.mask + late * (full.mask_late - full.mask)),
         )
 
     def rate(self) -> float:
@@ -145,6 +173,12 @@ class Training:
             "adam": self.adam,
             "critic_adam": self.critic_adam,
         }
+
+
+def _share(place: float, ramp: tuple[float, float]) -> float:
+    """How much of a ramp lies behind a place: 0 before it, 1 after it."""
+    begin, end = ramp
+    return min(1.0, max(0.0, (place - begin) / (end - begin)))
 
 
 def _adam(player: torch.nn.Module, settings: TrainConfig) -> torch.optim.Optimizer:

@@ -19,7 +19,7 @@ from dida_cli.errors import DidaError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dida_cli.config import ModelConfig, TrainConfig
+    from dida_cli.config import ModelConfig, TrainConfig, Weights
     from dida_cli.data.folders import Split
     from dida_cli.train import Training
 
@@ -46,7 +46,11 @@ def train(
     name_a: Annotated[str | None, typer.Option(help="What to call A's part, e.g. smile.")] = None,
     name_b: Annotated[str | None, typer.Option(help="What to call B's part, e.g. glasses.")] = None,
     method: Annotated[
-        Method, typer.Option(help="didd, or mask: edits leave the rest of the picture alone.")
+        Method,
+        typer.Option(
+            help="didd; layers: with masks, so that edits leave the rest of the picture alone; "
+            "mask: the same as published, for one side."
+        ),
     ] = "didd",
     architecture: Annotated[
         Architecture, typer.Option(help="Ours, or the ICCV paper's.")
@@ -65,19 +69,19 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option(help="At the start; compact 0.001, paper 0.0002.")
     ] = None,
-    weight_reconstruction: Annotated[float, typer.Option(help="Weight of this loss.")] = 1.0,
-    weight_zero: Annotated[float, typer.Option(help="Weight of this loss.")] = 1.0,
-    weight_common: Annotated[
-        float | None, typer.Option(help="Weight of this loss; didd 0.2, mask 0.5.")
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE: weight of a loss, e.g. mask=0.05; repeatable."),
     ] = None,
-    weight_repaint: Annotated[float, typer.Option(help="Weight of this loss (mask).")] = 0.1,
-    weight_mask: Annotated[float, typer.Option(help="Weight of this loss (mask).")] = 0.02,
     critic_target: Annotated[
         CriticTarget, typer.Option(help="What the encoder wants the critic to say: 0.5, or 1.")
     ] = "half",
     flip: Annotated[bool, typer.Option(help="Mirror half of the pictures.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of the first weights and of the order.")] = 0,
     save_every: Annotated[int, typer.Option(help="Steps between saves and sheets.")] = 500,
+    init: Annotated[
+        str | None, typer.Option(help="Begin with the weights of this model: name or folder.")
+    ] = None,
     device: DeviceOpt = "auto",
     out: Annotated[
         Path | None,
@@ -92,14 +96,7 @@ def train(
     With no options: smile and glasses on drawn faces, which are drawn first if absent. Ctrl-C
     saves and stops; --resume RUN goes on. The run's folder is a model for dida transfer -m.
     """
-    from dida_cli.config import (
-        COMMON_WEIGHTS,
-        LEARNING_RATES,
-        Domains,
-        ModelConfig,
-        TrainConfig,
-        Weights,
-    )
+    from dida_cli.config import LEARNING_RATES, Domains, ModelConfig, TrainConfig
 
     command = shlex.join(["dida", *context.obj])
     if resume is not None:
@@ -111,8 +108,8 @@ def train(
         a=name_a or _word(pictures.get("a", "A")), b=name_b or _word(pictures.get("b", "B"))
     )
     model = ModelConfig.of(
+        method,
         architecture,
-        method=method,
         domains=names,
         side=side,
         fit=fit,
@@ -126,20 +123,30 @@ def train(
         steps=steps,
         batch=batch,
         learning_rate=LEARNING_RATES[architecture] if learning_rate is None else learning_rate,
-        weights=Weights(
-            reconstruction=weight_reconstruction,
-            zero=weight_zero,
-            common=COMMON_WEIGHTS[method] if weight_common is None else weight_common,
-            repaint=weight_repaint,
-            mask=weight_mask,
-        ),
+        weights=_weights(method, weight or []),
         critic_target=critic_target,
         flip=flip,
         seed=seed,
         save_every=save_every,
     )
     run = out or _free_name(Path("runs") / f"{names.a}-{names.b}")
-    _start(run, model, settings, pictures, command, device)
+    _start(run, model, settings, pictures, command, device, init)
+
+
+def _weights(method: Method, given: list[str]) -> "Weights":
+    """The method's usual weights, but for those given as NAME=VALUE. Raises a usage error."""
+    from dida_cli.config import WEIGHTS
+
+    usual = WEIGHTS[method].to_json()
+    for one in given:
+        name, _, value = one.partition("=")
+        if name not in usual:
+            raise typer.BadParameter(f"--weight {one}: no such loss; {', '.join(usual)}.")
+        try:
+            usual[name] = float(value)
+        except ValueError:
+            raise typer.BadParameter(f"--weight {one}: give a number, {name}=0.5.") from None
+    return type(WEIGHTS[method]).from_json(usual, "--weight")
 
 
 def _pictures(
@@ -192,16 +199,22 @@ def _start(
     pictures: dict[str, Any],
     command: str,
     device: Device,
+    init: str | None,
 ) -> None:
+    from dida_cli import checkpoint, hub
     from dida_cli import train as core
     from dida_cli.data import sources
 
     where = pick_device(device)
     core.refuse_taken(run)
+    begun = checkpoint.load(hub.resolve(init)) if init else None
     split = sources.for_training(pictures)
     batches, held_out = _load(split, model, settings)
     core.start(run, model, settings, pictures)
     training = core.Training(model, settings, str(where))
+    if begun:
+        fresh = training.begin_from(begun)
+        console.note(f"begun from {init}; fresh: {', '.join(fresh) or 'nothing'}")
     _go(training, run, batches, held_out, pictures, command)
 
 
