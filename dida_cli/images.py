@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageCms, ImageOps, UnidentifiedImageError
 
 from dida_cli.config import ModelConfig
 from dida_cli.errors import DidaError
@@ -37,21 +37,24 @@ DAMAGE = (  # what Pillow raises, by experience, at files that are broken
 )
 PAPER = (255, 255, 255)  # what shows through where a picture is transparent
 
-Picture = Image.Image  # RGB wherever it leaves this module
+STRIP = 512  # rows that are painted at a time, so that a large photo costs little memory
+
+Picture = Image.Image  # RGB wherever it leaves this module, or RGBA where alpha was asked for
 
 # For the whole process, once: `warnings.catch_warnings` around a read is not safe among threads.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
-def read(source: Path | BinaryIO, name: str | None = None) -> Picture:
+def read(source: Path | BinaryIO, name: str | None = None, *, alpha: bool = False) -> Picture:
     """The picture as people see it: upright, RGB, 8 bits, transparency on white, first frame.
 
-    Raises DidaError naming the file when it is missing, empty, truncated, too large or no picture;
-    warns when an animation is cut to its first frame.
+    With `alpha` a transparent picture stays RGBA. Raises DidaError naming the file when it is
+    missing, empty, truncated, too large or no picture; warns when an animation is cut to its first
+    frame.
     """
     name = name or str(source)
     try:
-        return _read(source, name)
+        return _read(source, name, alpha)
     except FileNotFoundError:
         raise DidaError(f"{name}: no such file") from None
     except IsADirectoryError:
@@ -66,14 +69,17 @@ def read(source: Path | BinaryIO, name: str | None = None) -> Picture:
         raise DidaError(f"{name}: damaged picture ({error}); give another copy of it") from None
 
 
-def _read(source: Path | BinaryIO, name: str) -> Image.Image:
+def _read(source: Path | BinaryIO, name: str, alpha: bool) -> Image.Image:
     with Image.open(source, formats=FORMATS) as picture:
         if picture.width * picture.height > MAX_PIXELS:
             raise DidaError(_too_large(name))
         if getattr(picture, "n_frames", 1) > 1:
             warnings.warn(f"{name}: has several frames; only the first is used", stacklevel=3)
         picture.load()
-    return _to_rgb(_upright(picture))
+    picture = _upright(picture)
+    if alpha and picture.has_transparency_data:
+        return picture.convert("RGBA")
+    return _to_rgb(picture)
 
 
 def _upright(picture: Image.Image) -> Image.Image:
@@ -95,6 +101,11 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
             return _through_profile(picture, profile)
         except (ImageCms.PyCMSError, OSError):
             pass  # a broken profile: the plain conversion below is what viewers fall back to
+    return flat(picture)
+
+
+def flat(picture: Image.Image) -> Image.Image:
+    """RGB, with white where the picture is transparent."""
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         paper = Image.new("RGBA", layer.size, (*PAPER, 255))
@@ -139,14 +150,80 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def fit(picture: Picture, config: ModelConfig) -> Picture:
-    """The square that a model sees: side x side, by the model's own rule."""
+    """The square that a model sees: side x side, RGB, by the model's own rule."""
     size = (config.side, config.side)
+    return flat(picture.crop(seen(picture, config))).resize(size, Image.Resampling.LANCZOS)
+
+
+def seen(picture: Picture, config: ModelConfig) -> tuple[int, int, int, int]:
+    """The part of a picture that a model sees: left, top, right, bottom in pixels."""
     if config.fit == "squash":
-        return picture.resize(size, Image.Resampling.LANCZOS)
+        return (0, 0, *picture.size)
     edge = min(picture.size)
     left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
-    box = (left, top, left + edge, top + edge)
-    return picture.crop(box).resize(size, Image.Resampling.LANCZOS)
+    return (left, top, left + edge, top + edge)
+
+
+def painted(picture: Picture, mask: "Tensor", paint: "Tensor", config: ModelConfig) -> Picture:
+    """A picture of any size, RGB or RGBA, with what a model painted at its own side.
+
+    mask (1, side, side) in [0, 1] and paint (3, side, side), times the mask already, are those of
+    a `Rendering`; both are enlarged and blended into the original pixels. Where the enlarged mask
+    is 0 the result is the picture bit for bit; painted pixels become opaque.
+    """
+    box = seen(picture, config)
+    result = np.array(picture)  # (h, w, 3 or 4)
+    inside = result[box[1] : box[3], box[0] : box[2]]
+    colours = (paint + mask) * 127.5  # of 255, times the mask
+    for top in range(0, len(inside), STRIP):
+        rows = inside[top : top + STRIP]
+        amount = enlarged(mask, inside.shape, top, len(rows)).clip(0, 1)  # (rows, w, 1)
+        laid = enlarged(colours, inside.shape, top, len(rows)).clip(0, 255 * amount)
+        rows[..., :3] = np.rint(rows[..., :3] * (1 - amount) + laid)
+        if rows.shape[-1] == 4:
+            rows[..., 3:] = np.rint(rows[..., 3:] + amount * (255.0 - rows[..., 3:]))
+    return Image.fromarray(result, picture.mode)
+
+
+def full_mask(picture: Picture, mask: "Tensor", config: ModelConfig) -> Picture:
+    """A model's mask (1, side, side) in [0, 1] at the picture's own size: grey, 255 is all."""
+    left, top, right, bottom = seen(picture, config)
+    result = np.zeros((picture.height, picture.width), dtype=np.uint8)
+    inside = result[top:bottom, left:right]
+    for begin in range(0, len(inside), STRIP):
+        rows = inside[begin : begin + STRIP]
+        amount = enlarged(mask, inside.shape, begin, len(rows))[..., 0]
+        rows[:] = np.rint(255 * amount.clip(0, 1))
+    return Image.fromarray(result, "L")
+
+
+def enlarged(values: "Tensor", shape: tuple[int, ...], top: int, rows: int) -> np.ndarray:
+    """Rows top .. top + rows of float (C, h, w) resized to `shape` (height, width, ...).
+
+    Bicubic, and the same whatever rows are asked for: (rows, width, C) float32.
+    """
+    height, width = shape[:2]
+    scale = values.shape[1] / height
+    box = (0, top * scale, values.shape[2], (top + rows) * scale)
+    channels = [
+        Image.fromarray(channel).resize((width, rows), Image.Resampling.BICUBIC, box=box)
+        for channel in values.float().cpu().numpy()
+    ]
+    return np.stack([np.asarray(channel) for channel in channels], axis=-1)
+
+
+def lighter(one: Picture | None, other: Picture | None) -> Picture | None:
+    """The union of two grey masks of one size; None is no mask."""
+    if one is None or other is None or one.size != other.size:
+        return other if other is not None else one
+    return ImageChops.lighter(one, other)
+
+
+def cut_out(picture: Picture, mask: Picture) -> Picture:
+    """What a grey mask of the picture's size covers, the rest transparent: RGBA."""
+    result = picture.convert("RGB")
+    result.putalpha(mask)
+    return result
 
 
 def pixels(picture: Picture) -> np.ndarray:

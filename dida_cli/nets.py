@@ -5,10 +5,11 @@ halve from the deepest stage outwards, so that twice the side costs little more.
 released layout: 4x4 convolutions of stride 2 all the way to the code. Domain Intersection and
 Domain Difference (ICCV 2019) has spectral norm, instance norm without affine weights and a decoder
 with ReLU; Mask Based Unsupervised Content Transfer (ICLR 2020) has batch norm, leaky ReLU in the
-decoders too, and a narrower separate encoder. Differences of the former from the released code: the spectral norm is torch's, which holds still in
-eval mode (the release takes a power step in every forward, so its outputs drift from call to
-call); the critic's gradient is clipped like the other player's (the release meant to); the
-separate encoders' norms have the right channel counts (no effect on values).
+decoders too, and a narrower separate encoder. Differences of the former from the released code:
+the spectral norm is torch's, which holds still in eval mode (the release takes a power step in
+every forward, so its outputs drift from call to call); the critic's gradient is clipped like the
+other player's (the release meant to); the separate encoders' norms have the right channel counts
+(no effect on values).
 """
 
 import math

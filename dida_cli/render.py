@@ -12,8 +12,17 @@ from dida_cli.images import write_bytes
 
 CELL, GAP, TEXT = 128, 6, 14  # pixels: a picture's least side, between pictures, letter height
 INK, GROUND = (40, 40, 40), (255, 255, 255)
+MARK = (230, 0, 90)  # what an overlay shows a region in
 
 Cell = Image.Image | None
+
+
+def overlay(picture: Image.Image, region: Image.Image) -> Image.Image:
+    """A picture with a region (grey, of its size: 255 inside) tinted and the rest paled."""
+    plain = picture.convert("RGB")
+    pale = Image.blend(plain, Image.new("RGB", plain.size, GROUND), 0.5)
+    marked = Image.blend(plain, Image.new("RGB", plain.size, MARK), 0.5)
+    return Image.composite(marked, pale, region)
 
 
 def sheet(

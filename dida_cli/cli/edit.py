@@ -1,11 +1,11 @@
-"""The commands that edit pictures: transfer, remove-attribute, interpolate."""
+"""The commands that edit pictures: transfer, remove-attribute, interpolate, segment."""
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -21,12 +21,18 @@ from dida_cli.cli.files import (
 from dida_cli.cli.options import (
     Device,
     DeviceOpt,
-    GuideAOpt,
-    GuideBOpt,
+    GuidesAOpt,
+    GuidesBOpt,
     JsonOpt,
+    MaskKind,
+    MaskKindOpt,
+    MaskOutOpt,
     ModelOpt,
+    ModelsOpt,
     OutOpt,
     SheetOpt,
+    Size,
+    SizeOpt,
     parts,
     pick_device,
 )
@@ -41,14 +47,16 @@ if TYPE_CHECKING:
     from dida_cli.images import Picture
 
 NOTHING = Path("none")  # as a guide: the part is not there
+PARTS: tuple[Part, ...] = ("a", "b")
+SegmentKind = Literal["mask", "soft", "overlay", "alpha"]
 
 
 def transfer(
     content: Annotated[
         Path, typer.Option("--content", "-c", help="Picture or folder to edit; - is stdin.")
     ],
-    guide_a: GuideAOpt = None,
-    guide_b: GuideBOpt = None,
+    guide_a: GuidesAOpt = None,
+    guide_b: GuidesBOpt = None,
     keep: Annotated[
         str, typer.Option(help="Own parts the content keeps where no guide is given: a, b, both.")
     ] = "none",
@@ -58,41 +66,76 @@ def transfer(
     ] = 1.0,
     out: OutOpt = None,
     sheet: SheetOpt = None,
+    mask_out: MaskOutOpt = None,
+    mask_as: MaskKindOpt = "grey",
+    size: SizeOpt = "own",
     as_json: JsonOpt = False,
-    model: ModelOpt = DEFAULT_MODEL,
+    model: ModelsOpt = None,
     device: DeviceOpt = "auto",
 ) -> None:
     """Give the content what the guides' domains alone have.
 
     One guide: the content gets the guide's part and loses its part of the other domain, unless
-    --keep names it. Two guides: it gets both.
+    --keep names it. Two guides: it gets both. A part of the same kind that it has is replaced.
+    Several models, -m glasses -m beard, edit one after the other, each with its own --guide-a.
     """
+    names = model or [DEFAULT_MODEL]
+    turns = _turns(names, guide_a or [], guide_b or [])
+    paths = [path for given in turns for path in given.values()]
+    check_apart([content, *paths], [])
+    stages = []
+    guides: list[Guide] = []
+    for name, given in zip(names, turns, strict=True):
+        editor = Editor.open(name, device)
+        kept = parts(keep, editor.model.config, "--keep")
+        own = {
+            part: Guide(editor.name_of(part), part, path, read_one(path))
+            for part, path in given.items()
+        }
+        guides += own.values()
+        stages.append(Stage(editor, _transfer(editor, own, kept, strength)))
+    told: dict[str, Any] = {}
+    for part in PARTS:
+        paths = [guide.path for guide in guides if guide.part == part]
+        if paths:
+            told[f"guide_{part}"] = str(paths[0]) if len(names) == 1 else [str(p) for p in paths]
+    told["transferred"] = [guide.name for guide in guides]
+    guided = {guide.part for guide in guides}
+    told["kept"] = [stages[0].editor.name_of(part) for part in kept if part not in guided]
+    told["strength"] = strength
+    Job(stages, "transfer", told, size, as_json).run(
+        [content], out, sheet, guides, mask_out, mask_as
+    )
+
+
+def _turns(names: list[str], guide_a: list[Path], guide_b: list[Path]) -> list[dict[Part, Path]]:
+    """The guides of each model, in the order they were typed. Raises a usage error."""
+    if not guide_a and not guide_b:
+        raise typer.BadParameter("Give --guide-a or --guide-b, or both.")
+    turns: list[dict[Part, Path]] = [{} for _ in names]
+    for part, guides in zip(PARTS, (guide_a, guide_b), strict=True):
+        if guides and len(guides) != len(names):
+            raise typer.BadParameter(
+                f"--guide-{part} is given {len(guides)} times for {len(names)} models; "
+                "give one for each -m, in the same order."
+            )
+        for turn, path in zip(turns, guides, strict=False):
+            turn[part] = path
+    return turns
+
+
+def _transfer(
+    editor: "Editor", guides: "dict[Part, Guide]", kept: Sequence[Part], strength: float
+) -> "Callable[[Codes], Codes]":
     from dida_cli import codes
 
-    if guide_a is None and guide_b is None:
-        raise typer.BadParameter("Give --guide-a or --guide-b, or both.")
-    given: dict[Part, Path | None] = {"a": guide_a, "b": guide_b}
-    check_apart([content, *(path for path in given.values() if path)], [])
-    editor = Editor.open(model, device)
-    kept = parts(keep, editor.domains, "--keep")
-    guides = {
-        part: Guide(editor.name_of(part), path, read_one(path))
-        for part, path in given.items()
-        if path is not None
-    }
-    in_guides = {part: editor.encode(guide.picture) for part, guide in guides.items()}
+    known = {part: editor.encode(guide.picture) for part, guide in guides.items()}
 
     def edit(own: "Codes") -> "Codes":
-        edited = codes.transfer(
-            own, guide_a=in_guides.get("a"), guide_b=in_guides.get("b"), keep=kept
-        )
+        edited = codes.transfer(own, guide_a=known.get("a"), guide_b=known.get("b"), keep=kept)
         return codes.between(own, edited, strength)
 
-    told: dict[str, Any] = {f"guide_{part}": str(guide.path) for part, guide in guides.items()}
-    told["transferred"] = [guide.name for guide in guides.values()]
-    told["kept"] = [editor.name_of(part) for part in kept if part not in guides]
-    told["strength"] = strength
-    Job(editor, edit, "transfer", told, as_json).run([content], out, sheet, [*guides.values()])
+    return edit
 
 
 def remove_attribute(
@@ -107,6 +150,9 @@ def remove_attribute(
     ] = 1.0,
     out: OutOpt = None,
     sheet: SheetOpt = None,
+    mask_out: MaskOutOpt = None,
+    mask_as: MaskKindOpt = "grey",
+    size: SizeOpt = "own",
     as_json: JsonOpt = False,
     model: ModelOpt = DEFAULT_MODEL,
     device: DeviceOpt = "auto",
@@ -115,7 +161,7 @@ def remove_attribute(
     from dida_cli import codes
 
     editor = Editor.open(model, device)
-    removed = parts(attribute, editor.domains, "--attribute")
+    removed = parts(attribute, editor.model.config, "--attribute")
     if not removed:
         raise typer.BadParameter("--attribute none removes nothing.")
 
@@ -123,7 +169,66 @@ def remove_attribute(
         return codes.between(own, own.without(*removed), strength)
 
     told = {"removed": [editor.name_of(part) for part in removed], "strength": strength}
-    Job(editor, edit, "removed", told, as_json).run(pictures, out, sheet, [])
+    Job([Stage(editor, edit)], "removed", told, size, as_json).run(
+        pictures, out, sheet, [], mask_out, mask_as
+    )
+
+
+def segment(
+    pictures: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Pictures or folders; - is stdin.")
+    ],
+    part: Annotated[
+        str, typer.Option(help="Whose region: a, b, both, or a part's name, e.g. glasses.")
+    ] = "both",
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Of the mask, from here on. [default: the model's own]"),
+    ] = None,
+    kind: Annotated[
+        SegmentKind,
+        typer.Option("--as", help="mask: black and white; soft: grey; overlay; alpha: cut out."),
+    ] = "mask",
+    out: OutOpt = None,
+    as_json: JsonOpt = False,
+    model: ModelOpt = DEFAULT_MODEL,
+    device: DeviceOpt = "auto",
+) -> None:
+    """Show where a part is, e.g. the glasses: learned from two folders, without one outline."""
+    editor = Editor.open(model, device)
+    config = editor.model.config
+    wanted = parts(part, config, "--part")
+    if not wanted:
+        raise typer.BadParameter("--part none segments nothing.")
+    level = config.segment_from if threshold is None else threshold
+    work = targets(pictures, out, "segment")
+    check_apart([source for source, _ in work], [target for _, target in work])
+    check_stdout(work[0][1], as_json)
+
+    def one(source: Path, target: Path) -> None:
+        began = time.perf_counter()
+        picture = read_one(source)
+        mask = editor.segment(picture, wanted)
+        write_picture(_shown(picture, mask, level, kind), target)
+        share = sum(mask.histogram()[round(255 * level) :]) / (mask.width * mask.height)
+        told = {"output": str(target), "content": str(source), "threshold": level}
+        told |= {"segmented": [editor.name_of(p) for p in wanted], "covered": round(share, 4)}
+        seconds = round(time.perf_counter() - began, 3)
+        tell([editor], told | {"seconds": seconds}, target, as_json)
+
+    each(work, one, "segmenting")
+
+
+def _shown(picture: "Picture", mask: "Picture", level: float, kind: SegmentKind) -> "Picture":
+    """A grey mask of the picture's size as the user wants to see it."""
+    from dida_cli import images, render
+
+    if kind == "soft":
+        return mask
+    hard = mask.point([255 if value >= round(255 * level) else 0 for value in range(256)])
+    if kind == "overlay":
+        return render.overlay(picture, hard)
+    return images.cut_out(picture, hard) if kind == "alpha" else hard
 
 
 def interpolate(
@@ -163,7 +268,7 @@ def interpolate(
     check_apart(paths, [target])
     check_stdout(target, as_json)
     editor = Editor.open(model, device)
-    kept = parts(keep, editor.domains, "--keep")
+    kept = parts(keep, editor.model.config, "--keep")
     began = time.perf_counter()
     read = {path: read_one(path) for path in paths}
     start, end = (_at_end(editor, given, read, end, kept) for end in (0, -1))
@@ -171,7 +276,8 @@ def interpolate(
         rows = [codes.interpolate(start, end, steps)]
     else:
         rows = codes.grid(start, end, down=moving[0], across=moving[1], steps=steps)
-    onto = editor.tensor(read[content[0]])
+    # Of two contents neither is painted on: the model draws what lies between them.
+    onto = None if len(content) == 2 else editor.tensor(read[content[0]])
     table = [[editor.compose(one, onto) for one in row] for row in rows]
     if frames:
         for y, row in enumerate(table):
@@ -186,7 +292,7 @@ def interpolate(
     told: dict[str, Any] = {"output": str(target), "moving": [words[name] for name in moving]}
     told |= {words[name]: [str(path) for path in ends] for name, ends in given.items() if ends}
     seconds = round(time.perf_counter() - began, 3)
-    tell(editor, told | {"steps": steps, "seconds": seconds}, target, as_json)
+    tell([editor], told | {"steps": steps, "seconds": seconds}, target, as_json)
 
 
 def _moving(given: dict[str, list[Path]]) -> "list[Code]":
@@ -235,6 +341,7 @@ class Guide(NamedTuple):
     """A picture whose part is wanted, and the part's name."""
 
     name: str
+    part: Part
     path: Path
     picture: "Picture"
 
@@ -282,7 +389,8 @@ class Editor:
         with torch.inference_mode():
             return self.model.encode(self.tensor(picture))
 
-    def compose(self, codes: "Codes", onto: "torch.Tensor") -> "Picture":
+    def compose(self, codes: "Codes", onto: "torch.Tensor | None") -> "Picture":
+        """The codes as a picture of the model's own side."""
         import torch
 
         from dida_cli import images
@@ -290,15 +398,64 @@ class Editor:
         with torch.inference_mode():
             return images.to_pictures(self.model.compose(codes, onto).image)[0]
 
+    def edit(
+        self, picture: "Picture", change: "Callable[[Codes], Codes]", size: Size
+    ) -> "tuple[Picture, Picture | None]":
+        """An edit of one picture and its mask, at the picture's own size where it can be.
+
+        A model without masks gives the square it has drawn, and no mask.
+        """
+        import torch
+
+        from dida_cli import images
+
+        config = self.model.config
+        if size == "model":
+            picture = images.fit(picture, config)
+        with torch.inference_mode():
+            onto = self.tensor(picture)
+            made = self.model.compose(change(self.model.encode(onto)), onto)
+        if made.mask is None or made.paint is None:
+            return images.to_pictures(made.image)[0], None
+        mask = images.full_mask(picture, made.mask[0], config)
+        return images.painted(picture, made.mask[0], made.paint[0], config), mask
+
+    def segment(self, picture: "Picture", wanted: Sequence[Part]) -> "Picture":
+        """The mask of the parts a picture has, grey, of its own size.
+
+        Raises DidaError when the model has no masks.
+        """
+        import torch
+
+        from dida_cli import images
+        from dida_cli.mask import Painter
+
+        if not isinstance(self.model, Painter):
+            raise DidaError(
+                f"{self.name} has no masks: it draws the whole picture anew; "
+                "give -m a model trained with --method layers or mask"
+            )
+        with torch.inference_mode():
+            seen = self.tensor(picture)
+            masks = [self.model.segment(seen, part)[0] for part in wanted]
+        return images.full_mask(picture, torch.stack(masks).amax(0), self.model.config)
+
+
+class Stage(NamedTuple):
+    """One model's turn at a picture: what it does to the codes."""
+
+    editor: Editor
+    edit: "Callable[[Codes], Codes]"
+
 
 @dataclass(frozen=True)
 class Job:
-    """One edit to make of many pictures. `told` is what is said of each in JSON."""
+    """Edits to make of many pictures, a stage after the other. `told` is said of each in JSON."""
 
-    editor: Editor
-    edit: Callable[["Codes"], "Codes"]
+    stages: Sequence[Stage]
     suffix: str
     told: dict[str, Any]
+    size: Size
     as_json: bool
 
     def run(
@@ -307,50 +464,88 @@ class Job:
         out: Path | None,
         sheet: Path | None,
         guides: Sequence[Guide],
+        mask_out: Path | None,
+        mask_as: MaskKind,
     ) -> None:
         """Edit every input. A bad picture is refused alone, named and passed over among others."""
         from dida_cli import images, render
 
         work = targets(inputs, out, self.suffix)
+        masks = self._masks(work, mask_out)
         sources = [source for source, _ in work] + [guide.path for guide in guides]
-        check_apart(sources, [sheet, *(target for _, target in work)])
+        check_apart(sources, [sheet, *(target for _, target in work), *masks.values()])
         check_stdout(work[0][1], self.as_json)
+        config = self.stages[0].editor.model.config
         rows: list[list[Picture]] = []
-        failed = 0
-        with console.progress("editing", "pictures") as report:
-            for done, (source, target) in enumerate(work, start=1):
-                try:
-                    before, after = self._one(source, target)
-                except DidaError as error:
-                    if len(work) == 1:
-                        raise
-                    console.note(str(error))
-                    failed += 1
-                else:
-                    if sheet and len(rows) < SHEET_ROWS:
-                        rows.append([before, *(guide.picture for guide in guides), after])
-                report(done, len(work))
-        if sheet and rows:
-            config = self.editor.model.config
-            cells = [[images.fit(cell, config) for cell in row] for row in rows]
-            top = ["content", *(f"guide: {guide.name}" for guide in guides), "result"]
-            images.write(render.sheet(cells, top=top), sheet)
-            console.note(f"sheet: {sheet}")
-        if failed:
-            raise DidaError(
-                f"{failed} of {len(work)} pictures were passed over; see the lines above"
-            )
 
-    def _one(self, source: Path, target: Path) -> tuple["Picture", "Picture"]:
+        def one(source: Path, target: Path) -> None:
+            before, after = self._one(source, target, masks.get(target), mask_as)
+            if sheet and len(rows) < SHEET_ROWS:
+                cells = [before, *(guide.picture for guide in guides), after]
+                rows.append([images.fit(cell, config) for cell in cells])
+
+        try:
+            each(work, one, "editing")
+        finally:
+            if sheet and rows:
+                top = ["content", *(f"guide: {guide.name}" for guide in guides), "result"]
+                images.write(render.sheet(rows, top=top), sheet)
+                console.note(f"sheet: {sheet}")
+
+    def _masks(
+        self, work: Sequence[tuple[Path, Path]], mask_out: Path | None
+    ) -> dict[Path, Path | None]:
+        """Target of an edit -> where its mask goes."""
+        if mask_out is None:
+            return {}
+        if all(stage.editor.model.config.method == "didd" for stage in self.stages):
+            raise DidaError(
+                f"{self.stages[0].editor.name} has no masks: it draws the whole picture anew; "
+                "give -m a model with masks, or leave --mask-out out"
+            )
+        if mask_out == STREAM:
+            raise typer.BadParameter("--mask-out goes to a file; dida segment -o - writes one out.")
+        if len(work) == 1 and not mask_out.is_dir():
+            return {work[0][1]: mask_out}
+        return {target: mask_out / Path(target.name).with_suffix(".png") for _, target in work}
+
+    def _one(
+        self, source: Path, target: Path, mask_target: Path | None, mask_as: MaskKind
+    ) -> "tuple[Picture, Picture]":
+        from dida_cli import images
+
         began = time.perf_counter()
-        before = read_one(source)
-        codes = self.edit(self.editor.encode(before))
-        after = self.editor.compose(codes, self.editor.tensor(before))
+        before = after = read_one(source, alpha=True)
+        painted: Picture | None = None  # by any of the stages
+        for editor, change in self.stages:
+            after, mask = editor.edit(after, change, self.size)
+            painted = images.lighter(painted, mask)
         write_picture(after, target)
-        seconds = round(time.perf_counter() - began, 3)
-        told = {"output": str(target), "content": str(source), **self.told, "seconds": seconds}
-        tell(self.editor, told, target, self.as_json)
+        told = {"output": str(target), "content": str(source), **self.told}
+        if mask_target and painted:
+            shown = images.cut_out(after, painted) if mask_as == "alpha" else painted
+            write_picture(shown, mask_target)
+            told["mask"] = str(mask_target)
+        told["seconds"] = round(time.perf_counter() - began, 3)
+        tell([stage.editor for stage in self.stages], told, target, self.as_json)
         return before, after
+
+
+def each(work: Sequence[tuple[Path, Path]], one: Callable[[Path, Path], None], task: str) -> None:
+    """Do one thing to every (source, target); a bad picture among others is named, passed over."""
+    failed = 0
+    with console.progress(task, "pictures") as report:
+        for done, (source, target) in enumerate(work, start=1):
+            try:
+                one(source, target)
+            except DidaError as error:
+                if len(work) == 1:
+                    raise
+                console.note(str(error))
+                failed += 1
+            report(done, len(work))
+    if failed:
+        raise DidaError(f"{failed} of {len(work)} pictures were passed over; see the lines above")
 
 
 SHEET_ROWS = 16  # of many pictures, a sheet shows the first ones
@@ -362,10 +557,13 @@ def check_stdout(target: Path, as_json: bool) -> None:
         raise typer.BadParameter("--json and a picture cannot both go to stdout; give -o FILE.")
 
 
-def tell(editor: Editor, told: dict[str, Any], target: Path, as_json: bool) -> None:
+def tell(editors: Sequence[Editor], told: dict[str, Any], target: Path, as_json: bool) -> None:
     """The path that was written, or all about it as JSON; nothing when the picture is on stdout."""
     if as_json:
-        model = {"model": editor.name, "model_sha256": editor.fingerprint}
-        console.out_json(told | model | {"device": str(editor.device)})
+        models = [(editor.name, editor.fingerprint) for editor in editors]
+        names, prints = map(list, zip(*models, strict=True))
+        one = len(models) == 1
+        model = {"model": names[0] if one else names, "model_sha256": prints[0] if one else prints}
+        console.out_json(told | model | {"device": str(editors[0].device)})
     elif target != STREAM:
         console.out(str(target))

@@ -75,13 +75,13 @@ def check_apart(inputs: Sequence[Path], outputs: Sequence[Path | None]) -> None:
             raise DidaError(f"{output}: is one of the pictures given; write to another file")
 
 
-def read_one(path: Path) -> "Picture":
-    """A picture from a file, or from stdin for `-`."""
+def read_one(path: Path, *, alpha: bool = False) -> "Picture":
+    """A picture from a file, or from stdin for `-`; with `alpha`, a transparent one as RGBA."""
     from dida_cli import images
 
     if path == STREAM:
-        return images.read(io.BytesIO(sys.stdin.buffer.read()), "stdin")
-    return images.read(path)
+        return images.read(io.BytesIO(sys.stdin.buffer.read()), "stdin", alpha=alpha)
+    return images.read(path, alpha=alpha)
 
 
 def write_picture(picture: "Picture", target: Path) -> None:

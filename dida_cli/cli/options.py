@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dida_cli.config import Domains, Part
+from dida_cli.config import DEFAULT_MODEL, ModelConfig, Part
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
     import torch
 
 Device = Literal["auto", "cpu", "cuda"]
+Size = Literal["own", "model"]
+MaskKind = Literal["grey", "alpha"]
 
 ModelOpt = Annotated[
     str,
@@ -20,6 +22,15 @@ ModelOpt = Annotated[
     ),
 ]
 DeviceOpt = Annotated[Device, typer.Option(help="Where to compute; auto takes CUDA when present.")]
+ModelsOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help=f"As for the other commands; repeatable: one after the other. "
+        f"[default: {DEFAULT_MODEL}]",
+    ),
+]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Tell what was done as JSON on stdout.")]
 OutOpt = Annotated[
     Path | None, typer.Option("--out", "-o", help="File or folder to write; - is stdout.")
@@ -27,11 +38,29 @@ OutOpt = Annotated[
 SheetOpt = Annotated[
     Path | None, typer.Option(help="Also write a sheet: inputs and result side by side.")
 ]
-GuideAOpt = Annotated[
-    Path | None, typer.Option(help="Picture whose part of domain A is wanted; - is stdin.")
+GuidesAOpt = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--guide-a", help="Picture whose part of domain A is wanted; - is stdin. One for each -m."
+    ),
 ]
-GuideBOpt = Annotated[
-    Path | None, typer.Option(help="Picture whose part of domain B is wanted; - is stdin.")
+GuidesBOpt = Annotated[
+    list[Path] | None,
+    typer.Option("--guide-b", help="The same of domain B."),
+]
+SizeOpt = Annotated[
+    Size,
+    typer.Option(
+        help="own: a model with masks edits the picture at its own size; model: what it saw."
+    ),
+]
+MaskOutOpt = Annotated[
+    Path | None,
+    typer.Option("--mask-out", help="Also write where was painted; a folder for many pictures."),
+]
+MaskKindOpt = Annotated[
+    MaskKind,
+    typer.Option("--mask-as", help="grey: white is painted; alpha: the result, cut out by it."),
 ]
 WithOpt = Annotated[
     list[str] | None, typer.Option("--with", help="What both domains must have; repeatable.")
@@ -52,18 +81,19 @@ def pick_device(wanted: Device) -> "torch.device":
     return torch.device(wanted)
 
 
-def parts(value: str, domains: Domains, option: str) -> tuple[Part, ...]:
-    """`a`, `b`, `both`, `none`, or a domain's own name, as parts. Raises a usage error."""
-    meanings: dict[str, tuple[Part, ...]] = {
-        domains.a: ("a",),
-        domains.b: ("b",),
-        "a": ("a",),
-        "b": ("b",),
-        "both": ("a", "b"),
-        "none": (),
-    }
+def parts(value: str, config: ModelConfig, option: str) -> tuple[Part, ...]:
+    """`a`, `b`, `both`, `none`, or a part's own name, as parts. Raises a usage error.
+
+    `both` is all there is: in a model whose B has no part of its own, a alone.
+    """
+    domains = config.domains
+    meanings: dict[str, tuple[Part, ...]] = {"none": (), domains.a: ("a",), "a": ("a",)}
+    known = f"a ({domains.a})"
+    if config.separate_b:
+        meanings |= {domains.b: ("b",), "b": ("b",), "both": ("a", "b")}
+        known += f", b ({domains.b}), both"
+    else:
+        meanings["both"] = ("a",)
     if value not in meanings:
-        raise typer.BadParameter(
-            f"{option} takes a ({domains.a}), b ({domains.b}), both or none, not {value!r}."
-        )
+        raise typer.BadParameter(f"{option} takes {known} or none, not {value!r}.")
     return meanings[value]
