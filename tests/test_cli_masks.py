@@ -1,0 +1,237 @@
+"""Mask models through the command line: full size, masks written out, segments, several models."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, Result, write_picture
+from PIL import Image
+
+from dida_cli import checkpoint, images
+from dida_cli.config import Domains
+from dida_cli.mask import Layers
+
+Dida = Callable[..., Result]
+LAYERS = replace(TINY, method="layers")
+
+
+def save(path: Path, *, bias: float, one_sided: bool = False) -> Path:
+    """A tiny untrained model whose masks are all but constant: sigmoid(bias + 1)."""
+    torch.manual_seed(3)
+    config = LAYERS
+    if one_sided:
+        config = replace(LAYERS, separate_b=0, domains=Domains(a="hat", b="no hat"))
+    model = checkpoint.build(config).eval()
+    assert isinstance(model, Layers)
+    last = model.decoder[-1]
+    with torch.no_grad():
+        last.weight[3:] *= 0.01
+        last.bias[3:] = bias
+    checkpoint.write_folder(path, checkpoint.model_files(model, "# tiny\n"))
+    return path
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Path:
+    return save(tmp_path / "opened", bias=0.5)
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Path:
+    return save(tmp_path / "closed", bias=-20)
+
+
+def varied(size: tuple[int, int], mode: str) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)
+    picture = Image.fromarray(pixels, "RGBA")
+    return picture if mode == "RGBA" else picture.convert("RGB").convert(mode)
+
+
+@pytest.mark.parametrize("size", [(70, 40), (31, 97), (500, 333), (32, 32), (9, 8)])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1"])
+def test_where_the_mask_is_0_a_picture_stays_bit_for_bit(
+    dida: Dida, closed: Path, picture: Path, tmp_path: Path, size: tuple[int, int], mode: str
+) -> None:
+    content, out = tmp_path / "content.png", tmp_path / "out.png"
+    varied(size, mode).save(content)
+    assert dida("transfer", "-c", content, "--guide-a", picture, "-m", closed, "-o", out).code == 0
+    kept = mode if mode == "RGBA" else "RGB"
+    with Image.open(out) as made, Image.open(content) as before:
+        assert made.mode == kept
+        assert np.array_equal(np.asarray(made), np.asarray(before.convert(kept)))
+
+
+def test_only_what_the_mask_covers_changes(tmp_path: Path) -> None:
+    picture = varied((210, 130), "RGBA")
+    mask = torch.zeros(1, 32, 32)
+    mask[:, 10:20, 5:15] = 0.75
+    paint = 0.2 * mask.expand(3, -1, -1)  # a grey of 0.2 in [-1, 1], times the mask
+    made = images.painted(picture, mask, paint, LAYERS)
+    shown = np.asarray(images.full_mask(picture, mask, LAYERS))
+    before, after = np.asarray(picture, int), np.asarray(made, int)
+    assert shown.shape == (130, 210) and not shown[:, :40].any() and not shown[:, 170:].any()
+    untouched = shown == 0
+    assert 0.05 < 1 - untouched.mean() < 0.12
+    changed = (before != after).any(-1)
+    assert not changed[untouched & ~grown(shown > 0)].any() and changed[shown > 180].mean() > 0.9
+    middle = 60, 40 + 40  # well inside
+    grey = 0.25 * before[middle][:3] + 0.75 * 1.2 * 127.5
+    assert np.abs(after[middle][:3] - grey).max() <= 1
+    assert after[middle][3] == round(before[middle][3] + 0.75 * (255 - before[middle][3]))
+
+
+def grown(region: np.ndarray) -> np.ndarray:
+    """A region and the pixels beside it, whose mask rounds to 0 of 255."""
+    padded = np.pad(region, 2)
+    height, width = region.shape
+    return np.any(
+        [padded[y : y + height, x : x + width] for y in range(5) for x in range(5)], axis=0
+    )
+
+
+def test_strips_join_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture, mask = varied((150, 150), "RGB"), torch.rand(1, 32, 32)
+    paint = (torch.rand(3, 32, 32) * 2 - 1) * mask
+    whole = images.painted(picture, mask, paint, LAYERS)
+    monkeypatch.setattr(images, "STRIP", 7)
+    strips = images.painted(picture, mask, paint, LAYERS)
+    assert np.abs(np.asarray(whole, int) - np.asarray(strips, int)).max() <= 1
+
+
+def test_a_model_side_edit_is_the_square_the_model_saw(
+    dida: Dida, opened: Path, picture: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.png"
+    arguments = ("transfer", "-c", picture, "--guide-a", picture, "-m", opened, "-o", out)
+    assert dida(*arguments, "--size", "model").code == 0
+    with Image.open(out) as made:
+        assert made.size == (32, 32)
+    assert dida(*arguments).code == 0
+    with Image.open(out) as made:
+        assert made.size == (48, 40)
+
+
+def test_the_mask_is_written_grey_or_as_alpha(
+    dida: Dida, opened: Path, picture: Path, tmp_path: Path
+) -> None:
+    guide, out, mask = (
+        write_picture(tmp_path / "g.png", 5),
+        tmp_path / "out.png",
+        tmp_path / "m.png",
+    )
+    arguments = ("transfer", "-c", picture, "--guide-b", guide, "-m", opened, "-o", out)
+    result = dida(*arguments, "--mask-out", mask, "--json")
+    assert json.loads(result.out)["mask"] == str(mask)
+    with Image.open(mask) as made:
+        assert made.mode == "L" and made.size == (48, 40)
+        inside = np.asarray(made)[:, 4:44]  # the centred square
+        assert inside.min() > 0 and not np.asarray(made)[:, :4].any()
+    assert dida(*arguments, "--mask-out", mask, "--mask-as", "alpha").code == 0
+    with Image.open(mask) as made, Image.open(out) as edited:
+        assert made.mode == "RGBA"
+        assert np.array_equal(np.asarray(made)[..., :3], np.asarray(edited))
+        assert np.array_equal(np.asarray(made)[:, 4:44, 3], inside)
+
+
+def test_masks_of_a_folder_go_into_a_folder(
+    dida: Dida, opened: Path, picture: Path, tmp_path: Path
+) -> None:
+    for index in range(2):
+        write_picture(tmp_path / "many" / f"{index}.png", index)
+    out, masks = tmp_path / "out", tmp_path / "masks"
+    arguments = ("remove-attribute", tmp_path / "many", "-m", opened, "-o", out)
+    assert dida(*arguments, "--mask-out", masks).code == 0
+    assert sorted(p.name for p in masks.iterdir()) == ["0.png", "1.png"]
+
+
+def test_a_plain_model_has_no_masks_to_write(
+    dida: Dida, model_folder: Path, picture: Path, tmp_path: Path
+) -> None:
+    for arguments in (
+        ("segment", picture, "-m", model_folder, "-o", tmp_path / "x.png"),
+        ("remove-attribute", picture, "-m", model_folder, "--mask-out", tmp_path / "x.png"),
+    ):
+        result = dida(*arguments)
+        assert result.code == 1 and "has no masks" in result.err
+        assert "Traceback" not in result.err
+    assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("mask", "L"), ("soft", "L"), ("overlay", "RGB"), ("alpha", "RGBA")]
+)
+def test_segments_have_the_size_of_the_picture(
+    dida: Dida, opened: Path, picture: Path, tmp_path: Path, kind: str, mode: str
+) -> None:
+    out = tmp_path / "s.png"
+    result = dida("segment", picture, "-m", opened, "--as", kind, "-o", out, "--json")
+    told = json.loads(result.out)
+    assert told["threshold"] == 0.5 and told["segmented"] == ["smile", "glasses"]
+    assert told["covered"] == pytest.approx(40 / 48, abs=0.03)  # all of the centred square
+    with Image.open(out) as made:
+        assert made.mode == mode and made.size == (48, 40)
+        if kind == "mask":
+            assert set(np.unique(np.asarray(made))) == {0, 255}
+
+
+def test_the_threshold_of_a_segment_is_the_models_unless_given(
+    dida: Dida, opened: Path, picture: Path, tmp_path: Path
+) -> None:
+    config = json.loads((opened / "config.json").read_text())
+    (opened / "config.json").write_text(json.dumps(config | {"segment_from": 0.95}))
+    out = tmp_path / "s.png"
+    told = json.loads(dida("segment", picture, "-m", opened, "-o", out, "--json").out)
+    assert told["threshold"] == 0.95 and told["covered"] == 0
+    arguments = ("segment", picture, "-m", opened, "-o", out, "--threshold", "0.1", "--json")
+    assert json.loads(dida(*arguments).out)["covered"] > 0.8
+
+
+def test_several_models_edit_one_after_the_other(
+    dida: Dida, opened: Path, picture: Path, tmp_path: Path
+) -> None:
+    hat = save(tmp_path / "hat", bias=-0.5, one_sided=True)
+    guides = [write_picture(tmp_path / f"g{i}.png", 10 + i) for i in range(2)]
+    out, first, second = (tmp_path / f"{name}.png" for name in ("out", "first", "second"))
+    arguments: list[object] = ["-c", picture, "-m", opened, "-m", hat]
+    arguments += ["--guide-a", guides[0], "--guide-a", guides[1]]
+    told = json.loads(dida("transfer", *arguments, "-o", out, "--json").out)
+    assert told["transferred"] == ["smile", "hat"] and told["model"] == [str(opened), str(hat)]
+    dida("transfer", "-c", picture, "-m", opened, "--guide-a", guides[0], "-o", first)
+    dida("transfer", "-c", first, "-m", hat, "--guide-a", guides[1], "-o", second)
+    assert out.read_bytes() == second.read_bytes()
+
+
+def test_each_model_needs_its_guide(
+    dida: Dida, opened: Path, picture: Path, tmp_path: Path
+) -> None:
+    arguments = ("-m", opened, "-m", opened, "--guide-a", picture)
+    result = dida("transfer", "-c", write_picture(tmp_path / "c.png", 2), *arguments)
+    assert result.code == 2 and "--guide-a is given 1 times for 2 models" in result.err
+
+
+def test_a_part_that_is_there_is_replaced(dida: Dida, picture: Path, tmp_path: Path) -> None:
+    """Own part off, guide's part on: nothing of the content's own layer shines through."""
+    hat = save(tmp_path / "hat", bias=20, one_sided=True)  # both masks cover everything
+    guide, out = write_picture(tmp_path / "g.png", 9), tmp_path / "out.png"
+    arguments = ("-m", hat, "--guide-a", guide, "--size", "model", "-o", out)
+    assert dida("transfer", "-c", picture, *arguments).code == 0
+    model = checkpoint.load(hat)
+    assert isinstance(model, Layers)
+    content, of = (images.to_tensor([images.read(p)], LAYERS) for p in (picture, guide))
+    expected = model.layer(model.encode(content)._replace(a=model.encode(of).a))[0]
+    with Image.open(out) as made:
+        wanted = np.asarray(images.to_pictures(expected)[0], int)
+        assert np.abs(np.asarray(made, int) - wanted).max() <= 1
+
+
+def test_one_sided_models_remove_what_they_know(dida: Dida, picture: Path, tmp_path: Path) -> None:
+    hat = save(tmp_path / "hat", bias=2, one_sided=True)
+    out = tmp_path / "out.png"
+    told = json.loads(dida("remove-attribute", picture, "-m", hat, "-o", out, "--json").out)
+    assert told["removed"] == ["hat"]
+    result = dida("remove-attribute", picture, "-m", hat, "--attribute", "b", "-o", out)
+    assert result.code == 2 and "takes a (hat) or none" in result.err
