@@ -12,6 +12,7 @@ from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
     from dida_cli.checkpoint import Network
+    from dida_cli.config import ModelConfig
     from dida_cli.evaluate.attributes import FactorClassifier
     from dida_cli.evaluate.realism import Network as Features
     from dida_cli.evaluate.report import Settings
@@ -47,6 +48,12 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(help="Write a page with sheets and definitions to this folder.")
     ] = None,
+    keep_threshold: Annotated[
+        bool,
+        typer.Option(
+            "--keep-threshold", help="Write the threshold chosen here into the model's config."
+        ),
+    ] = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Judge a model: the paper's tables and more, each direction apart, with definitions.
@@ -70,6 +77,8 @@ def evaluate(
     else:
         record = _record(data, a, b, having, lacking)
         result, judged = _on_pictures(network, record, settings, features)
+    if keep_threshold:
+        _keep_threshold(folder, network.config, result)
     result = {"model": model, "model_sha256": hub.fingerprint(folder)} | result
     tables = core.tables(result)
     if as_json:
@@ -80,24 +89,35 @@ def evaluate(
         _write_report(report, result, tables, judged)
 
 
+def _keep_threshold(folder: Path, config: "ModelConfig", result: dict[str, Any]) -> None:
+    """Set `segment_from` to the mean of the thresholds chosen each way, on validation pictures."""
+    import json
+    from dataclasses import replace
+    from statistics import mean
+
+    from dida_cli import checkpoint, images
+
+    found = [row.get("segmentation") for row in result["directions"].values()]
+    if not all(found):
+        raise DidaError("only a model with masks, judged on drawn faces, has a threshold to keep")
+    level = round(mean(row["threshold"] for row in found if row), 3)
+    kept = json.dumps(replace(config, segment_from=level).to_json(), indent=2) + "\n"
+    images.write_bytes(kept.encode(), folder / checkpoint.CONFIG)
+    console.note(f"segment_from {level} kept in {folder / checkpoint.CONFIG}")
+
+
 def _on_avatars(
     network: "Network", judge: "FactorClassifier", settings: "Settings", features: "Features | None"
 ) -> Any:
     from dida_cli.evaluate import report as core
 
-    domains = network.config.domains
-    if (domains.a, domains.b) != ("smile", "glasses"):
-        raise DidaError(
-            f"drawn faces judge smile and glasses, not {domains.a} and {domains.b}; "
-            "give test pictures with --data"
-        )
     with console.progress("drawing", "faces") as show:
         return core.judge_avatars(
             network,
             judge,
             settings,
             network=features,
-            on_progress=lambda task, done, total: show(done, total, task),
+            on_progress=show,
         )
 
 

@@ -11,7 +11,7 @@ import io
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -71,7 +71,16 @@ HEAD = (
     192,
 )  # the part of the 264 x 280 drawing that is kept: left, top, right, bottom
 DIGITS = 6  # of a picture's file name, as in CelebA
-ATTRIBUTES = ("Smiling", "Eyeglasses", "Beard")
+# Attribute -> the factors that it is about.
+FIELDS = {
+    "Smiling": ("mouth",),
+    "Eyeglasses": ("glasses",),
+    "Beard": ("beard", "beard_color"),
+}
+ATTRIBUTES = tuple(FIELDS)
+# What no set draws: for pictures other than those a model was trained on.
+FOREIGN_EYES = "CRY EYE_ROLL HEART WINK_WACKY X_DIZZY".split()
+FOREIGN_BACKGROUNDS = "#102A43 #7B241C #145A32 #F4D03F".split()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +109,12 @@ class Factors:
             "Beard": self.beard != NONE,
         }[attribute]
 
-    def with_parts_of(self, guide: "Factors") -> "Factors":
-        """The true answer of a transfer between smile and glasses: this face, the guide's parts."""
-        return replace(self, glasses=guide.glasses, mouth=guide.mouth)
+    def with_parts_of(
+        self, guide: "Factors", attributes: Sequence[str] = ("Smiling", "Eyeglasses")
+    ) -> "Factors":
+        """The true answer of a transfer: this face with the guide's mouth, glasses or beard."""
+        fields = [field for attribute in attributes for field in FIELDS[attribute]]
+        return replace(self, **{field: getattr(guide, field) for field in fields})
 
 
 def factors_at(seed: int, index: int) -> Factors:
@@ -132,14 +144,24 @@ def factors_at(seed: int, index: int) -> Factors:
     )
 
 
-def faces_with(seed: int, present: str, absent: str) -> Iterator[Factors]:
-    """Endless faces of the set `seed` that have one attribute and lack the other."""
+def faces_with(seed: int, present: str | None, absent: str | None) -> Iterator[Factors]:
+    """Endless faces of the set `seed` that have one attribute and lack another; None: any."""
     index = 0
     while True:
         face = factors_at(seed, index)
-        if face.has(present) and not face.has(absent):
+        if (present is None or face.has(present)) and (absent is None or not face.has(absent)):
             yield face
         index += 1
+
+
+def foreign(face: Factors, index: int) -> Factors:
+    """The face with eyes, brows and a background that no training set has."""
+    return replace(
+        face,
+        eyes=FOREIGN_EYES[index % len(FOREIGN_EYES)],
+        eyebrows=NONE,
+        background=FOREIGN_BACKGROUNDS[index % len(FOREIGN_BACKGROUNDS)],
+    )
 
 
 def draw(face: Factors, side: int = 128) -> Image.Image:

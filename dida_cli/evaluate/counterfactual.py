@@ -9,10 +9,9 @@ import math
 import torch
 from torch import Tensor
 
-from dida_cli.config import Part
 from dida_cli.data import avatars
 from dida_cli.evaluate.attributes import FACTORS, FactorClassifier, labels, probability
-from dida_cli.evaluate.pairs import ATTRIBUTE, BATCH, OTHER, Edits, Known, Pairs
+from dida_cli.evaluate.pairs import BATCH, PARTS, Edits, Known, Pairs
 from dida_cli.evaluate.realism import mean_within, perceptual_map, psnr_within, ssim_map
 from dida_cli.evaluate.segmentation import true_region
 
@@ -36,31 +35,36 @@ DEFINITIONS = {
     "preserved": "share of outputs in which a factor that both domains share is named right, "
     "held against _real: the same on real pictures",
 }
-KINDS: dict[Part, tuple[str, int]] = {"a": ("mouth", 4), "b": ("glasses", 8)}
-COMMON_FACTORS = [name for name in FACTORS if name not in ("mouth", "glasses")]
+# Attribute -> the factor that tells its kinds apart, and how many there are.
+KINDS = {"Smiling": ("mouth", 4), "Eyeglasses": ("glasses", 8), "Beard": ("beard", 7)}
 
 
 def classification(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, float]:
     """Table 1: what the judge says of outputs, of contents (floor), of true answers (ceiling)."""
     known = _known(pairs)
-    output = _verdict(judge, edits.output, pairs.guide_part)
+    output = _verdict(judge, edits.output, pairs)
     low, high = wilson(output["target"], len(edits.output))
     return {
         "pairs": len(edits.output),
         "target": output["target"],
         "target_low": low,
         "target_high": high,
-        "target_of_content": _verdict(judge, pairs.content, pairs.guide_part)["target"],
-        "target_of_truth": _verdict(judge, known.truth, pairs.guide_part)["target"],
+        "target_of_content": _verdict(judge, pairs.content, pairs)["target"],
+        "target_of_truth": _verdict(judge, known.truth, pairs)["target"],
         "both_parts": output["both_parts"],
     }
 
 
-def removal(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, float]:
-    """Table 6: whether the content's own part is gone from the bare picture."""
-    share = _verdict(judge, edits.bare, pairs.guide_part)["content_gone"]
+def removal(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, float] | None:
+    """Table 6: whether the content's own part is gone from the bare picture.
+
+    None where contents have no part of their own.
+    """
+    if content_attribute(pairs) is None:
+        return None
+    share = _verdict(judge, edits.bare, pairs)["content_gone"]
     low, high = wilson(share, len(edits.bare))
-    before = _verdict(judge, pairs.content, pairs.guide_part)["content_gone"]
+    before = _verdict(judge, pairs.content, pairs)["content_gone"]
     return {
         "removed": share,
         "removed_low": low,
@@ -69,10 +73,13 @@ def removal(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, fl
     }
 
 
-def guide_type(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, float]:
-    """Whether the output carries this guide's kind of mouth or glasses."""
+def guide_type(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, float] | None:
+    """Whether the output carries this guide's kind of part; None where guides have none."""
     known = _known(pairs)
-    factor, kinds = KINDS[pairs.guide_part]
+    attribute = known.task.of(pairs.guide_part)
+    if attribute is None:
+        return None
+    factor, kinds = KINDS[attribute]
     wanted = labels(known.guides)[factor]
     return {
         "guide_type": _share(classify(judge, edits.output)[factor], wanted),
@@ -110,6 +117,7 @@ def preservation(
 ) -> dict[str, dict[str, float]]:
     """For each factor that both domains share: named right after the edit, and in real pictures."""
     known = _known(pairs)
+    changed = {KINDS[attribute][0] for attribute in known.task.attributes}
     wanted = labels(known.contents)
     after, before = classify(judge, edits.output), classify(judge, pairs.content)
     return {
@@ -117,7 +125,8 @@ def preservation(
             "preserved": _share(after[name], wanted[name]),
             "preserved_real": _share(before[name], wanted[name]),
         }
-        for name in COMMON_FACTORS
+        for name in FACTORS
+        if name not in changed
     }
 
 
@@ -159,16 +168,24 @@ def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, middle - spread), min(1.0, middle + spread)
 
 
-def _verdict(judge: FactorClassifier, pictures: Tensor, guide_part: Part) -> dict[str, float]:
+def content_attribute(pairs: Pairs) -> str | None:
+    """What the contents have and the guides have not; None in a one-sided task's transfer."""
+    (other,) = (part for part in PARTS if part != pairs.guide_part)
+    return _known(pairs).task.of(other)
+
+
+def _verdict(judge: FactorClassifier, pictures: Tensor, pairs: Pairs) -> dict[str, float]:
     """Shares of pictures that should have the guide's part and not the content's."""
     logits = classify(judge, pictures)
-    guide = probability(logits, ATTRIBUTE[guide_part])  # (N, 2): log p present, absent
-    content = probability(logits, ATTRIBUTE[OTHER[guide_part]])
+    gained, lost = _known(pairs).task.of(pairs.guide_part), content_attribute(pairs)
+    nothing = torch.zeros(len(pictures), 2)  # says neither yes nor no
+    guide = probability(logits, gained) if gained else nothing  # (N, 2): log p present, absent
+    content = probability(logits, lost) if lost else nothing
     in_target = guide[:, 0] + content[:, 1] > guide[:, 1] + content[:, 0]
-    gone = content[:, 1] > content[:, 0]
+    gone = content[:, 1] >= content[:, 0]
     return {
         "target": in_target.float().mean().item(),
-        "both_parts": ((guide[:, 0] > guide[:, 1]) & gone).float().mean().item(),
+        "both_parts": ((guide[:, 0] >= guide[:, 1]) & gone).float().mean().item(),
         "content_gone": gone.float().mean().item(),
     }
 

@@ -11,19 +11,57 @@ import torch
 from torch import Tensor
 
 from dida_cli.codes import Codes, Model, stack, transfer
-from dida_cli.config import Part
+from dida_cli.config import ModelConfig, Part
 from dida_cli.data import avatars
+from dida_cli.errors import DidaError
 from dida_cli.evaluate.attributes import to_batch
 
-ATTRIBUTE: dict[Part, str] = {"a": "Smiling", "b": "Eyeglasses"}
-OTHER: dict[Part, Part] = {"a": "b", "b": "a"}
 BATCH = 50
+PARTS: tuple[Part, ...] = ("a", "b")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What tells drawn faces of A and B apart, as attributes of avatars.
+
+    A one-sided task has no `b`: faces of B just lack what A's have.
+    """
+
+    a: str
+    b: str | None = None
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """All that a transfer may change."""
+        return (self.a, self.b) if self.b else (self.a,)
+
+    def of(self, part: Part) -> str | None:
+        """The attribute of one domain."""
+        return self.a if part == "a" else self.b
+
+
+SMILE_GLASSES = Task("Smiling", "Eyeglasses")
+ONE_SIDED = {"smile": Task("Smiling"), "glasses": Task("Eyeglasses"), "beard": Task("Beard")}
+
+
+def task_of(config: ModelConfig) -> Task:
+    """What a model can be judged at on drawn faces. Raises DidaError when that is nothing."""
+    a, b = config.domains.a, config.domains.b
+    if config.separate_b and (a, b) == ("smile", "glasses"):
+        return SMILE_GLASSES
+    if not config.separate_b and a in ONE_SIDED:
+        return ONE_SIDED[a]
+    raise DidaError(
+        f"drawn faces judge smile and glasses, or one of {', '.join(ONE_SIDED)} alone, "
+        f"not {a} and {b}; give test pictures with --data"
+    )
 
 
 @dataclass(frozen=True)
 class Known:
-    """What only drawn faces have: the true answers, and everybody's factors."""
+    """What only drawn faces have: the task, the true answers, and everybody's factors."""
 
+    task: Task
     truth: Tensor  # (N, 3, side, side): the contents with the guides' parts
     contents: list[avatars.Factors]
     guides: list[avatars.Factors]
@@ -32,7 +70,10 @@ class Known:
 
 @dataclass(frozen=True)
 class Pairs:
-    """N contents, each with a guide that has part `guide_part`; pictures in [-1, 1]."""
+    """N contents, each with a guide that has part `guide_part`; pictures in [-1, 1].
+
+    In a one-sided task the guides of part b have nothing, and the transfer is a removal.
+    """
 
     guide_part: Part
     content: Tensor  # (N, 3, side, side)
@@ -53,18 +94,27 @@ class Edits:
 
 
 def draw(
-    guide_part: Part,
+    task: Task,
     count: int,
     side: int,
     *,
     seed: int,
+    foreign: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Pairs:
-    """`count` pairs of avatars whose guides have part a (or b), whose contents have the other."""
-    present, absent = ATTRIBUTE[guide_part], ATTRIBUTE[OTHER[guide_part]]
-    guides = list(islice(avatars.faces_with(seed, present, absent), count))
-    contents = list(islice(avatars.faces_with(seed, absent, present), count))
-    truths = [c.with_parts_of(g) for c, g in zip(contents, guides, strict=True)]
+) -> dict[Part, Pairs]:
+    """`count` pairs of avatars each way: the contents of one way are the guides of the other.
+
+    `foreign`: with eyes, brows, backgrounds and colours that no training set has.
+    """
+    faces = {
+        "a": list(islice(avatars.faces_with(seed, task.a, task.b), count)),
+        "b": list(islice(avatars.faces_with(seed, task.b, task.a), count)),
+    }
+    if foreign:
+        faces = {
+            part: [avatars.foreign(face, i) for i, face in enumerate(of_part)]
+            for part, of_part in faces.items()
+        }
     done = 0
 
     def drawn(faces: list[avatars.Factors]) -> Tensor:
@@ -73,11 +123,22 @@ def draw(
         for face in faces:
             pictures.append(avatars.draw(face, side))
             done += 1
-            on_progress(done, 3 * count)
-        return to_batch(pictures, side)
+            on_progress(done, 4 * count)
+        batch = to_batch(pictures, side)
+        # red, green and blue change places: skin and hair of colours never seen
+        return batch[:, [1, 2, 0]] if foreign else batch
 
-    content, guide = drawn(contents), drawn(guides)
-    return Pairs(guide_part, content, guide, Known(drawn(truths), contents, guides, truths))
+    pictures = {part: drawn(of_part) for part, of_part in faces.items()}
+    pairs: dict[Part, Pairs] = {}
+    for guide, content in (("a", "b"), ("b", "a")):
+        truths = [
+            c.with_parts_of(g, task.attributes)
+            for c, g in zip(faces[content], faces[guide], strict=True)
+        ]
+        known = Known(task, drawn(truths), faces[content], faces[guide], truths)
+        part: Part = "a" if guide == "a" else "b"
+        pairs[part] = Pairs(part, pictures[content], pictures[guide], known)
+    return pairs
 
 
 def of_pictures(a: Tensor, b: Tensor, count: int, *, seed: int) -> dict[Part, Pairs]:

@@ -5,7 +5,6 @@ import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -41,33 +40,30 @@ def judge_avatars(
     settings: Settings,
     *,
     network: Network | None = None,
-    on_progress: Callable[[str, int, int], None] = lambda task, done, total: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[str, Any], dict[Part, tuple[Pairs, Edits]]]:
-    """All scores of a smile and glasses model on fresh avatars, and what they were read from."""
-    judged = {}
-    for part in PARTS:
-        name = direction(model.config.domains, part)
-        drawn = pairs.draw(
-            part,
-            settings.pairs,
-            model.config.side,
-            seed=settings.seed,
-            on_progress=partial(on_progress, name),
-        )
-        judged[part] = (drawn, pairs.edit(model, drawn))
+    """All scores of a model on fresh avatars, and what they were read from.
+
+    Raises DidaError when avatars know nothing of the model's domains.
+    """
+    config, seed = model.config, settings.seed
+    task = pairs.task_of(config)
+    drawn = pairs.draw(task, settings.pairs, config.side, seed=seed, on_progress=on_progress)
+    judged = {part: (of_part, pairs.edit(model, of_part)) for part, of_part in drawn.items()}
     result = _common(model, judge, settings, judged, network)
-    for part, (drawn, edits) in judged.items():
-        row = result["directions"][direction(model.config.domains, part)]
+    masks = _segmentation(model, judged, settings)
+    for part, (of_part, edits) in judged.items():
+        row = result["directions"][direction(config.domains, part)]
         row |= {
-            "classification": counterfactual.classification(judge, drawn, edits),
-            "guide_type": counterfactual.guide_type(judge, drawn, edits),
-            "truth": counterfactual.truth(judge, drawn, edits),
-            "preservation": counterfactual.preservation(judge, drawn, edits),
-            "removal": counterfactual.removal(judge, drawn, edits),
-            "classifier_accuracy": counterfactual.classifier_accuracy(judge, drawn),
-            "segmentation": _segmentation(model, part, drawn, edits, settings),
+            "classification": counterfactual.classification(judge, of_part, edits),
+            "guide_type": counterfactual.guide_type(judge, of_part, edits),
+            "truth": counterfactual.truth(judge, of_part, edits),
+            "preservation": counterfactual.preservation(judge, of_part, edits),
+            "removal": counterfactual.removal(judge, of_part, edits),
+            "classifier_accuracy": counterfactual.classifier_accuracy(judge, of_part),
+            "segmentation": masks.get(part),
         }
-    faces = {part: drawn.known.guides for part, (drawn, _) in judged.items() if drawn.known}
+    faces = {part: of_part.known.guides for part, of_part in drawn.items() if of_part.known}
     result["codes"]["probes"] = _probes(
         judged, counterfactual.domain_labels(faces["a"], faces["b"]), settings
     )
@@ -201,24 +197,35 @@ def _probes(
 
 
 def _segmentation(
-    model: Model, part: Part, drawn: Pairs, edits: Edits, settings: Settings
-) -> dict[str, float] | None:
-    """IoU of the transfer's mask with the true region; None for a model that has no mask."""
-    if edits.mask is None or drawn.known is None:
-        return None
-    validation = pairs.draw(
-        part, max(20, settings.pairs // 5), model.config.side, seed=settings.seed + VALIDATION_SEED
-    )
-    mask = pairs.edit(model, validation).mask
-    assert mask is not None and validation.known is not None
-    threshold = segmentation.choose_threshold(
-        mask, segmentation.true_region(validation.content, validation.known.truth)
-    )
-    region = segmentation.true_region(drawn.content, drawn.known.truth)
-    grown = round(DILATION * model.config.side / 128)
-    return segmentation.score(edits.mask, region, threshold) | {
-        "changed_outside": segmentation.changed_outside(drawn.content, edits.output, region, grown)
-    }
+    model: Model, judged: Mapping[Part, tuple[Pairs, Edits]], settings: Settings
+) -> dict[Part, dict[str, float]]:
+    """IoU of the transfer's mask with the true region; nothing for a model that has no mask."""
+    if judged["a"][1].mask is None:
+        return {}
+    side, few = model.config.side, max(20, settings.pairs // 5)
+    task, seed = pairs.task_of(model.config), settings.seed
+    validation = pairs.draw(task, few, side, seed=seed + VALIDATION_SEED)
+    foreign = pairs.draw(task, few, side, seed=seed, foreign=True)
+    scores = {}
+    for part, (drawn, edits) in judged.items():
+        chosen = segmentation.choose_threshold(*_masks(validation[part], model))
+        mask, region = _masks(drawn, model, edits)
+        scores[part] = segmentation.score(mask, region, chosen)
+        for suffix, of in (("", (drawn, edits)), ("_foreign", (foreign[part], None))):
+            made = of[1] or pairs.edit(model, of[0])
+            mask, region = _masks(of[0], model, made)
+            grown = round(DILATION * side / 128)
+            outside = segmentation.changed_outside(of[0].content, made.output, region, grown)
+            scores[part][f"changed_outside{suffix}"] = outside
+            scores[part][f"iou{suffix}"] = segmentation.mean_iou(mask, region, chosen).value
+    return scores
+
+
+def _masks(drawn: Pairs, model: Model, edits: Edits | None = None) -> tuple[Tensor, Tensor]:
+    """Where a model paints and where it should: (N, 1, side, side) in [0, 1], and bool."""
+    mask = (edits or pairs.edit(model, drawn)).mask
+    assert mask is not None and drawn.known is not None
+    return mask, segmentation.true_region(drawn.content, drawn.known.truth)
 
 
 def _domain_classification(judge: FactorClassifier, drawn: Pairs, edits: Edits) -> dict[str, float]:
@@ -271,10 +278,12 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
     first = next(iter(directions.values()))
     made = []
     for key, title in titles.items():
-        if not first.get(key):
+        told = next((row[key] for row in directions.values() if row.get(key)), None)
+        if not told:
             continue
         rows = [
-            [name, *(_number(row[key][name]) for row in directions.values())] for name in first[key]
+            [name, *(_number((row[key] or {}).get(name)) for row in directions.values())]
+            for name in told
         ]
         made.append(Table(title, ["figure", *directions], rows))
     if "segmentation" in first and first["segmentation"] is None:

@@ -26,7 +26,7 @@ from dida_cli.codes import Model, transfer
 from dida_cli.config import Domains, ModelConfig, Part
 from dida_cli.data import avatars
 from dida_cli.errors import DidaError
-from dida_cli.evaluate.pairs import ATTRIBUTE
+from dida_cli.evaluate.pairs import SMILE_GLASSES
 from dida_cli.images import Picture
 
 # The paper's three, (1) to (3); a content of A is asked for A's part, and so is one of B for B's.
@@ -133,7 +133,7 @@ def drawn_ways(pairs: int, seed: int) -> list[Way]:
     """
 
     def draw(present: Part, absent: Part) -> list[Picture]:
-        faces = avatars.faces_with(seed, ATTRIBUTE[present], ATTRIBUTE[absent])
+        faces = avatars.faces_with(seed, SMILE_GLASSES.of(present), SMILE_GLASSES.of(absent))
         return [avatars.draw(face, SIDE) for face in islice(faces, pairs)]
 
     a, b = draw("a", "b"), draw("b", "a")

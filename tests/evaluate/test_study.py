@@ -220,8 +220,9 @@ def test_contents_and_guides_are_paired_at_random(domains: Path) -> None:
 def test_drawn_pairs_are_those_of_the_evaluation() -> None:
     from dida_cli.evaluate import pairs as judged
 
+    drawn_pairs = judged.draw(judged.SMILE_GLASSES, 2, study.SIDE, seed=5)
     for way in study.drawn_ways(2, 5):
-        pairs = judged.draw(way.guide_part, 2, study.SIDE, seed=5)
+        pairs = drawn_pairs[way.guide_part]
         drawn = [images.to_pictures(pictures) for pictures in (pairs.content, pairs.guide)]
         ours = [way.contents, way.guides]
         assert [[p.tobytes() for p in ps] for ps in drawn] == [
