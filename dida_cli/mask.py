@@ -52,6 +52,8 @@ MASK_RAMP = (800, 1600)  # steps between which the weights of repaint and mask r
 LATE_RAMP = (0.5, 0.75)  # shares of a training between which `mask` rises to `mask_late`
 FIRST_MASK = 1.0  # added to the mask's logit in `Layers`: the first masks are open
 REMOVED_FROM = 0.1  # of a part's own mask on, the base replaces the picture when it is dropped
+PARTS: tuple[Part, ...] = ("a", "b")
+SAME = 1e-4  # of a code's size; a difference up to here is rounding
 CLOSED = 0.02  # an edit takes a mask up to here for 0, which a sigmoid never reaches
 
 
@@ -87,18 +89,17 @@ class Painter(nn.Module):
             onto, own = base, codes.without("a", "b")
         else:
             own = self.encode(onto)
-        parts: tuple[Part, ...] = ("a", "b")
-        changed = [part for part in parts if not torch.equal(own.of(part), codes.of(part))]
         # First everything is taken off, then painted: the own part may lie where the new one goes.
-        steps = [
-            (base, removal_mask(self.layer(own.alone(part))[1]))
-            for part in changed
-            if own.of(part).any()
-        ]
-        for part in changed:
-            if codes.of(part).any():
+        steps = []
+        for part in PARTS:
+            dropped = changed(own, codes, part) & present(own, part)  # (N, 1, 1, 1)
+            if dropped.any():
+                steps.append((base, removal_mask(self.layer(own.alone(part))[1]) * dropped))
+        for part in PARTS:
+            added = changed(own, codes, part) & present(codes, part)
+            if added.any():
                 rgb, mask = self.layer(codes.alone(part))
-                steps.append((rgb, opened(mask)))
+                steps.append((rgb, opened(mask) * added))
         paint, untouched = torch.zeros_like(onto), torch.ones_like(onto[:, :1])  # (N, 1, h, w)
         for new, mask in steps:
             paint = blend(new, paint, mask)
@@ -144,6 +145,21 @@ class Layers(Painter):
         """What codes paint, and where."""
         raw = self.decoder(torch.cat(codes, dim=1))  # (N, 4, side, side)
         return torch.tanh(raw[:, :3]), torch.sigmoid(raw[:, 3:] + FIRST_MASK)
+
+
+def present(codes: Codes, part: Part) -> Tensor:
+    """Whether each picture has a code of a part that is not nothing: bool (N, 1, 1, 1)."""
+    return codes.of(part).flatten(1).any(1)[:, None, None, None]
+
+
+def changed(before: Codes, after: Codes, part: Part) -> Tensor:
+    """Whether each picture's code of a part is another one: bool (N, 1, 1, 1).
+
+    A picture encoded in another batch gives other last digits, which are no change.
+    """
+    own = before.of(part).flatten(1)
+    moved = (after.of(part).flatten(1) - own).abs().sum(1)
+    return (moved > SAME * own.abs().sum(1))[:, None, None, None]
 
 
 def blend(new: Tensor, onto: Tensor, mask: Tensor) -> Tensor:
