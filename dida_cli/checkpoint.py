@@ -4,11 +4,13 @@ Only safetensors is ever read. The header is compared with what the config asks 
 of weights is loaded, so a foreign or hostile file costs no memory.
 """
 
+import glob
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,9 @@ CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 Network = Didd | Mask | Layers
 METHODS: dict[str, type[Network]] = {"didd": Didd, "mask": Mask, "layers": Layers}
 MAX_CONFIG_BYTES = 100_000
+MAX_HEADER_BYTES = 500_000  # of a safetensors file: some 100 bytes a tensor
+MAX_WORDS = 300  # characters of a message that a file from elsewhere may fill
+DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "I64": torch.int64}
 
 
 def build(config: ModelConfig) -> Network:
@@ -78,19 +83,20 @@ def load(folder: Path, device: str = "cpu") -> Network:
 
 def read_config(path: Path) -> ModelConfig:
     """The config of a model folder. Raises DidaError when it is missing, foreign or wrong."""
-    return ModelConfig.from_json(read_json(path), str(path))
+    values = read_json(path)
+    try:
+        return ModelConfig.from_json(values, str(path))
+    except (DidaError, RecursionError) as error:  # either may quote the file at length
+        raise DidaError(f"{path}: {_short(str(error).removeprefix(f'{path}: '))}") from None
 
 
 def read_json(path: Path) -> Any:
     """What a small JSON file of ours holds. Raises DidaError when there is none to read."""
-    try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
+    with _in_one_line(path, "readable as JSON"), path.open("rb") as file:
+        text = file.read(MAX_CONFIG_BYTES + 1)
+        if len(text) > MAX_CONFIG_BYTES:
             raise DidaError(f"{path}: too large to be a config of dida")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DidaError(f"{path}: no such file; give a model folder that has one") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DidaError(f"{path}: not readable as JSON ({error})") from None
+        return _parse(text)
 
 
 def read_tensors(
@@ -100,34 +106,77 @@ def read_tensors(
 
     Raises DidaError naming the first missing, extra, misshapen, mistyped or non-finite tensor.
     """
-    try:
+    with _in_one_line(path, "a whole safetensors file"):
+        _check_header(path, expected)
         with safe_open(path, framework="pt", device=device) as file:
-            _check_names(path, set(file.keys()), set(expected))
-            for name, (shape, _) in expected.items():
-                found = torch.Size(file.get_slice(name).get_shape())
-                if found != shape:
-                    raise DidaError(
-                        f"{path}: tensor {name} has shape {list(found)}, config.json asks for "
-                        f"{list(shape)}; the two files do not belong together"
-                    )
-            tensors = {name: file.get_tensor(name) for name in expected}
-    except FileNotFoundError:
-        raise DidaError(f"{path}: no such file; give a model folder that has one") from None
-    except (SafetensorError, OSError) as error:
-        raise DidaError(f"{path}: not a whole safetensors file ({error}); get it again") from None
+            # Cloned: a view of the file would change, or end the process, with the file.
+            tensors = {name: file.get_tensor(name).clone() for name in expected}
     for name, tensor in tensors.items():
-        if tensor.dtype != expected[name][1]:
-            raise DidaError(f"{path}: tensor {name} is {tensor.dtype}, not {expected[name][1]}")
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise DidaError(f"{path}: tensor {name} holds values that are not finite; get it again")
     return tensors
+
+
+def _check_header(path: Path, expected: Mapping[str, tuple[torch.Size, torch.dtype]]) -> None:
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > MAX_HEADER_BYTES:
+            raise ValueError(f"its header claims {size} bytes")
+        header = _parse(file.read(size))
+    if not isinstance(header, dict):
+        raise ValueError("its header is no object")
+    _check_names(path, set(header) - {"__metadata__"}, set(expected))
+    for name, (shape, dtype) in expected.items():
+        match header[name]:
+            case {"shape": list(sides), "dtype": str(code)}:
+                kind = DTYPES.get(code, code)
+            case _:
+                raise ValueError(f"its header gives {name} no shape and type")
+        if sides != list(shape):
+            raise DidaError(
+                f"{path}: tensor {name} has shape {_short(sides)}, config.json asks for "
+                f"{list(shape)}; the two files do not belong together"
+            )
+        if kind != dtype:
+            raise DidaError(f"{path}: tensor {name} is {_short(kind)}, not {dtype}")
 
 
 def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
     if missing := sorted(expected - found):
         raise DidaError(f"{path}: tensor {missing[0]} is missing; is it a model of dida?")
     if extra := sorted(found - expected):
-        raise DidaError(f"{path}: tensor {extra[0]} does not belong to this config; wrong file?")
+        name = _short(extra[0])
+        raise DidaError(f"{path}: tensor {name} does not belong to this config; wrong file?")
+
+
+@contextmanager
+def _in_one_line(path: Path, wanted: str) -> Iterator[None]:
+    """Turns what can go wrong with a file from elsewhere into a DidaError that names it."""
+    try:
+        if path.exists() and not path.is_file():
+            raise DidaError(f"{path}: is a folder, a pipe or a device, not {wanted}")
+        yield
+    except FileNotFoundError:
+        raise DidaError(f"{path}: no such file; give a model folder that has one") from None
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        raise DidaError(f"{path}: not {wanted} ({_short(error)}); get it again") from None
+
+
+def _parse(text: bytes) -> Any:
+    return json.loads(text.decode(), object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(values := dict(pairs)) < len(pairs):
+        raise ValueError("an object has the same key twice")
+    return values
+
+
+def _short(words: object) -> str:
+    """Words that a file from elsewhere had a hand in, fit for one line of a terminal."""
+    text = str(words)
+    shown = "".join(c if c.isprintable() else "?" for c in text[:MAX_WORDS])
+    return shown if len(text) <= MAX_WORDS else f"{shown}..."
 
 
 def write_folder(
@@ -136,29 +185,42 @@ def write_folder(
     """Write all files into a new folder and rename it to `folder`, at once or not at all.
 
     What stood at `folder` moves to `previous`, or is deleted. Everything reaches the disk before
-    the rename, so that a crash leaves the old or the new. Raises DidaError, the old one kept.
+    the rename, so that a crash leaves the old or the new; between the two renames the old is at
+    `previous`, or hidden beside until the next write. Raises DidaError, the old one kept.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{folder.name}."
-    for stale in folder.parent.glob(f"{prefix}*"):
-        shutil.rmtree(stale, ignore_errors=True)
-    new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=prefix))
+    retired = previous or folder.with_name(f"{prefix}old")
     try:
-        new.chmod(0o755)
-        for name, contents in files.items():
-            _write_file(new / name, contents)
-        _sync(new)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _bring_back(retired, folder)
+        for stale in folder.parent.glob(f"{glob.escape(prefix)}*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        with tempfile.TemporaryDirectory(
+            dir=folder.parent, prefix=prefix, ignore_cleanup_errors=True
+        ) as place:
+            new = Path(place)
+            new.chmod(0o755)
+            for name, contents in files.items():
+                _write_file(new / name, contents)
+            _sync(new)
+            try:
+                if folder.exists():
+                    shutil.rmtree(retired, ignore_errors=True)
+                    folder.rename(retired)
+                new.rename(folder)
+            finally:
+                _bring_back(retired, folder)
+        _sync(folder.parent)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(new, ignore_errors=True)
         raise DidaError(f"{folder}: cannot be written ({error}); what was there is kept") from None
-    if folder.exists():
-        retired = previous or new.with_name(f"{prefix}old")
-        shutil.rmtree(retired, ignore_errors=True)
-        folder.rename(retired)
-    new.rename(folder)
-    _sync(folder.parent)
     if not previous:
-        shutil.rmtree(new.with_name(f"{prefix}old"), ignore_errors=True)
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+def _bring_back(retired: Path, folder: Path) -> None:
+    """What a crash or an error between the two renames of a write has left without its name."""
+    if retired.exists() and not folder.exists():
+        retired.rename(folder)
 
 
 def _write_file(path: Path, contents: bytes | dict[str, Tensor]) -> None:

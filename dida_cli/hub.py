@@ -1,15 +1,72 @@
-"""From what people type after -m to a model folder: a bundled name, a folder, or a run."""
+"""From what people type after -m to a model folder: a bundled name, a folder, a run, or the Hub.
+
+What comes from the Hub is pinned: to one full commit, and to the sha256 of every file, for the
+client library compares sizes alone. For the published models both stand in published.json. Those
+of any other repository are recorded at its first use and hold ever after; only `update` moves a
+branch on to its newest commit. Whatever a repository holds, three files are fetched, by our names.
+"""
 
 import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
-from dida_cli.checkpoint import CONFIG, METHODS, WEIGHTS, read_json
+from dida_cli import __version__
+from dida_cli.checkpoint import CARD, CONFIG, METHODS, WEIGHTS, load, read_config, read_json
 from dida_cli.errors import DidaError
 
 JUDGE = "avatars-factors"  # the classifier of evaluate.attributes
 _HERE = Path(__file__).parent
 # In a wheel the models lie in the package; in a checkout, beside it.
 BUNDLED = next(p for p in (_HERE / "models", _HERE.parent / "models") if p.is_dir())
+MANIFEST = _HERE / "published.json"
+
+FILES = (CONFIG, CARD, WEIGHTS)  # in this order: a config that is not ours costs no weights
+REPOSITORY = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+COMMIT, SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
+BRANCH = "main"  # what a repository without a revision stands for
+
+Progress = Callable[[int, int, str], None]  # bytes done, bytes in all, of what
+
+
+class Seal(NamedTuple):
+    """What a file must be: its size in bytes, and its sha256.
+
+    As the Hub announces files, the digest of a small one may be the id of its git blob.
+    """
+
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A repository at one full commit, with the files it must have there."""
+
+    repository: str
+    commit: str
+    files: Mapping[str, Seal]
+
+    def to_json(self) -> dict[str, Any]:
+        files = {name: {"size": s.size, "sha256": s.digest} for name, s in self.files.items()}
+        return {"repository": self.repository, "commit": self.commit, "files": files}
+
+
+class Entry(NamedTuple):
+    """A model that is known here; its folder is None while it is not downloaded."""
+
+    name: str
+    kind: Literal["bundled", "published", "recorded", "folder"]
+    folder: Path | None
+    pin: Pin | None
 
 
 def names() -> list[str]:
@@ -21,20 +78,407 @@ def names() -> list[str]:
     )
 
 
-def resolve(name: str) -> Path:
-    """The model folder of a bundled name, a model folder or a run. DidaError if there is none."""
+def resolve(
+    name: str,
+    *,
+    update: bool = False,
+    on_progress: Progress = lambda done, total, words: None,
+    manifest: Path = MANIFEST,
+) -> Path:
+    """The folder of a bundled or published name, a model folder, a run, or `org/repo[@revision]`.
+
+    What is not here yet is downloaded, and every file from the Hub is hashed each time; `update`
+    asks the Hub for the newest commit of a branch. Raises DidaError when there is no such model,
+    it cannot be had, or a file is not what it must be.
+    """
     folder = Path(name)
     if folder.is_dir():
         for candidate in (folder, folder / "last", folder / "last-1"):
             if (candidate / CONFIG).exists():
                 return candidate
         raise DidaError(f"{name}: holds no {CONFIG}; give a model folder or the folder of a run")
-    if name == Path(name).name and (BUNDLED / name / CONFIG).exists():
+    if name == folder.name and (BUNDLED / name / CONFIG).exists():
         return BUNDLED / name
-    raise DidaError(f"no model {name!r}; use {' or '.join(names())}, or give a model's folder")
+    if pin := read_pins(manifest).get(name):
+        return _fetch(_current(pin.repository, name, {name: pin}, update=False), on_progress)
+    repository, _, revision = name.partition("@")
+    if not REPOSITORY.fullmatch(repository):
+        raise DidaError(
+            f"no model {name!r}; use {' or '.join(names())}, "
+            "or give a model's folder or org/repo on the Hub"
+        )
+    return _recorded(repository, revision or BRANCH, update and not offline(), on_progress)
 
 
 def fingerprint(folder: Path) -> str:
     """sha256 of a model's weights, in hexadecimal."""
-    with (folder / WEIGHTS).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return _seal(folder / WEIGHTS).digest
+
+
+def known(manifest: Path = MANIFEST) -> list[Entry]:
+    """Every model that has a name here: bundled, published, or recorded at its first use."""
+    found = [Entry(name, "bundled", BUNDLED / name, None) for name in names()]
+    for name, pin in read_pins(manifest).items():
+        found.append(Entry(name, "published", _cached(pin), pin))
+    for record in sorted((home() / "known").glob("*.json")):
+        for revision, pin in read_pins(record).items():
+            name = pin.repository if revision == BRANCH else f"{pin.repository}@{revision}"
+            found.append(Entry(name, "recorded", _cached(pin), pin))
+    return found
+
+
+def find(name: str, manifest: Path = MANIFEST) -> Entry:
+    """The model of this name, without asking the Hub. Raises DidaError if it is not known here."""
+    if Path(name).is_dir():
+        return Entry(name, "folder", resolve(name), None)
+    for entry in known(manifest):
+        if entry.name == name.removesuffix(f"@{BRANCH}"):
+            return entry
+    raise DidaError(f"{name}: is not known here; see dida models list, or dida download {name}")
+
+
+def verify(entry: Entry) -> None:
+    """Raises DidaError when a model is not here, a file is not what it must be, or none loads."""
+    if entry.folder is None:
+        raise DidaError(f"{entry.name}: is not downloaded; dida download {entry.name}")
+    for name, seal in entry.pin.files.items() if entry.pin else ():
+        if not _matches(entry.folder / name, seal):
+            raise DidaError(
+                f"{entry.name}: {name} is not the file it must be; "
+                f"dida download {entry.name} fetches it anew"
+            )
+    load(entry.folder)
+
+
+def remove(entry: Entry) -> None:
+    """Delete a downloaded model and forget its record. Raises DidaError when it is not one."""
+    if entry.pin is None:
+        raise DidaError(f"{entry.name}: was not downloaded; there is nothing to remove")
+    cached = _library().scan_cache_dir(cache()) if cache().is_dir() else None
+    if cached and any(
+        revision.commit_hash == entry.pin.commit
+        for repo in cached.repos
+        for revision in repo.revisions
+    ):
+        cached.delete_revisions(entry.pin.commit).execute()
+    if entry.kind == "recorded":
+        record = _record_of(entry.pin.repository)
+        revision = entry.name.partition("@")[2] or BRANCH
+        left = {other: pin for other, pin in read_pins(record).items() if other != revision}
+        _write_pins(record, left) if left else record.unlink()
+
+
+def push(
+    folder: Path,
+    repository: str,
+    extra: Mapping[str, Path | bytes] | None = None,
+    private: bool = False,
+) -> Pin:
+    """Upload a model folder with its card and examples, and further files, as one commit.
+
+    Returns what published.json would say of it. Raises DidaError when the folder does not load as
+    a model, has no card, or the Hub refuses.
+    """
+    if not REPOSITORY.fullmatch(repository):
+        raise DidaError(f"{repository}: is no name of a repository; give org/repo")
+    if offline():
+        raise DidaError(f"{repository}: cannot be pushed to while offline; drop --offline")
+    load(folder)
+    if not (folder / CARD).is_file():
+        raise DidaError(f"{folder}: has no {CARD}; say in it what the model does and its licence")
+    files: dict[str, Path | bytes] = {name: folder / name for name in FILES}
+    files |= {f"examples/{path.name}": path for path in sorted(folder.glob("examples/*.png"))}
+    files |= extra or {}
+    with _in_one_line(repository):
+        add = _library().CommitOperationAdd
+        operations = [add(path_in_repo=name, path_or_fileobj=file) for name, file in files.items()]
+        _api().create_repo(repository, private=private or None, exist_ok=True)
+        commit = _api().create_commit(
+            repository, operations, commit_message=f"Upload with dida {__version__}"
+        )
+    return Pin(repository, commit.oid, {name: _seal(folder / name) for name in FILES})
+
+
+def home() -> Path:
+    """Where dida keeps what it knows: DIDA_HOME, else dida in the user's cache folder."""
+    if chosen := os.environ.get("DIDA_HOME"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dida"
+
+
+def cache() -> Path:
+    """Where downloads go: into DIDA_HOME if that is set, else into the Hub's own cache."""
+    if os.environ.get("DIDA_HOME"):
+        return home() / "hub"
+    return Path(_library().constants.HF_HUB_CACHE)
+
+
+def offline() -> bool:
+    """Whether the network is off limits, by HF_HUB_OFFLINE, which --offline sets."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def read_pins(path: Path) -> dict[str, Pin]:
+    """The pins of a manifest or record by name. Raises DidaError naming what is wrong with it."""
+    content = read_json(path)
+    models = content.get("models") if isinstance(content, dict) else None
+    if not isinstance(models, dict):
+        raise DidaError(f"{path}: holds no models; it is no manifest of dida")
+    return {name: _pin(value, f"{path}: {name}") for name, value in models.items()}
+
+
+def _pin(value: object, where: str) -> Pin:
+    match value:
+        case {"repository": str(repository), "commit": str(commit), "files": dict(files), **more}:
+            pass
+        case _:
+            raise DidaError(f"{where}: expected repository, commit and files")
+    if more:
+        raise DidaError(f"{where}: unknown field {next(iter(more))!r}")
+    if not REPOSITORY.fullmatch(repository):
+        raise DidaError(f"{where}: {repository!r} is no name of a repository")
+    if not COMMIT.fullmatch(commit):
+        raise DidaError(f"{where}: {commit!r} is no full commit of 40 hexadecimal digits")
+    if not {CONFIG, WEIGHTS} <= set(files) <= set(FILES):
+        raise DidaError(f"{where}: files must be {', '.join(FILES)}, not {', '.join(files)}")
+    seals = {}
+    for name, seal in files.items():
+        match seal:
+            case {"size": int(size), "sha256": str(digest)} if size > 0 and SHA256.fullmatch(
+                digest
+            ):
+                seals[name] = Seal(size, digest)
+            case _:
+                raise DidaError(f"{where}: {name} needs a size in bytes and a sha256")
+    return Pin(repository, commit, seals)
+
+
+def _record_of(repository: str) -> Path:
+    return home() / "known" / f"{repository.replace('/', '--')}.json"
+
+
+def _write_pins(path: Path, pins: Mapping[str, Pin]) -> None:
+    text = json.dumps({"models": {name: pin.to_json() for name, pin in pins.items()}}, indent=2)
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(text + "\n", encoding="utf-8")
+        new.replace(path)
+    except OSError as error:
+        raise DidaError(
+            f"{path}: cannot be written ({error.strerror}); set DIDA_HOME to a folder that can be"
+        ) from None
+
+
+def _recorded(repository: str, revision: str, update: bool, on_progress: Progress) -> Path:
+    """The folder of a revision, as it was recorded at its first use, which this may be."""
+    record = _record_of(repository)
+    recorded = read_pins(record) if record.exists() else {}
+    pin = _current(repository, revision, recorded, update=update)
+    folder = _fetch(pin, on_progress)
+    if recorded.get(revision) is not pin:
+        seals = {file: _seal(folder / file) for file in pin.files}
+        _write_pins(record, recorded | {revision: Pin(repository, pin.commit, seals)})
+    return folder
+
+
+def _current(repository: str, revision: str, pins: Mapping[str, Pin], update: bool) -> Pin:
+    """The pin of a revision: of `pins`, or as the Hub announces it where those do not have it.
+
+    The Hub is also asked, shortly, before anything is downloaded. Raises DidaError when it may
+    not be asked, cannot be reached, or refuses.
+    """
+    pin = pins.get(revision)
+    if pin and _cached(pin) and not update:
+        return pin
+    if offline():
+        raise DidaError(
+            f"{repository}: is not in the cache, and dida is offline; "
+            "download it once without --offline and HF_HUB_OFFLINE"
+        )
+    announced = _ask(repository, pin.commit if pin and not update else revision)
+    return {p.commit: p for p in pins.values()}.get(announced.commit, announced)
+
+
+def _ask(repository: str, revision: str) -> Pin:
+    """What the Hub says a revision is. Raises DidaError when it is no model of dida."""
+    with _in_one_line(repository):
+        seconds = _library().constants.HF_HUB_ETAG_TIMEOUT
+        info = _api().model_info(
+            repository, revision=revision, files_metadata=True, timeout=seconds
+        )
+    files = {
+        file.rfilename: Seal(file.size, file.lfs.sha256 if file.lfs else file.blob_id)
+        for file in info.siblings or ()
+        if file.rfilename in FILES
+    }
+    for name in (CONFIG, WEIGHTS):
+        if name not in files:
+            raise DidaError(f"{repository}: holds no {name}; give a repository with a dida model")
+    if not COMMIT.fullmatch(info.sha or "") or None in {v for seal in files.values() for v in seal}:
+        raise DidaError(f"{repository}: {_host()} tells no commit and hashes; check HF_ENDPOINT")
+    return Pin(repository, info.sha, files)
+
+
+def _fetch(pin: Pin, on_progress: Progress) -> Path:
+    """The folder of a pin, every file there and as it must be; else DidaError."""
+    missing = sum(seal.size for name, seal in pin.files.items() if not _cached(pin, name))
+    root = next(folder for folder in (cache(), *cache().absolute().parents) if folder.is_dir())
+    if missing > (free := shutil.disk_usage(root).free):
+        raise DidaError(
+            f"{pin.repository}: needs {missing / 1e6:,.0f} MB, {root} has {free / 1e6:,.0f} MB "
+            "free; make room, or set DIDA_HOME to a folder on another disk"
+        )
+    done = 0
+
+    def count(size: int) -> None:
+        nonlocal done
+        done += size
+        on_progress(done, missing, pin.repository)
+
+    folder = Path()
+    for name in FILES:
+        if name in pin.files:
+            folder = _fetch_file(pin, name, count).parent
+        if name == CONFIG:
+            read_config(folder / CONFIG)
+    return folder
+
+
+def _fetch_file(pin: Pin, name: str, count: Callable[[int], None]) -> Path:
+    """A file of the cache, downloaded if it is not there, and once more if it is not as sealed."""
+    for _ in range(2):
+        with _in_one_line(pin.repository):
+            path = Path(
+                _api().hf_hub_download(
+                    pin.repository,
+                    name,
+                    revision=pin.commit,
+                    cache_dir=cache(),
+                    local_files_only=offline(),
+                    tqdm_class=_bar(count),
+                )
+            )
+        if _matches(path, pin.files[name]):
+            return path
+        path.resolve().unlink()  # the blob that the snapshot links to
+        path.unlink(missing_ok=True)
+        if offline():
+            raise DidaError(
+                f"{pin.repository}: {name} was damaged and is deleted; fetch it without --offline"
+            )
+    raise DidaError(
+        f"{pin.repository}: {name} does not have the sha256 it must have, twice; it is deleted "
+        "and nothing was used; try another network, or tell the model's owner"
+    )
+
+
+def _cached(pin: Pin, file: str = WEIGHTS) -> Path | None:
+    """The folder in the cache that has a file of a pin; None when it is not there."""
+    found = _library().try_to_load_from_cache(
+        pin.repository, file, cache_dir=cache(), revision=pin.commit
+    )
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _seal(path: Path) -> Seal:
+    with path.open("rb") as file:
+        return Seal(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _matches(path: Path, seal: Seal) -> bool:
+    if not path.is_file() or path.stat().st_size != seal.size:
+        return False
+    if SHA256.fullmatch(seal.digest):
+        return _seal(path) == seal
+    blob = b"blob %d\0" % seal.size + path.read_bytes()  # as git names what it keeps itself
+    return hashlib.sha1(blob, usedforsecurity=False).hexdigest() == seal.digest
+
+
+def _library() -> ModuleType:
+    """huggingface_hub, without its own bars, telemetry, and a line for every new try."""
+    quiet = {"DISABLE_PROGRESS_BARS": "1", "DISABLE_TELEMETRY": "1", "VERBOSITY": "error"}
+    for name, value in quiet.items():  # read when it is imported
+        os.environ.setdefault(f"HF_HUB_{name}", value)
+    import huggingface_hub.constants
+    import huggingface_hub.errors
+
+    return huggingface_hub
+
+
+def _api() -> Any:
+    return _library().HfApi(
+        endpoint=os.environ.get("HF_ENDPOINT"), library_name="dida", library_version=__version__
+    )
+
+
+def _host() -> str:
+    return urlsplit(_api().endpoint).hostname or "HF_ENDPOINT"
+
+
+def _bar(count: Callable[[int], None]) -> Any:
+    """What huggingface_hub takes for a tqdm: shows nothing, tells of every byte."""
+
+    def nothing(*_: object, **__: object) -> None:
+        pass
+
+    class Bar:
+        __init__ = __exit__ = close = nothing
+        update_transfer = set_postfix_str = set_transfer_postfix_str = nothing
+
+        def __enter__(self) -> "Bar":
+            return self
+
+        def update(self, size: float | None = 1) -> None:
+            count(int(size or 0))
+
+    return Bar
+
+
+@contextmanager
+def _in_one_line(repository: str) -> Iterator[None]:
+    """Turns what huggingface_hub raises into a DidaError. No header is quoted, so no token."""
+    errors = _library().errors
+    try:
+        yield
+    except (errors.HTTPError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise DidaError(f"{repository}: {_reason(error)}") from None
+
+
+def _reason(error: BaseException) -> str:
+    errors, host = _library().errors, _host()
+    match error:
+        case errors.GatedRepoError():
+            return f"is gated; ask for access on {host}, then set HF_TOKEN to a token of yours"
+        case errors.RepositoryNotFoundError():
+            return (
+                f"no such folder here, and no such repository on {host} or a private one; "
+                "check the name, or set HF_TOKEN to a token that may use it"
+            )
+        case errors.RevisionNotFoundError():
+            return "has no such revision; leave it out for the newest commit"
+        case errors.HfHubHTTPError():
+            return _answer(error.response.status_code, host)
+        case errors.HTTPError() | errors.OfflineModeIsEnabled():
+            kind = type(error).__name__
+            return (
+                f"{host} cannot be reached ({kind}); check the network, and the path if it is one"
+            )
+        case errors.LocalEntryNotFoundError() | RuntimeError() if error.__cause__:
+            return _reason(error.__cause__)
+        case errors.LocalEntryNotFoundError():
+            return "is not whole in the cache, and dida is offline; download it once with a network"
+        case OSError(errno=int()):
+            words = error.strerror
+            return f"cannot be stored in {cache()} ({words}); make room, or set DIDA_HOME elsewhere"
+        case OSError():
+            return f"did not come whole from {host}; try again"
+    return f"{host} answers in a way not understood ({type(error).__name__}); check HF_ENDPOINT"
+
+
+def _answer(status: int, host: str) -> str:
+    if status in (401, 403):
+        return f"{host} does not allow it; set HF_TOKEN to a token that may"
+    if status == 429:
+        return f"{host} asks to slow down; try again in some minutes"
+    return f"{host} answers with error {status}; try again later"

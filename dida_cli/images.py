@@ -76,10 +76,10 @@ def _read(source: Path | BinaryIO, name: str, alpha: bool) -> Image.Image:
         if getattr(picture, "n_frames", 1) > 1:
             warnings.warn(f"{name}: has several frames; only the first is used", stacklevel=3)
         picture.load()
-    picture = _upright(picture)
-    if alpha and picture.has_transparency_data:
-        return picture.convert("RGBA")
-    return _to_rgb(picture)
+    upright = _upright(picture)
+    if alpha and upright.has_transparency_data:
+        return upright.convert("RGBA")
+    return _to_rgb(upright)
 
 
 def _upright(picture: Image.Image) -> Image.Image:

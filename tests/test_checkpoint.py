@@ -28,7 +28,9 @@ def test_what_is_saved_is_what_is_loaded(tiny: Didd, model_folder: Path) -> None
 
 
 def test_a_spectrally_normed_model_is_saved_baked(tmp_path: Path) -> None:
-    model = checkpoint.build(ModelConfig.of("paper", side=32, common=9, separate_a=3)).eval()
+    model = checkpoint.build(
+        ModelConfig.of("didd", "paper", side=32, common=9, separate_a=3)
+    ).eval()
     picture = torch.rand(1, 3, 32, 32)
     expected = model.compose(model.encode(picture)).image
     checkpoint.write_folder(tmp_path / "m", checkpoint.model_files(model, ""))

@@ -5,14 +5,16 @@ from dida_cli.errors import DidaError
 
 
 def test_json_round_trip_keeps_everything() -> None:
-    model = ModelConfig.of("paper", side=64, domains=Domains(a="hat", b="beard"), separate_b=7)
+    model = ModelConfig.of(
+        "didd", "paper", side=64, domains=Domains(a="hat", b="beard"), separate_b=7
+    )
     assert ModelConfig.from_json(model.to_json(), "x") == model
     settings = TrainConfig(steps=7, weights=Weights(common=0.5), critic_target="paper")
     assert TrainConfig.from_json(settings.to_json(), "x") == settings
 
 
 def test_the_papers_widths_are_the_released_ones() -> None:
-    config = ModelConfig.of("paper", side=128)
+    config = ModelConfig.of("didd", "paper", side=128)
     assert (config.grid, config.common, config.separate_a, config.separate_b) == (2, 462, 25, 25)
     assert (config.channels, config.stages) == (512, 6)
 
@@ -55,7 +57,7 @@ def test_b_may_have_no_code_of_its_own() -> None:
         ({"side": "128"}, "side must be of type int"),
         ({"side": True}, "side must be of type int"),
         ({"side": 128.0}, "side must be of type int"),
-        ({"method": "gan"}, "method must be one of didd, mask, not 'gan'"),
+        ({"method": "gan"}, "method must be one of didd, mask, layers, not 'gan'"),
         ({"fit": None}, "fit must be one of crop, squash"),
         ({"domains": {"a": "x"}}, "domains: setting 'b' is missing"),
         ({"domains": "x"}, "domains: expected an object"),

@@ -11,13 +11,13 @@ from dida_cli.codes import Codes, Rendering
 from dida_cli.config import Architecture, ModelConfig, Weights
 from dida_cli.didd import Didd, autoencoder_loss
 
-ONES = Weights(reconstruction=1, zero=1, common=1)
+ONES = Weights(zero=1, common=1)
 
 
 @pytest.mark.parametrize("architecture", ["compact", "paper"])
 @pytest.mark.parametrize("side", [32, 64, 128, 256])
 def test_codes_and_pictures_have_their_shapes(architecture: Architecture, side: int) -> None:
-    config = ModelConfig.of(architecture, side=side, common=20, separate_a=3, separate_b=5)
+    config = ModelConfig.of("didd", architecture, side=side, common=20, separate_a=3, separate_b=5)
     model = checkpoint.build(config).eval()
     codes = model.encode(torch.rand(2, 3, side, side))
     grid = config.grid
@@ -47,7 +47,7 @@ def test_guided_content_transfer_has_one_separate_encoder() -> None:
 
 
 def test_the_paper_layout_is_the_released_one() -> None:
-    model = checkpoint.build(ModelConfig.of("paper", side=128))
+    model = checkpoint.build(ModelConfig.of("didd", "paper", side=128))
 
     def shapes(net: nn.Module) -> list[tuple[int, ...]]:
         convolutions = (nn.Conv2d, nn.ConvTranspose2d)
@@ -73,7 +73,7 @@ def test_the_paper_layout_is_the_released_one() -> None:
 
 
 def test_a_baked_spectral_norm_gives_the_same_pictures_every_time() -> None:
-    model = checkpoint.build(ModelConfig.of("paper", side=32)).eval()
+    model = checkpoint.build(ModelConfig.of("didd", "paper", side=32)).eval()
     picture = torch.rand(1, 3, 32, 32)
     expected = model.compose(model.encode(picture)).image
     still = checkpoint.baked(model)
@@ -113,7 +113,8 @@ def test_the_losses_are_the_papers_formulas() -> None:
     a, b = torch.full((2, 3, 4, 4), 0.1), torch.full((2, 3, 4, 4), 0.2)
     made = autoencoder_loss(Stub(), Says(0.7), a, b, ONES, "paper")
     # G(E_c(a), E_A(a), 0) = 0.1 + 0.2, G(E_c(b), 0, E_B(b)) = 0.2 + 0.6
-    assert made.terms["reconstruction"].item() == pytest.approx((0.3 - 0.1) + (0.8 - 0.2))
+    assert made.terms["reconstruction_a"].item() == pytest.approx(0.3 - 0.1)
+    assert made.terms["reconstruction_b"].item() == pytest.approx(0.8 - 0.2)
     # |E_A(b)| + |E_B(a)|
     assert made.terms["zero"].item() == pytest.approx(0.4 + 0.3)
     assert made.terms["common"].item() == pytest.approx(2 * math.log(1 + math.exp(-0.7)))
@@ -122,10 +123,11 @@ def test_the_losses_are_the_papers_formulas() -> None:
 
 def test_the_weights_are_applied_in_the_sum_alone() -> None:
     a, b = torch.full((2, 3, 4, 4), 0.1), torch.full((2, 3, 4, 4), 0.2)
-    weights = Weights(reconstruction=2, zero=3, common=5)
+    weights = Weights(reconstruction_a=2, reconstruction_b=7, zero=3, common=5)
     made = autoencoder_loss(Stub(), Says(0.7), a, b, weights, "paper")
     terms = made.terms
-    expected = 2 * terms["reconstruction"] + 3 * terms["zero"] + 5 * terms["common"]
+    expected = 2 * terms["reconstruction_a"] + 7 * terms["reconstruction_b"]
+    expected += 3 * terms["zero"] + 5 * terms["common"]
     assert made.total.item() == pytest.approx(expected.item())
 
 

@@ -38,10 +38,13 @@ def test_every_command_runs(
         "transfer",
         "remove-attribute",
         "interpolate",
+        "segment",
         "train",
         "evaluate",
         "data",
         "study",
+        "models",
+        "doctor",
     ):
         assert f"dida {command}" in spoken
     for line in found:

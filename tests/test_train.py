@@ -20,7 +20,7 @@ from dida_cli import checkpoint, hub, images
 from dida_cli import train as core
 from dida_cli.cli.train import sheet
 from dida_cli.codes import transfer
-from dida_cli.config import ModelConfig, TrainConfig
+from dida_cli.config import WEIGHTS, ModelConfig, TrainConfig, Weights
 from dida_cli.errors import DidaError
 
 SETTINGS = TrainConfig(steps=12, batch=4, critic_start=3, log_every=2, save_every=5, ema=0.9)
@@ -46,11 +46,14 @@ def fit(run: Path, steps: int, model: ModelConfig = TINY) -> core.Training:
     return training
 
 
-PAPER = ModelConfig.of("paper", side=32, width=32, common=8, separate_a=3, separate_b=3)
-MASK = replace(TINY, method="mask")
+PAPER = ModelConfig.of("didd", "paper", side=32, width=32, common=8, separate_a=3, separate_b=3)
+LAYERS = replace(TINY, method="layers")
+MASK = ModelConfig.of("mask", "paper", side=32, width=32, common=8, separate_a=3)
 
 
-@pytest.mark.parametrize("model", [TINY, PAPER, MASK], ids=["compact", "paper", "mask"])
+@pytest.mark.parametrize(
+    "model", [TINY, PAPER, LAYERS, MASK], ids=["compact", "paper", "layers", "mask"]
+)
 def test_a_stopped_and_resumed_training_is_the_one_that_never_stopped(
     tmp_path: Path, model: ModelConfig
 ) -> None:
@@ -89,9 +92,9 @@ def test_training_makes_the_reconstruction_better() -> None:
     settings = replace(SETTINGS, steps=60, learning_rate=3e-3)
     training = core.Training(TINY, settings)
     a, b = batches(0)
-    first = training.advance(a, b)["reconstruction"]
+    first = training.advance(a, b)["reconstruction_a"]
     for _ in range(59):
-        last = training.advance(a, b)["reconstruction"]
+        last = training.advance(a, b)["reconstruction_a"]
     assert last < 0.6 * first
 
 
@@ -124,13 +127,49 @@ def test_the_critic_counts_only_after_its_start() -> None:
 
 
 def test_repaint_and_mask_rise_slowly() -> None:
-    training = core.Training(MASK, SETTINGS)
-    shares = []
-    for training.step in (0, 800, 1200, 1600, 9000):
+    full = Weights(zero=1, common=1, repaint_a=0.2, repaint_b=0.3, mask=0.1, mask_late=0.5)
+    training = core.Training(LAYERS, replace(SETTINGS, steps=8000, weights=full))
+    risen, pressure = [], []
+    for training.step in (0, 800, 1200, 1600, 4000, 5000, 6000, 8000):
         weights = training.weights()
-        shares.append(weights.mask / SETTINGS.weights.mask)
-        assert weights.repaint / SETTINGS.weights.repaint == pytest.approx(shares[-1])
-    assert shares == pytest.approx([0, 0, 0.5, 1, 1])
+        risen.append(weights.repaint_a / 0.2)
+        pressure.append(weights.mask)
+        assert weights.repaint_b / 0.3 == pytest.approx(risen[-1])
+    assert risen == pytest.approx([0, 0, 0.5, 1, 1, 1, 1, 1])
+    assert pressure == pytest.approx([0, 0, 0.05, 0.1, 0.1, 0.3, 0.5, 0.5])
+
+
+def test_the_published_weights_do_not_move_but_for_the_critics_start() -> None:
+    training = core.Training(MASK, replace(SETTINGS, weights=WEIGHTS["mask"]))
+    assert training.weights() == replace(WEIGHTS["mask"], common=0.0)
+    training.step = SETTINGS.critic_start
+    assert training.weights() == WEIGHTS["mask"]
+
+
+def test_a_training_begins_from_what_another_model_has_learned() -> None:
+    torch.manual_seed(1)
+    plain = checkpoint.build(replace(TINY, separate_a=2))
+    training = core.Training(replace(LAYERS, separate_a=2), SETTINGS)
+    fresh = training.begin_from(plain)
+    last = f"decoder.{len(plain.decoder) - 1}"
+    assert fresh == [f"{last}.bias[3:]", f"{last}.weight[3:]"]
+    for model in (training.model, training.averaged):
+        taken, known = model.state_dict(), plain.state_dict()
+        for name, tensor in known.items():
+            assert torch.equal(taken[name][: len(tensor)], tensor), name
+    with pytest.raises(DidaError, match="no tensor in common"):
+        training.begin_from(checkpoint.build(PAPER))
+
+
+def test_init_is_told_and_trains_on(
+    dida: Callable[..., Result], domains: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    arguments = ("--data", domains, *SMALL, "--steps", 2, "--init", model_folder, "-o", run)
+    result = dida("train", "--method", "layers", *arguments)
+    assert result.code == 0 and f"begun from {model_folder}; fresh: " in result.err
+    refused = dida("train", *arguments[:-1], tmp_path / "other", "--init", tmp_path / "nowhere")
+    assert refused.code == 1 and not (tmp_path / "other").exists()
 
 
 def test_the_rate_falls_to_a_twentieth() -> None:
@@ -145,7 +184,7 @@ def test_a_loss_that_is_not_finite_stops_naming_step_and_term(tmp_path: Path) ->
     training = core.Training(TINY, SETTINGS)
     a, b = batches(0)
     before = [p.detach().clone() for p in training.model.parameters()]
-    with pytest.raises(DidaError, match="step 0: the reconstruction is not finite"):
+    with pytest.raises(DidaError, match="step 0: the reconstruction_b is not finite"):
         training.advance(a, b * float("nan"))
     after = training.model.parameters()
     assert all(torch.equal(x, y) for x, y in zip(before, after, strict=True))
@@ -188,7 +227,7 @@ def test_train_makes_a_run_that_transfer_accepts(
 
 def test_a_sheet_shows_edits_of_the_contents_themselves() -> None:
     """A mask model's edits are painted onto the content: kept where the mask is closed."""
-    model = core.Training(MASK, SETTINGS).averaged
+    model = core.Training(LAYERS, SETTINGS).averaged
     a, b = (x[:2] for x in batches(0))
     edited = model.compose(transfer(model.encode(b[:1]), guide_a=model.encode(a[:1])), b[:1]).image
     shown = np.asarray(sheet(model, a, b))

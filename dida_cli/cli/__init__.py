@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from dida_cli import __version__
-from dida_cli.cli import console, data, edit, evaluate, study, train
+from dida_cli.cli import console, data, edit, evaluate, models, study, train
 from dida_cli.errors import DidaError
 
 app = typer.Typer(
@@ -23,8 +23,13 @@ app = typer.Typer(
 app.command("transfer")(edit.transfer)
 app.command("remove-attribute")(edit.remove_attribute)
 app.command("interpolate")(edit.interpolate)
+app.command("segment")(edit.segment)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("download")(models.download)
+app.command("push")(models.push)
+app.command("doctor")(models.doctor)
+app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(study.app, name="study")
 
@@ -40,8 +45,12 @@ def dida(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no network, as HF_HUB_OFFLINE=1 does.")
+    ] = False,
 ) -> None:
-    pass
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

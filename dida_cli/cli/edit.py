@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from dida_cli.cli import console
+from dida_cli.cli import console, models
 from dida_cli.cli.files import (
     STREAM,
     check_apart,
@@ -357,9 +357,9 @@ class Editor:
 
     @classmethod
     def open(cls, name: str, wanted: Device) -> "Editor":
-        from dida_cli import checkpoint, hub
+        from dida_cli import checkpoint
 
-        folder, where = hub.resolve(name), pick_device(wanted)
+        folder, where = models.folder_of(name), pick_device(wanted)
         return cls(checkpoint.load(folder, str(where)), folder, name, where)
 
     @property

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dida_cli.cli import console
+from dida_cli.cli import console, models
 from dida_cli.cli.options import JsonOpt, ModelOpt, WithOpt, WithoutOpt
 from dida_cli.config import DEFAULT_MODEL
 from dida_cli.errors import DidaError
@@ -64,7 +64,7 @@ def evaluate(
     from dida_cli import checkpoint, hub
     from dida_cli.evaluate import report as core
 
-    folder = hub.resolve(model)
+    folder = models.folder_of(model)
     network = checkpoint.load(folder)
     count = pairs or (QUICK_PAIRS if quick else PAIRS)
     settings = core.Settings(count, seed, permutations=100 if quick else 200)

@@ -18,7 +18,7 @@ MaskKind = Literal["grey", "alpha"]
 ModelOpt = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="A bundled model's name, a model folder, or a run's folder."
+        "--model", "-m", help="A bundled model's name, a folder, a run, or org/repo@revision."
     ),
 ]
 DeviceOpt = Annotated[Device, typer.Option(help="Where to compute; auto takes CUDA when present.")]

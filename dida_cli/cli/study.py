@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dida_cli.cli import console
+from dida_cli.cli import console, models
 from dida_cli.cli.evaluate import PAIRS_SEED
 from dida_cli.cli.options import JsonOpt
 from dida_cli.config import DEFAULT_MODEL
@@ -83,7 +83,7 @@ def _entrant(name: str) -> "Entrant":
     from dida_cli import checkpoint, hub
     from dida_cli.evaluate.study import Entrant
 
-    folder = hub.resolve(name)
+    folder = models.folder_of(name)
     return Entrant(name, hub.fingerprint(folder), checkpoint.load(folder))
 
 

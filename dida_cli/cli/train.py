@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dida_cli.cli import console
+from dida_cli.cli import console, models
 from dida_cli.cli.options import Device, DeviceOpt, WithOpt, WithoutOpt, pick_device
 from dida_cli.config import Architecture, CriticTarget, Fit, Method
 from dida_cli.errors import DidaError
@@ -201,13 +201,13 @@ def _start(
     device: Device,
     init: str | None,
 ) -> None:
-    from dida_cli import checkpoint, hub
+    from dida_cli import checkpoint
     from dida_cli import train as core
     from dida_cli.data import sources
 
     where = pick_device(device)
     core.refuse_taken(run)
-    begun = checkpoint.load(hub.resolve(init)) if init else None
+    begun = checkpoint.load(models.folder_of(init)) if init else None
     split = sources.for_training(pictures)
     batches, held_out = _load(split, model, settings)
     core.start(run, model, settings, pictures)

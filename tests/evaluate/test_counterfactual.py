@@ -27,7 +27,7 @@ def judge() -> FactorClassifier:
 
 @pytest.fixture(scope="module")
 def drawn() -> dict[Part, Pairs]:
-    return {part: judged.draw(part, COUNT, SIDE, seed=5) for part in PARTS}
+    return judged.draw(judged.SMILE_GLASSES, COUNT, SIDE, seed=5)
 
 
 def known(pairs: Pairs) -> Known:
@@ -129,7 +129,7 @@ def test_psnr_and_wilson_against_values_worked_out_by_hand() -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_pairs_are_what_they_say(drawn: dict[Part, Pairs], part: Part) -> None:
-    present, absent = judged.ATTRIBUTE[part], judged.ATTRIBUTE[judged.OTHER[part]]
+    present, absent = (judged.SMILE_GLASSES.of(p) for p in (part, "b" if part == "a" else "a"))
     facts = known(drawn[part])
     for c, g, t in zip(facts.contents, facts.guides, facts.truths, strict=True):
         assert g.has(present) and not g.has(absent)
@@ -139,7 +139,7 @@ def test_pairs_are_what_they_say(drawn: dict[Part, Pairs], part: Part) -> None:
 
 def test_a_model_with_masks_is_judged_by_them_too(judge: FactorClassifier) -> None:
     torch.manual_seed(0)
-    model = checkpoint.build(replace(TINY, side=SIDE, method="mask")).eval()
+    model = checkpoint.build(replace(TINY, side=SIDE, method="layers")).eval()
     settings = report.Settings(pairs=12, seed=3, permutations=20)
     result, _ = report.judge_avatars(model, judge, settings)
     for row in result["directions"].values():

@@ -1,0 +1,307 @@
+"""The commands about models themselves: download, push, models, doctor."""
+
+import os
+import shlex
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dida_cli import __version__
+from dida_cli.cli import console
+from dida_cli.cli.options import JsonOpt
+from dida_cli.config import DEFAULT_MODEL
+from dida_cli.errors import DidaError
+
+if TYPE_CHECKING:
+    from dida_cli.hub import Entry
+
+app = typer.Typer(help="List, check and remove models.", no_args_is_help=False)
+
+NameArg = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A name of dida models list, or a folder.")
+]
+NamesArg = Annotated[list[str], typer.Argument(metavar="MODEL", help="As dida models list says.")]
+
+
+def folder_of(name: str, *, update: bool = False) -> Path:
+    """The folder of a model as `hub.resolve` finds it, with a bar while it is downloaded."""
+    from dida_cli import hub
+
+    with ExitStack() as stack:
+        bars: list[console.Report] = []
+
+        def show(done: int, total: int, words: str) -> None:
+            if not bars:
+                bars.append(stack.enter_context(console.progress("downloading", "kB")))
+            bars[0](done // 1000, total // 1000, words)
+
+        return hub.resolve(name, update=update, on_progress=show)
+
+
+def download(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL", help="A published name, org/repo, or org/repo@revision."),
+    ],
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit, as org/repo@REVISION.")
+    ] = None,
+) -> None:
+    """Fetch models from the Hugging Face Hub, check every file, and print their folders.
+
+    dida transfer -m does so by itself, once: from then on it keeps to the commit it has seen.
+    Download again to move on to the newest.
+    """
+    for name in models:
+        if revision and ("@" in name or "/" not in name):
+            raise typer.BadParameter(f"--revision goes with org/repo, not with {name}.")
+        try:
+            console.out(str(folder_of(f"{name}@{revision}" if revision else name, update=True)))
+        except KeyboardInterrupt:
+            again = f"dida download {shlex.join(models)}"
+            console.note(f"interrupted; whole files are kept, {again} fetches the rest")
+            raise
+
+
+def push(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model folder or run, with its card.")
+    ],
+    repository: Annotated[
+        str, typer.Argument(metavar="ORG/REPO", help="Where to; made if it does not exist.")
+    ],
+    bundle: Annotated[
+        bool,
+        typer.Option("--bundle", help="Of a run, also critic, optimizers and state, to train on."),
+    ] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make a new repository private.")
+    ] = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Publish a model with its card on the Hugging Face Hub, as one commit.
+
+    HF_TOKEN, or hf auth login, must allow writing. What does not load as a model is refused.
+    """
+    from dida_cli import hub
+
+    folder = folder_of(model)
+    extra = _training_state(Path(model), folder) if bundle else {}
+    pin = hub.push(folder, repository, extra, private)
+    if as_json:
+        console.out_json(pin.to_json())
+    else:
+        console.out(f"{pin.repository}@{pin.commit}")
+
+
+def _training_state(run: Path, last: Path) -> dict[str, Path | bytes]:
+    """What it takes to go on with a run, by file name. Raises DidaError when it is not whole."""
+    import json
+
+    from dida_cli import train as core
+
+    model, settings, data = core.settings_of(run)
+    core.Training(model, settings).restore(last)
+    # Where the pictures lie on this machine is nobody's business.
+    data |= {"root": Path(data["root"]).name}
+    record = {"model": model.to_json(), "training": settings.to_json(), "data": data}
+    return {
+        core.STATE: last / core.STATE,
+        "progress.json": last / "progress.json",
+        core.SETTINGS: (json.dumps(record, indent=2) + "\n").encode(),
+    }
+
+
+@app.command("list")
+def list_models(as_json: JsonOpt = False) -> None:
+    """What -m takes by name: bundled, published, and repositories that were used before."""
+    from dida_cli import hub
+
+    entries = hub.known()
+    if as_json:
+        console.out_json({"models": [_told(entry) for entry in entries]})
+        return
+    for entry in entries:
+        where = "here" if entry.folder else f"dida download {entry.name}"
+        console.out(f"{entry.name}\t{entry.kind}\t{where}")
+
+
+@app.command()
+def info(model: NameArg, as_json: JsonOpt = False) -> None:
+    """What a model is: its method, domains, size, where it came from, its sha256."""
+    from dida_cli import checkpoint, hub
+
+    entry = hub.find(model)
+    told = _told(entry)
+    if entry.folder:
+        config = checkpoint.read_config(entry.folder / checkpoint.CONFIG)
+        parameters = sum(t.numel() for t in checkpoint.blank(config).state_dict().values())
+        told |= config.to_json() | {"parameters": parameters}
+        told["sha256"] = hub.fingerprint(entry.folder)
+    if as_json:
+        console.out_json(told)
+        return
+    for key, value in told.items():
+        words = ", ".join(value.values()) if isinstance(value, dict) else value
+        console.out(f"{key}\t{words}")
+
+
+@app.command()
+def verify(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODEL", help="Which; all that are here if none is given."),
+    ] = None,
+) -> None:
+    """Check that models load, and that every downloaded file has the sha256 it must have."""
+    from dida_cli import hub
+
+    entries = [hub.find(name) for name in models or ()]
+    entries = entries or [entry for entry in hub.known() if entry.folder]
+    failed = 0
+    for entry in entries:
+        try:
+            hub.verify(entry)
+            console.out(f"{entry.name}\tok")
+        except DidaError as error:
+            if len(entries) == 1:
+                raise
+            console.note(str(error))
+            failed += 1
+    if failed:
+        raise DidaError(f"{failed} of {len(entries)} models are not as they must be; see above")
+
+
+@app.command()
+def path(model: NameArg) -> None:
+    """The folder of a model."""
+    from dida_cli import hub
+
+    entry = hub.find(model)
+    if entry.folder is None:
+        raise DidaError(f"{model}: is not downloaded; dida download {model}")
+    console.out(str(entry.folder))
+
+
+@app.command()
+def remove(models: NamesArg) -> None:
+    """Delete downloaded models from the cache, and what was recorded of them."""
+    from dida_cli import hub
+
+    for entry in [hub.find(name) for name in models]:
+        hub.remove(entry)
+        console.out(entry.name)
+
+
+def _told(entry: "Entry") -> dict[str, Any]:
+    told: dict[str, Any] = {"name": entry.name, "kind": entry.kind}
+    if entry.pin:
+        told |= {"repository": entry.pin.repository, "commit": entry.pin.commit}
+    return told | {"folder": str(entry.folder) if entry.folder else None}
+
+
+def doctor(as_json: JsonOpt = False) -> None:
+    """Check this installation: versions, device, cache, bundled models, and one edit.
+
+    Leaves with 1 when something is broken.
+    """
+    checks: dict[str, Callable[[], str]] = {
+        "versions": _versions,
+        "device": _device,
+        "cache": _cache,
+        "disk": _disk,
+        "models": _bundled,
+        "self-test": _self_test,
+    }
+    told: dict[str, str] = {}
+    broken: list[str] = []
+    for name, check in checks.items():
+        try:
+            told[name] = check()
+        except Exception as error:  # whatever is wrong with an installation, the rest is told too
+            told[name] = str(error) if isinstance(error, DidaError) else repr(error)
+            broken.append(name)
+        if not as_json:
+            console.out(f"{'broken' if name in broken else 'ok'}\t{name}\t{told[name]}")
+    if as_json:
+        console.out_json({"ok": not broken, "broken": broken} | told)
+    if broken:
+        raise DidaError(f"{', '.join(broken)}: broken; see the lines above")
+
+
+def _versions() -> str:
+    from importlib.metadata import version
+    from platform import python_version
+
+    packages = ("torch", "safetensors", "huggingface_hub", "numpy", "pillow")
+    found = [f"{package} {version(package)}" for package in packages]
+    return ", ".join([f"dida {__version__}", f"python {python_version()}", *found])
+
+
+def _device() -> str:
+    import torch
+
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} in use"
+
+
+def _cache() -> str:
+    from tempfile import TemporaryFile
+
+    from dida_cli import hub
+
+    folders = (hub.home(), hub.cache())
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            words = f"{folder}: cannot be written ({error.strerror})"
+            raise DidaError(f"{words}; set DIDA_HOME to a folder that can be") from None
+    return ", ".join(str(folder) for folder in folders)
+
+
+def _disk() -> str:
+    from shutil import disk_usage
+
+    from dida_cli import hub
+
+    free = disk_usage(next(f for f in (hub.cache(), *hub.cache().parents) if f.exists())).free
+    if free < LEAST_FREE:
+        raise DidaError(f"{free / 1e9:.1f} GB free; make room, or set DIDA_HOME to another disk")
+    return f"{free / 1e9:.1f} GB free"
+
+
+LEAST_FREE = 200_000_000  # bytes: a model and some pictures
+
+
+def _bundled() -> str:
+    from dida_cli import checkpoint, hub
+    from dida_cli.evaluate import attributes
+
+    for name in hub.names():
+        checkpoint.load(hub.BUNDLED / name)
+    attributes.load(hub.BUNDLED / hub.JUDGE)
+    return ", ".join([*hub.names(), hub.JUDGE])
+
+
+def _self_test() -> str:
+    import time
+
+    import torch
+
+    from dida_cli import checkpoint, codes, hub
+
+    model = checkpoint.load(hub.resolve(DEFAULT_MODEL))
+    began = time.perf_counter()
+    with torch.inference_mode():
+        grey = torch.zeros(1, 3, model.config.side, model.config.side)
+        own = model.encode(grey)
+        made = model.compose(codes.transfer(own, guide_a=own), grey).image
+    if made.shape != grey.shape or not made.isfinite().all():
+        raise DidaError(f"{DEFAULT_MODEL} makes no picture of a grey one; install dida anew")
+    return f"{DEFAULT_MODEL} edits a picture in {time.perf_counter() - began:.2f} s"

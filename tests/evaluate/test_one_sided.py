@@ -1,0 +1,126 @@
+"""Models whose B has nothing of its own are judged at giving a part, and at taking it off."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, Result
+
+from dida_cli import checkpoint, hub
+from dida_cli.config import Domains
+from dida_cli.data import avatars
+from dida_cli.errors import DidaError
+from dida_cli.evaluate import attributes, counterfactual, pairs, report
+from dida_cli.evaluate.attributes import FactorClassifier
+from dida_cli.evaluate.pairs import ONE_SIDED, SMILE_GLASSES, Edits, Pairs
+
+SIDE = 64
+GLASSES = replace(
+    TINY, method="layers", side=SIDE, separate_b=0, domains=Domains(a="glasses", b="no glasses")
+)
+
+
+@pytest.fixture(scope="module")
+def judge() -> FactorClassifier:
+    return attributes.load(hub.BUNDLED / hub.JUDGE)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, Pairs]:
+    return dict(pairs.draw(ONE_SIDED["glasses"], 24, SIDE, seed=5))
+
+
+def perfect(drawn: Pairs) -> Edits:
+    """What a model would make that always gives the true answer."""
+    torch.manual_seed(0)
+    made = pairs.edit(checkpoint.build(GLASSES).eval(), drawn)
+    assert drawn.known is not None
+    return replace(made, output=drawn.known.truth, bare=drawn.known.truth)
+
+
+def test_a_task_is_what_the_domains_are_called() -> None:
+    assert pairs.task_of(TINY) == SMILE_GLASSES
+    assert pairs.task_of(GLASSES) == ONE_SIDED["glasses"]
+    with pytest.raises(DidaError, match="not hat and none"):
+        pairs.task_of(replace(GLASSES, domains=Domains(a="hat", b="none")))
+
+
+def test_truths_change_the_one_part_alone(drawn: dict[str, Pairs]) -> None:
+    for part, of_part in drawn.items():
+        known = of_part.known
+        assert known is not None
+        for content, guide, truth in zip(known.contents, known.guides, known.truths, strict=True):
+            assert truth == replace(content, glasses=guide.glasses)
+            assert (truth.glasses == avatars.NONE) == (part == "b")
+
+
+def test_a_beard_moves_with_its_colour() -> None:
+    of = pairs.draw(ONE_SIDED["beard"], 4, SIDE, seed=5)["a"].known
+    assert of is not None
+    for guide, truth in zip(of.guides, of.truths, strict=True):
+        assert (truth.beard, truth.beard_color) == (guide.beard, guide.beard_color)
+
+
+def test_true_answers_score_full_and_copies_nothing(
+    judge: FactorClassifier, drawn: dict[str, Pairs]
+) -> None:
+    for part, of_part in drawn.items():
+        best = perfect(of_part)
+        copies = replace(best, output=of_part.content, bare=of_part.content)
+        assert counterfactual.classification(judge, of_part, best)["target"] >= 0.95
+        assert counterfactual.classification(judge, of_part, copies)["target"] <= 0.05
+        gone, kept = (counterfactual.removal(judge, of_part, e) for e in (best, copies))
+        kind = counterfactual.guide_type(judge, of_part, best)
+        if part == "a":  # contents have nothing to lose, guides have a kind
+            assert gone is None and kept is None
+            assert kind and kind["guide_type"] > 0.9 and kind["guide_type_chance"] == 1 / 8
+        else:
+            assert gone and gone["removed"] >= 0.95 and kept and kept["removed"] <= 0.05
+            assert kind is None
+        assert "mouth" in counterfactual.preservation(judge, of_part, best)
+
+
+def test_foreign_faces_are_like_no_training_picture() -> None:
+    home, away = (pairs.draw(SMILE_GLASSES, 6, SIDE, seed=5, foreign=f)["a"] for f in (False, True))
+    assert home.known is not None and away.known is not None
+    for face in away.known.contents:
+        assert face.eyes not in avatars.EYES and face.eyebrows == avatars.NONE
+        assert face.background not in avatars.BACKGROUNDS
+    assert [f.mouth for f in home.known.contents] == [f.mouth for f in away.known.contents]
+    plain = attributes.to_batch([avatars.draw(f, SIDE) for f in away.known.contents], SIDE)
+    assert torch.equal(away.content, plain[:, [1, 2, 0]])
+
+
+def test_all_scores_of_a_one_sided_model(judge: FactorClassifier) -> None:
+    torch.manual_seed(0)
+    model = checkpoint.build(GLASSES).eval()
+    result, _ = report.judge_avatars(model, judge, report.Settings(pairs=12, permutations=10))
+    gives, takes = result["directions"].values()
+    assert list(result["directions"]) == ["no glasses to glasses", "glasses to no glasses"]
+    assert gives["removal"] is None and takes["removal"] is not None
+    assert {"iou_foreign", "changed_outside_foreign"} < set(takes["segmentation"])
+    shown = report.markdown(report.tables(result))
+    assert "| removed | - | " in shown and "no glasses" in shown
+
+
+def test_a_threshold_is_kept_in_the_model(dida: Callable[..., Result], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    folder = tmp_path / "m"
+    checkpoint.write_folder(folder, checkpoint.model_files(checkpoint.build(GLASSES), "# m\n"))
+    result = dida("evaluate", "-m", folder, "--pairs", "10", "--json", "--keep-threshold")
+    assert result.code == 0, result.err
+    rows = json.loads(result.out)["directions"].values()
+    wanted = sum(row["segmentation"]["threshold"] for row in rows) / 2
+    assert checkpoint.load(folder).config.segment_from == pytest.approx(wanted, abs=1e-3)
+
+
+def test_a_plain_model_has_no_threshold_to_keep(
+    dida: Callable[..., Result], model_folder: Path
+) -> None:
+    config = (model_folder / "config.json").read_bytes()
+    result = dida("evaluate", "-m", model_folder, "--pairs", "10", "--keep-threshold")
+    assert result.code == 1 and "with masks" in result.err
+    assert (model_folder / "config.json").read_bytes() == config
