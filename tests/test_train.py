@@ -157,7 +157,7 @@ def test_a_training_begins_from_what_another_model_has_learned() -> None:
         taken, known = model.state_dict(), plain.state_dict()
         for name, tensor in known.items():
             assert torch.equal(taken[name][: len(tensor)], tensor), name
-    stranger = ModelConfig.of("mask", "paper", side=32, width=64, common=33)
+    stranger = ModelConfig.of("mask", "paper", side=32, width=256, common=33)
     with pytest.raises(DidaError, match="no tensor in common"):
         training.begin_from(checkpoint.build(stranger))
 
