@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from dida_cli.config import ModelConfig, Part
+from dida_cli.config import OTHER, ModelConfig, Part
 
 Code = Literal["common", "a", "b"]
 
@@ -33,7 +33,7 @@ class Codes(NamedTuple):
 
     def alone(self, part: Part) -> "Codes":
         """The common code with this part and without the other."""
-        return self.without("b" if part == "a" else "a")
+        return self.without(OTHER[part])
 
     def take(self, index: int | slice) -> "Codes":
         """One picture of the batch (still a batch), or several."""

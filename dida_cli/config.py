@@ -12,6 +12,9 @@ Fit = Literal["crop", "squash"]
 Method = Literal["didd", "mask", "layers"]
 Part = Literal["a", "b"]
 
+PARTS: tuple[Part, ...] = ("a", "b")
+OTHER: dict[Part, Part] = {"a": "b", "b": "a"}
+
 DEFAULT_MODEL = "avatars-smile-glasses"  # what edits use unless told otherwise
 SIDES = (32, 256)  # smallest and largest picture side in pixels
 CHANNELS = 4096  # no code or net may be wider: a config from elsewhere must not eat the memory

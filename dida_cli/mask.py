@@ -45,14 +45,13 @@ from torch.nn import functional as F
 
 from dida_cli import losses, nets
 from dida_cli.codes import Codes, Rendering
-from dida_cli.config import CriticTarget, ModelConfig, Part, Weights
+from dida_cli.config import PARTS, CriticTarget, ModelConfig, Part, Weights
 from dida_cli.losses import Losses
 
 MASK_RAMP = (800, 1600)  # steps between which the weights of repaint and mask rise to their value
 LATE_RAMP = (0.5, 0.75)  # shares of a training between which `mask` rises to `mask_late`
 FIRST_MASK = 1.0  # added to the mask's logit in `Layers`: the first masks are open
 REMOVED_FROM = 0.1  # of a part's own mask on, the base replaces the picture when it is dropped
-PARTS: tuple[Part, ...] = ("a", "b")
 SAME = 1e-4  # of a code's size; a difference up to here is rounding
 CLOSED = 0.02  # an edit takes a mask up to here for 0, which a sigmoid never reaches
 
@@ -75,9 +74,10 @@ class Painter(nn.Module):
         """What codes paint (N, 3, side, side) in [-1, 1], where (N, 1, side, side) in [0, 1]."""
         raise NotImplementedError
 
-    def segment(self, image: Tensor, part: Part) -> Tensor:
-        """The mask of the part that pictures (N, 3, side, side) have, (N, 1, side, side)."""
-        return self.layer(self.encode(image).alone(part))[1]
+    def segment(self, image: Tensor, *parts: Part) -> Tensor:
+        """The mask of the parts that pictures (N, 3, side, side) have, (N, 1, side, side)."""
+        codes = self.encode(image)
+        return torch.stack([self.layer(codes.alone(part))[1] for part in parts]).amax(0)
 
     def compose(self, codes: Codes, onto: Tensor | None = None) -> Rendering:
         """Codes painted onto pictures (N, 3, side, side) in [-1, 1], or onto their own base.

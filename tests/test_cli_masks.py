@@ -148,6 +148,17 @@ def test_masks_of_a_folder_go_into_a_folder(
     assert sorted(p.name for p in masks.iterdir()) == ["0.png", "1.png"]
 
 
+def test_masks_of_a_tree_keep_its_folders(dida: Dida, opened: Path, tmp_path: Path) -> None:
+    """Two pictures of one name in two folders have a mask each."""
+    for index, name in enumerate(("a/face.png", "b/face.png")):
+        write_picture(tmp_path / "many" / name, index)
+    out, masks = tmp_path / "out", tmp_path / "masks"
+    arguments = ("remove-attribute", tmp_path / "many", "-m", opened, "-o", out)
+    assert dida(*arguments, "--mask-out", masks).code == 0
+    found = {str(path.relative_to(masks)) for path in masks.rglob("*.png")}
+    assert found == {"a/face.png", "b/face.png"}
+
+
 def test_a_plain_model_has_no_masks_to_write(
     dida: Dida, model_folder: Path, picture: Path, tmp_path: Path
 ) -> None:

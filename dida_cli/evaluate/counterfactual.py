@@ -9,9 +9,10 @@ import math
 import torch
 from torch import Tensor
 
+from dida_cli.config import OTHER
 from dida_cli.data import avatars
 from dida_cli.evaluate.attributes import FACTORS, FactorClassifier, labels, probability
-from dida_cli.evaluate.pairs import BATCH, PARTS, Edits, Known, Pairs
+from dida_cli.evaluate.pairs import BATCH, Edits, Known, Pairs
 from dida_cli.evaluate.realism import mean_within, perceptual_map, psnr_within, ssim_map
 from dida_cli.evaluate.segmentation import true_region
 
@@ -170,8 +171,7 @@ def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
 
 def content_attribute(pairs: Pairs) -> str | None:
     """What the contents have and the guides have not; None in a one-sided task's transfer."""
-    (other,) = (part for part in PARTS if part != pairs.guide_part)
-    return _known(pairs).task.of(other)
+    return _known(pairs).task.of(OTHER[pairs.guide_part])
 
 
 def _verdict(judge: FactorClassifier, pictures: Tensor, pairs: Pairs) -> dict[str, float]:

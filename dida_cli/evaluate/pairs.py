@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from dida_cli.codes import Codes, Model, stack, transfer
-from dida_cli.config import ModelConfig, Part
+from dida_cli.config import OTHER, PARTS, ModelConfig, Part
 from dida_cli.data import avatars
 from dida_cli.errors import DidaError
 from dida_cli.evaluate.attributes import to_batch
 
 BATCH = 50
-PARTS: tuple[Part, ...] = ("a", "b")
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def draw(
 
     `foreign`: with eyes, brows, backgrounds and colours that no training set has.
     """
-    faces = {
+    faces: dict[Part, list[avatars.Factors]] = {
         "a": list(islice(avatars.faces_with(seed, task.a, task.b), count)),
         "b": list(islice(avatars.faces_with(seed, task.b, task.a), count)),
     }
@@ -130,14 +129,13 @@ def draw(
 
     pictures = {part: drawn(of_part) for part, of_part in faces.items()}
     pairs: dict[Part, Pairs] = {}
-    for guide, content in (("a", "b"), ("b", "a")):
+    for part in PARTS:
+        guides, contents = faces[part], faces[OTHER[part]]
         truths = [
-            c.with_parts_of(g, task.attributes)
-            for c, g in zip(faces[content], faces[guide], strict=True)
+            c.with_parts_of(g, task.attributes) for c, g in zip(contents, guides, strict=True)
         ]
-        known = Known(task, drawn(truths), faces[content], faces[guide], truths)
-        part: Part = "a" if guide == "a" else "b"
-        pairs[part] = Pairs(part, pictures[content], pictures[guide], known)
+        known = Known(task, drawn(truths), contents, guides, truths)
+        pairs[part] = Pairs(part, pictures[OTHER[part]], pictures[part], known)
     return pairs
 
 

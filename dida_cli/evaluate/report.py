@@ -13,13 +13,12 @@ from torch import Tensor
 
 from dida_cli import __version__
 from dida_cli.codes import Codes, Model, stack
-from dida_cli.config import Domains, Part
+from dida_cli.config import PARTS, Domains, Part
 from dida_cli.evaluate import counterfactual, guidance, pairs, probes, realism, segmentation
 from dida_cli.evaluate.attributes import FactorClassifier
 from dida_cli.evaluate.pairs import Edits, Pairs
 from dida_cli.evaluate.realism import Network
 
-PARTS: tuple[Part, ...] = ("a", "b")
 DIVERSITY = 8  # contents, and guides for each
 DILATION = 3  # pixels at a side of 128 that a true region is widened by
 VALIDATION_SEED = 1  # added to the seed for the validation pictures of segmentation
@@ -208,24 +207,28 @@ def _segmentation(
     foreign = pairs.draw(task, few, side, seed=seed, foreign=True)
     scores = {}
     for part, (drawn, edits) in judged.items():
-        chosen = segmentation.choose_threshold(*_masks(validation[part], model))
-        mask, region = _masks(drawn, model, edits)
-        scores[part] = segmentation.score(mask, region, chosen)
-        for suffix, of in (("", (drawn, edits)), ("_foreign", (foreign[part], None))):
-            made = of[1] or pairs.edit(model, of[0])
-            mask, region = _masks(of[0], model, made)
-            grown = round(DILATION * side / 128)
-            outside = segmentation.changed_outside(of[0].content, made.output, region, grown)
-            scores[part][f"changed_outside{suffix}"] = outside
-            scores[part][f"iou{suffix}"] = segmentation.mean_iou(mask, region, chosen).value
+        chosen = segmentation.choose_threshold(
+            *_masks(validation[part], pairs.edit(model, validation[part]))
+        )
+        abroad = foreign[part], pairs.edit(model, foreign[part])
+        scores[part] = segmentation.score(*_masks(drawn, edits), chosen) | {
+            "changed_outside": _changed_outside(drawn, edits),
+            "changed_outside_foreign": _changed_outside(*abroad),
+            "iou_foreign": segmentation.mean_iou(*_masks(*abroad), chosen).value,
+        }
     return scores
 
 
-def _masks(drawn: Pairs, model: Model, edits: Edits | None = None) -> tuple[Tensor, Tensor]:
+def _masks(drawn: Pairs, edits: Edits) -> tuple[Tensor, Tensor]:
     """Where a model paints and where it should: (N, 1, side, side) in [0, 1], and bool."""
-    mask = (edits or pairs.edit(model, drawn)).mask
-    assert mask is not None and drawn.known is not None
-    return mask, segmentation.true_region(drawn.content, drawn.known.truth)
+    assert edits.mask is not None and drawn.known is not None
+    return edits.mask, segmentation.true_region(drawn.content, drawn.known.truth)
+
+
+def _changed_outside(drawn: Pairs, edits: Edits) -> float:
+    _, region = _masks(drawn, edits)
+    grown = round(DILATION * region.shape[-1] / 128)
+    return segmentation.changed_outside(drawn.content, edits.output, region, grown)
 
 
 def _domain_classification(judge: FactorClassifier, drawn: Pairs, edits: Edits) -> dict[str, float]:

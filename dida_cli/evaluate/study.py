@@ -23,7 +23,7 @@ import torch
 
 from dida_cli import images
 from dida_cli.codes import Model, transfer
-from dida_cli.config import Domains, ModelConfig, Part
+from dida_cli.config import OTHER, Domains, ModelConfig, Part
 from dida_cli.data import avatars
 from dida_cli.errors import DidaError
 from dida_cli.evaluate.pairs import SMILE_GLASSES
@@ -70,7 +70,7 @@ class Way:
     @property
     def content_part(self) -> Part:
         """The part that the contents have and should lose."""
-        return "b" if self.guide_part == "a" else "a"
+        return OTHER[self.guide_part]
 
     def words(self, domains: Domains) -> dict[str, str]:
         """The names of both parts, to fill into questions."""

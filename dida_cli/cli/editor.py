@@ -1,0 +1,261 @@
+"""A loaded model, and what the commands have it do to one picture or many."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import typer
+
+from dida_cli.cli import console, models
+from dida_cli.cli.files import STREAM, check_apart, read_one, targets, write_picture
+from dida_cli.cli.options import Device, MaskKind, Size, pick_device
+from dida_cli.config import Domains, Part
+from dida_cli.errors import DidaError
+
+if TYPE_CHECKING:
+    import torch
+
+    from dida_cli.checkpoint import Network
+    from dida_cli.codes import Codes
+    from dida_cli.images import Picture
+    from dida_cli.mask import Painter
+
+SHEET_ROWS = 16  # of many pictures, a sheet shows the first ones
+
+
+class Guide(NamedTuple):
+    """A picture whose part is wanted, and the part's name."""
+
+    name: str
+    part: Part
+    path: Path
+    picture: "Picture"
+
+
+@dataclass(frozen=True)
+class Editor:
+    """A loaded model and where it came from."""
+
+    model: "Network"
+    folder: Path
+    name: str
+    device: "torch.device"
+
+    @classmethod
+    def open(cls, name: str, wanted: Device) -> "Editor":
+        from dida_cli import checkpoint
+
+        folder, where = models.folder_of(name), pick_device(wanted)
+        return cls(checkpoint.load(folder, str(where)), folder, name, where)
+
+    @property
+    def domains(self) -> Domains:
+        return self.model.config.domains
+
+    def name_of(self, part: Part) -> str:
+        """What this model calls a part. Raises DidaError when it has none of it."""
+        if part == "b" and not self.model.config.separate_b:
+            raise DidaError(f"{self.name} knows no part of its own in domain B; use part a")
+        return self.domains.a if part == "a" else self.domains.b
+
+    @cached_property
+    def fingerprint(self) -> str:
+        from dida_cli import hub
+
+        return hub.fingerprint(self.folder)
+
+    def tensor(self, picture: "Picture") -> "torch.Tensor":
+        from dida_cli import images
+
+        return images.to_tensor([picture], self.model.config).to(self.device)
+
+    def encode(self, picture: "Picture") -> "Codes":
+        import torch
+
+        with torch.inference_mode():
+            return self.model.encode(self.tensor(picture))
+
+    def compose(self, codes: "Codes", onto: "torch.Tensor | None") -> "Picture":
+        """The codes as a picture of the model's own side."""
+        import torch
+
+        from dida_cli import images
+
+        with torch.inference_mode():
+            return images.to_pictures(self.model.compose(codes, onto).image)[0]
+
+    @property
+    def painter(self) -> "Painter | None":
+        """The model, if it has masks."""
+        from dida_cli.mask import Painter
+
+        return self.model if isinstance(self.model, Painter) else None
+
+    def edit(
+        self,
+        picture: "Picture",
+        change: "Callable[[Codes], Codes]",
+        size: Size,
+        with_mask: bool,
+    ) -> "tuple[Picture, Picture | None]":
+        """An edit of one picture, at its own size where it can be, and its mask where wanted.
+
+        A model without masks gives the square it has drawn, and no mask.
+        """
+        import torch
+
+        from dida_cli import images
+
+        config = self.model.config
+        if size == "model":
+            picture = images.fit(picture, config)
+        with torch.inference_mode():
+            onto = self.tensor(picture)
+            made = self.model.compose(change(self.model.encode(onto)), onto)
+        if made.mask is None or made.paint is None:
+            return images.to_pictures(made.image)[0], None
+        mask = images.full_mask(picture, made.mask[0], config) if with_mask else None
+        return images.painted(picture, made.mask[0], made.paint[0], config), mask
+
+    def segment(self, picture: "Picture", wanted: Sequence[Part]) -> "Picture":
+        """The mask of the parts a picture has, grey, of its own size.
+
+        Raises DidaError when the model has no masks.
+        """
+        import torch
+
+        from dida_cli import images
+
+        if (painter := self.painter) is None:
+            raise DidaError(
+                f"{self.name} has no masks: it draws the whole picture anew; "
+                "give -m a model trained with --method layers or mask"
+            )
+        with torch.inference_mode():
+            mask = painter.segment(self.tensor(picture), *wanted)[0]
+        return images.full_mask(picture, mask, self.model.config)
+
+
+class Stage(NamedTuple):
+    """One model's turn at a picture: what it does to the codes."""
+
+    editor: Editor
+    edit: "Callable[[Codes], Codes]"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Edits to make of many pictures, a stage after the other. `told` is said of each in JSON."""
+
+    stages: Sequence[Stage]
+    suffix: str
+    told: dict[str, Any]
+    size: Size
+    as_json: bool
+
+    def run(
+        self,
+        inputs: Sequence[Path],
+        out: Path | None,
+        sheet: Path | None,
+        guides: Sequence[Guide],
+        mask_out: Path | None,
+        mask_as: MaskKind,
+    ) -> None:
+        """Edit every input. A bad picture is refused alone, named and passed over among others."""
+        from dida_cli import images, render
+
+        work = targets(inputs, out, self.suffix)
+        masks = self._masks(inputs, mask_out) or [None] * len(work)
+        sources = [source for source, _ in work] + [guide.path for guide in guides]
+        check_apart(sources, [sheet, *(target for _, target in work), *masks])
+        check_stdout(work[0][1], self.as_json)
+        config = self.stages[0].editor.model.config
+        mask_of = dict(zip((target for _, target in work), masks, strict=True))
+        rows: list[list[Picture]] = []
+
+        def one(source: Path, target: Path) -> None:
+            before, after = self._one(source, target, mask_of[target], mask_as)
+            if sheet and len(rows) < SHEET_ROWS:
+                cells = [before, *(guide.picture for guide in guides), after]
+                rows.append([images.fit(cell, config) for cell in cells])
+
+        try:
+            each(work, one, "editing")
+        finally:
+            if sheet and rows:
+                top = ["content", *(f"guide: {guide.name}" for guide in guides), "result"]
+                images.write(render.sheet(rows, top=top), sheet)
+                console.note(f"sheet: {sheet}")
+
+    def _masks(self, inputs: Sequence[Path], mask_out: Path | None) -> list[Path | None]:
+        """Where the mask of each picture goes; nothing when none is wanted."""
+        if mask_out is None:
+            return []
+        if not any(stage.editor.painter for stage in self.stages):
+            raise DidaError(
+                f"{self.stages[0].editor.name} has no masks: it draws the whole picture anew; "
+                "give -m a model with masks, or leave --mask-out out"
+            )
+        if mask_out == STREAM:
+            raise typer.BadParameter("--mask-out goes to a file; dida segment -o - writes one out.")
+        return [target for _, target in targets(inputs, mask_out, self.suffix)]
+
+    def _one(
+        self, source: Path, target: Path, mask_target: Path | None, mask_as: MaskKind
+    ) -> "tuple[Picture, Picture]":
+        from dida_cli import images
+
+        began = time.perf_counter()
+        before = after = read_one(source, alpha=True)
+        painted: Picture | None = None  # by any of the stages
+        for editor, change in self.stages:
+            after, mask = editor.edit(after, change, self.size, bool(mask_target))
+            painted = images.lighter(painted, mask)
+        write_picture(after, target)
+        told = {"output": str(target), "content": str(source), **self.told}
+        if mask_target and painted:
+            shown = images.cut_out(after, painted) if mask_as == "alpha" else painted
+            write_picture(shown, mask_target)
+            told["mask"] = str(mask_target)
+        told["seconds"] = round(time.perf_counter() - began, 3)
+        tell([stage.editor for stage in self.stages], told, target, self.as_json)
+        return before, after
+
+
+def each(work: Sequence[tuple[Path, Path]], one: Callable[[Path, Path], None], task: str) -> None:
+    """Do one thing to every (source, target); a bad picture among others is named, passed over."""
+    failed = 0
+    with console.progress(task, "pictures") as report:
+        for done, (source, target) in enumerate(work, start=1):
+            try:
+                one(source, target)
+            except DidaError as error:
+                if len(work) == 1:
+                    raise
+                console.note(str(error))
+                failed += 1
+            report(done, len(work))
+    if failed:
+        raise DidaError(f"{failed} of {len(work)} pictures were passed over; see the lines above")
+
+
+def check_stdout(target: Path, as_json: bool) -> None:
+    """Raises a usage error when a picture and JSON would both go to stdout."""
+    if as_json and target == STREAM:
+        raise typer.BadParameter("--json and a picture cannot both go to stdout; give -o FILE.")
+
+
+def tell(editors: Sequence[Editor], told: dict[str, Any], target: Path, as_json: bool) -> None:
+    """The path that was written, or all about it as JSON; nothing when the picture is on stdout."""
+    if as_json:
+        models = [(editor.name, editor.fingerprint) for editor in editors]
+        names, prints = map(list, zip(*models, strict=True))
+        one = len(models) == 1
+        model = {"model": names[0] if one else names, "model_sha256": prints[0] if one else prints}
+        console.out_json(told | model | {"device": str(editors[0].device)})
+    elif target != STREAM:
+        console.out(str(target))
