@@ -63,9 +63,12 @@ def evaluate(
     """
     from dida_cli import checkpoint, hub
     from dida_cli.evaluate import report as core
+    from dida_cli.mask import Painter
 
     folder = models.folder_of(model)
     network = checkpoint.load(folder)
+    if keep_threshold and (data or not isinstance(network, Painter)):
+        raise DidaError("only a model with masks, judged on drawn faces, has a threshold to keep")
     count = pairs or (QUICK_PAIRS if quick else PAIRS)
     settings = core.Settings(count, seed, permutations=100 if quick else 200)
     features = _inception(inception)
@@ -97,10 +100,8 @@ def _keep_threshold(folder: Path, config: "ModelConfig", result: dict[str, Any])
 
     from dida_cli import checkpoint, images
 
-    found = [row.get("segmentation") for row in result["directions"].values()]
-    if not all(found):
-        raise DidaError("only a model with masks, judged on drawn faces, has a threshold to keep")
-    level = round(mean(row["threshold"] for row in found if row), 3)
+    rows = result["directions"].values()
+    level = round(mean(row["segmentation"]["threshold"] for row in rows), 3)
     kept = json.dumps(replace(config, segment_from=level).to_json(), indent=2) + "\n"
     images.write_bytes(kept.encode(), folder / checkpoint.CONFIG)
     console.note(f"segment_from {level} kept in {folder / checkpoint.CONFIG}")
