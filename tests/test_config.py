@@ -1,22 +1,43 @@
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from dida_cli.config import Domains, ModelConfig, TrainConfig, Weights
+from dida_cli.config import WEIGHTS, Domains, Method, ModelConfig, TrainConfig, Weights
 from dida_cli.errors import DidaError
 
 
 def test_json_round_trip_keeps_everything() -> None:
     model = ModelConfig.of(
-        "didd", "paper", side=64, domains=Domains(a="hat", b="beard"), separate_b=7
+        "didd", "paper", side=64, domains=Domains(a="hat", b="beard"), segment_from=0.3
     )
     assert ModelConfig.from_json(model.to_json(), "x") == model
     settings = TrainConfig(steps=7, weights=Weights(common=0.5), critic_target="paper")
     assert TrainConfig.from_json(settings.to_json(), "x") == settings
 
 
-def test_the_papers_widths_are_the_released_ones() -> None:
-    config = ModelConfig.of("didd", "paper", side=128)
-    assert (config.grid, config.common, config.separate_a, config.separate_b) == (2, 462, 25, 25)
-    assert (config.channels, config.stages) == (512, 6)
+@pytest.mark.parametrize(("method", "codes"), [("didd", (462, 25, 25)), ("mask", (487, 25, 0))])
+def test_the_papers_widths_are_the_released_ones(method: Method, codes: tuple[int, ...]) -> None:
+    config = ModelConfig.of(method, "paper", side=128)
+    assert (config.common, config.separate_a, config.separate_b) == codes
+    assert (config.grid, config.channels, config.stages) == (2, 512, 6)
+
+
+def test_what_is_not_given_takes_its_usual_value() -> None:
+    config = ModelConfig.of("mask", "compact", side=64, common=None, separate_a=5)
+    assert config == ModelConfig(method="mask", side=64, separate_a=5, separate_b=0)
+
+
+def test_the_published_weights_are_the_releases_for_glasses() -> None:
+    alpha, gama, delta, beta_2, discweight = 0.7, 7.0, 5.0, 0.001, 0.005
+    assert WEIGHTS["mask"] == Weights(
+        reconstruction_a=gama,
+        reconstruction_b=delta,
+        repaint_a=alpha,
+        repaint_b=alpha,
+        cycle_separate=beta_2,
+        common=discweight,
+    )
 
 
 @pytest.mark.parametrize("side", [32, 64, 128, 256])
@@ -41,9 +62,28 @@ def test_every_promised_side_fits_both_grids(side: int, grid: int) -> None:
         ({"width": 10**9}, "width must be"),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused(wrong: dict[str, int], said: str) -> None:
+def test_sizes_that_do_not_fit_are_refused(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(DidaError, match=said):
         ModelConfig(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ({"method": "mask"}, "one-sided, as published: separate_b must be 0"),
+        ({"method": "mask", "architecture": "paper"}, "separate_b must be 0"),
+        ({"method": "layers", "architecture": "paper"}, "layers has no paper form; use compact"),
+    ],
+)
+def test_forms_that_do_not_exist_are_refused(kind: dict[str, Any], said: str) -> None:
+    with pytest.raises(DidaError, match=said):
+        ModelConfig(**kind)
+
+
+@pytest.mark.parametrize("value", [-0.1, 0.0, 1.0, 2.0, float("nan")])
+def test_a_segment_begins_between_nothing_and_all(value: float) -> None:
+    with pytest.raises(DidaError, match="segment_from must lie between 0 and 1"):
+        replace(ModelConfig(), segment_from=value)
 
 
 def test_b_may_have_no_code_of_its_own() -> None:
@@ -59,6 +99,7 @@ def test_b_may_have_no_code_of_its_own() -> None:
         ({"side": 128.0}, "side must be of type int"),
         ({"method": "gan"}, "method must be one of didd, mask, layers, not 'gan'"),
         ({"fit": None}, "fit must be one of crop, squash"),
+        ({"method": "mask"}, "m.json: method mask is one-sided"),
         ({"domains": {"a": "x"}}, "domains: setting 'b' is missing"),
         ({"domains": "x"}, "domains: expected an object"),
         ({"domains": {"a": "x", "b": "x"}}, "both domains are called 'x'"),

@@ -9,20 +9,72 @@ from torch import Tensor, nn
 
 from dida_cli import checkpoint, mask, nets
 from dida_cli.codes import Codes, transfer
-from dida_cli.config import Domains, ModelConfig, Weights
-from dida_cli.errors import DidaError
-from dida_cli.mask import CLOSED, Layers, Mask, blend, opened, removal_mask
+from dida_cli.config import Domains, ModelConfig, Part, Weights
+from dida_cli.mask import (
+    CLOSED,
+    FIRST_MASK,
+    REMOVED_FROM,
+    Layers,
+    Mask,
+    blend,
+    opened,
+    removal_mask,
+)
+from dida_cli.train import AUTOENCODER_LOSS
 
-CONFIG = replace(TINY, method="layers")
+LAYERS = replace(TINY, method="layers")
+ONE_SIDED = replace(LAYERS, separate_b=0, domains=Domains(a="hat", b="no hat"))
+COMPACT = replace(ONE_SIDED, method="mask")
 PUBLISHED = ModelConfig.of("mask", "paper", side=32, width=32, common=8, separate_a=3)
+
+every_form = pytest.mark.parametrize(
+    "config",
+    [LAYERS, ONE_SIDED, COMPACT, PUBLISHED],
+    ids=["layers", "one-sided layers", "compact mask", "paper mask"],
+)
+
+
+def built(config: ModelConfig) -> Mask | Layers:
+    torch.manual_seed(0)
+    model = checkpoint.build(config).eval().requires_grad_(False)
+    assert isinstance(model, Mask | Layers)
+    return model
+
+
+def published(config: ModelConfig = PUBLISHED) -> Mask:
+    model = built(config)
+    assert isinstance(model, Mask)
+    return model
 
 
 @pytest.fixture
 def model() -> Layers:
-    torch.manual_seed(0)
-    built = checkpoint.build(CONFIG).eval().requires_grad_(False)
-    assert isinstance(built, Layers)
-    return built
+    made = built(LAYERS)
+    assert isinstance(made, Layers)
+    return made
+
+
+def pictures(count: int) -> Tensor:
+    return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(count)) * 2 - 1
+
+
+def decodes(model: Mask | Layers, raw: Tensor) -> None:
+    """Makes the decoder with the mask give `raw` (4, ...), whatever it reads."""
+    decoder = model.painter if isinstance(model, Mask) else model.decoder
+    decoder.register_forward_hook(lambda module, read, made: raw.expand_as(made))
+
+
+def masked(model: Mask | Layers, values: Tensor) -> None:
+    """Makes every mask of a model `values` (side, side), all but exactly; colours stay."""
+    decoder, channel, shift = (
+        (model.painter, 0, 0.0) if isinstance(model, Mask) else (model.decoder, 3, FIRST_MASK)
+    )
+
+    def change(module: nn.Module, read: object, made: Tensor) -> Tensor:
+        made[:, channel] = values.logit(eps=1e-7) - shift
+        return made
+
+    decoder.register_forward_hook(change)
 
 
 def test_a_closed_mask_keeps_the_picture_bit_for_bit_and_an_open_one_replaces_it() -> None:
@@ -33,27 +85,114 @@ def test_a_closed_mask_keeps_the_picture_bit_for_bit_and_an_open_one_replaces_it
     assert torch.allclose(half, (new + onto) / 2)
 
 
-def test_layers_are_pictures_with_masks(model: Layers) -> None:
-    rgb, where = model.layer(model.encode(torch.rand(2, 3, 32, 32)))
+def test_a_mask_up_to_the_limit_is_closed_for_good() -> None:
+    assert opened(torch.tensor([0.0, CLOSED / 2, CLOSED, 1.0])).tolist() == [0, 0, 0, 1]
+    assert 0 < opened(torch.tensor(CLOSED + 0.01)) < 0.02
+
+
+def test_the_removal_mask_is_hard_grown_and_feathered() -> None:
+    soft = torch.zeros(1, 1, 9, 9)
+    soft[..., 4, 4] = 0.11
+    soft[..., 0, 0] = 0.09  # below the threshold
+    grown = removal_mask(soft)[0, 0]
+    assert grown[4, 4] == 1 and grown[3, 3] == pytest.approx(4 / 9) and grown[4, 3] > 0.6
+    assert grown[4, 2] > 0 and grown[4, 1] == 0 and grown[0, 0] == 0
+
+
+@every_form
+def test_layers_are_pictures_with_masks(config: ModelConfig) -> None:
+    model = built(config)
+    rgb, where = model.layer(model.encode(pictures(2)))
     assert rgb.shape == (2, 3, 32, 32) and where.shape == (2, 1, 32, 32)
     assert rgb.abs().max() <= 1 and where.min() >= 0 and where.max() <= 1
 
 
-def test_unchanged_codes_change_nothing(model: Layers) -> None:
-    picture = torch.rand(2, 3, 32, 32) * 2 - 1
-    made = model.compose(model.encode(picture), onto=picture)
-    assert torch.equal(made.image, picture)
-    assert made.mask is not None and not made.mask.any()
+@pytest.mark.parametrize(
+    ("config", "raw", "logit"),
+    [(PUBLISHED, [0.3, 1.0, 2.0, -3.0], 0.3), (LAYERS, [1.0, 2.0, -3.0, 0.3], 0.3 + FIRST_MASK)],
+    ids=["mask comes first", "layers have it last"],
+)
+def test_one_channel_is_the_mask(config: ModelConfig, raw: list[float], logit: float) -> None:
+    model = built(config)
+    codes = model.encode(pictures(1))
+    decodes(model, torch.tensor(raw)[:, None, None])
+    rgb, where = model.layer(codes)
+    assert torch.allclose(rgb, torch.tensor([1.0, 2.0, -3.0]).tanh()[:, None, None])
+    assert torch.allclose(where, torch.tensor(logit).sigmoid())
 
 
-def test_what_the_mask_leaves_out_is_the_picture_itself(model: Layers) -> None:
-    picture, guide = (torch.rand(1, 3, 32, 32) * 2 - 1 for _ in range(2))
-    edited = transfer(model.encode(picture), guide_a=model.encode(guide))
-    made = model.compose(edited, onto=picture)
-    assert made.mask is not None
-    assert not torch.equal(made.image, picture)
-    closed = (made.mask == 0).expand_as(picture)
-    assert torch.equal(made.image[closed], picture[closed])
+@every_form
+def test_the_base_is_of_the_common_code_alone(config: ModelConfig) -> None:
+    model = built(config)
+    codes = model.encode(pictures(1))
+    base = model.base(codes)
+    assert torch.equal(base, model.base(codes.without("a", "b")))
+    assert not torch.equal(base, model.base(codes._replace(common=-codes.common)))
+
+
+@pytest.mark.parametrize(("part", "other"), [("a", "b"), ("b", "a")])
+def test_a_segment_is_the_mask_of_a_part_alone(model: Layers, part: Part, other: Part) -> None:
+    codes, found = model.encode(pictures(2)), model.segment(pictures(2), part)
+    assert torch.equal(found, model.layer(codes.without(other))[1])
+    assert not torch.equal(found, model.segment(pictures(2), other))
+
+
+def test_the_published_segment_is_the_mask_of_the_pictures_own_code() -> None:
+    model = published()
+    assert torch.equal(model.segment(pictures(2), "a"), model.layer(model.encode(pictures(2)))[1])
+
+
+@every_form
+def test_unchanged_codes_change_nothing(config: ModelConfig) -> None:
+    model, picture = built(config), pictures(2)
+    rounded = Codes(*(code * (1 + 1e-6) for code in model.encode(picture)))  # of another batch
+    for codes in (model.encode(picture), rounded):
+        made = model.compose(codes, onto=picture)
+        assert torch.equal(made.image, picture)
+        assert made.mask is not None and not made.mask.any()
+
+
+@every_form
+def test_an_edit_is_the_picture_and_the_paint(config: ModelConfig) -> None:
+    model, (picture, guide) = built(config), pictures(6).chunk(2)
+    made = model.compose(transfer(model.encode(picture), guide_a=model.encode(guide)), picture)
+    assert made.mask is not None and made.paint is not None
+    assert torch.allclose(made.image, (1 - made.mask) * picture + made.paint, atol=1e-6)
+    assert (made.image - picture).abs().amax() > 0.1
+
+
+@every_form
+def test_what_the_mask_leaves_out_is_the_picture_itself(config: ModelConfig) -> None:
+    model, (picture, guide) = built(config), pictures(2).chunk(2)
+    masked(model, (torch.arange(32) >= 16).float().expand(32, 32))
+    made = model.compose(transfer(model.encode(picture), guide_a=model.encode(guide)), picture)
+    assert made.mask is not None and not made.mask[..., :14].any()  # two columns of feather
+    assert torch.equal(made.image[..., :14], picture[..., :14])
+    assert (made.image != picture)[..., 16:].all()
+
+
+def test_each_picture_of_a_batch_is_edited_by_what_changed_in_it(model: Layers) -> None:
+    picture = pictures(2)
+    codes = model.encode(picture)
+    a = codes.a.clone()
+    a[1] = -a[1]
+    made = model.compose(codes._replace(a=a), picture)
+    assert torch.equal(made.image[0], picture[0]) and not torch.equal(made.image[1], picture[1])
+
+
+@every_form
+def test_a_removal_shows_the_base_from_a_threshold_of_the_own_mask_on(config: ModelConfig) -> None:
+    model, picture = built(config), pictures(1)
+    codes = model.encode(picture)
+    codes = codes._replace(b=torch.zeros_like(codes.b))
+    model.encode = lambda image: codes  # type: ignore[method-assign]
+    values = torch.full((32, 32), REMOVED_FROM - 1e-3)
+    values[10:20, 10:20] = REMOVED_FROM + 1e-3
+    masked(model, values)
+    made = model.compose(codes.without("a"), picture).image
+    assert torch.allclose(made[..., 10:20, 10:20], model.base(codes)[..., 10:20, 10:20])
+    changed = (made != picture).any(1)[0].nonzero()
+    assert changed.amin() == 8 and changed.amax() == 21  # one pixel grown, one feathered
 
 
 def test_everything_is_taken_off_before_anything_is_painted() -> None:
@@ -72,9 +211,36 @@ def test_everything_is_taken_off_before_anything_is_painted() -> None:
     assert torch.allclose(model.compose(smile, picture).image, torch.full((1, 3, 4, 4), 0.5))
 
 
-def test_without_a_picture_the_layers_lie_on_their_own_base(model: Layers) -> None:
-    codes = model.encode(torch.rand(1, 3, 32, 32))
-    base, _ = model.layer(codes.without("a", "b"))
+def test_a_part_that_is_replaced_leaves_the_base_where_only_the_old_one_was() -> None:
+    class Halves(Mask):
+        """A part of code 1 lies on the left half, another on the right; none shows as -0.5."""
+
+        def __init__(self) -> None:
+            nn.Module.__init__(self)
+
+        def encode(self, image: Tensor) -> Codes:
+            one = torch.ones(1, 1, 1, 1)
+            return Codes(one, one, one[:, :0])
+
+        def base(self, codes: Codes) -> Tensor:
+            return torch.full((1, 3, 8, 8), -0.5)
+
+        def layer(self, codes: Codes) -> tuple[Tensor, Tensor]:
+            left = (torch.arange(8) < 4).float().expand(1, 1, 8, 8)
+            return torch.full((1, 3, 8, 8), 0.5), left if codes.a.item() == 1 else 1 - left
+
+    model, picture = Halves(), torch.full((1, 3, 8, 8), 0.9)
+    own = model.encode(picture)
+    made = model.compose(own._replace(a=2 * own.a), picture).image
+    assert torch.allclose(made[..., :4], torch.tensor(-0.5))
+    assert torch.allclose(made[..., 4:], torch.tensor(0.5))  # over the old one's feather too
+
+
+@every_form
+def test_without_a_picture_the_layers_lie_on_their_own_base(config: ModelConfig) -> None:
+    model = built(config)
+    codes = model.encode(pictures(1))
+    base = model.base(codes)
     bare = model.compose(codes.without("a", "b"))
     assert torch.equal(bare.image, base) and bare.mask is not None and not bare.mask.any()
     rgb, where = model.layer(codes.without("b"))
@@ -82,21 +248,11 @@ def test_without_a_picture_the_layers_lie_on_their_own_base(model: Layers) -> No
     assert torch.allclose(model.compose(codes.without("b")).image, expected, atol=1e-6)
 
 
-def test_the_removal_mask_is_hard_grown_and_feathered() -> None:
-    soft = torch.zeros(1, 1, 9, 9)
-    soft[..., 4, 4] = 0.11
-    soft[..., 0, 0] = 0.09  # below the threshold
-    grown = removal_mask(soft)[0, 0]
-    assert grown[4, 4] == 1 and grown[3, 3] == pytest.approx(4 / 9) and grown[4, 3] > 0.6
-    assert grown[4, 2] > 0 and grown[4, 1] == 0 and grown[0, 0] == 0
-
-
 class Stub(Layers):
     """Codes and layers by hand: E_c = 0, E_A = E_B = the mean; a layer is 0.5 with mask 0.25."""
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
-        self.config = CONFIG
 
     def encode(self, image: Tensor) -> Codes:
         mean = image.mean(dim=(1, 2, 3), keepdim=True)
@@ -107,12 +263,13 @@ class Stub(Layers):
         return 0.5 * shown, 0.25 * shown[:, :1]
 
 
-class Undecided(nets.Critic):
-    def __init__(self) -> None:
+class Says(nets.Critic):
+    def __init__(self, logit: float) -> None:
         nn.Module.__init__(self)
+        self.logit = logit
 
     def forward(self, common: Tensor) -> Tensor:
-        return torch.zeros(len(common))
+        return torch.full((len(common),), self.logit)
 
 
 def test_the_losses_are_the_formulas_of_the_docstring() -> None:
@@ -126,7 +283,7 @@ def test_the_losses_are_the_formulas_of_the_docstring() -> None:
         repaint_b=13,
         mask=17,
     )
-    made = mask.layers_loss(Stub(), Undecided(), a, b, weights, "half")
+    made = mask.layers_loss(Stub(), Says(0.7), a, b, weights, "paper")
     terms = {name: term.item() for name, term in made.terms.items()}
     painted = 0.25 * 0.5  # onto a base of 0
     assert terms["reconstruction_a"] == pytest.approx(0.2 - painted)
@@ -135,24 +292,24 @@ def test_the_losses_are_the_formulas_of_the_docstring() -> None:
     assert terms["repaint_b"] == pytest.approx(0.25 * 0.1)
     assert terms["mask"] == pytest.approx(0.25)  # both domains' layers; the base's is closed
     assert terms["zero"] == pytest.approx(0.4 + 0.2)
+    assert terms["common"] == pytest.approx(2 * math.log(1 + math.exp(-0.7)))
     expected = sum(getattr(weights, name) * term for name, term in terms.items())
     assert made.total.item() == pytest.approx(expected)
 
 
 class PublishedStub(Mask):
-    """E1 = 0.5 times the mean, E2 = the mean; D_A = E1; D_B = (E1 + E2, mask E2)."""
+    """E1 = 0.5 times the mean, E2 = the mean; D_A = E1; D_B = (E1 + E2 + 0.1, mask 0.1 + E2)."""
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
-        self.config = PUBLISHED
         self.encoders = HalfAndMean()  # type: ignore[assignment]
 
     def base(self, codes: Codes) -> Tensor:
         return codes.common.expand(-1, 3, 4, 4)
 
     def layer(self, codes: Codes) -> tuple[Tensor, Tensor]:
-        rgb = (codes.common + codes.a).expand(-1, 3, 4, 4)
-        return rgb, codes.a.expand(-1, 1, 4, 4)
+        rgb = (codes.common + codes.a + 0.1).expand(-1, 3, 4, 4)
+        return rgb, (0.1 + codes.a).expand(-1, 1, 4, 4)
 
 
 class HalfAndMean(nn.Module):
@@ -175,124 +332,138 @@ def test_the_published_losses_are_the_formulas_of_the_table() -> None:
         cycle_separate=13,
         common=17,
     )
-    made = mask.mask_loss(PublishedStub(), Undecided(), a, b, weights, "paper")
+    made = mask.mask_loss(PublishedStub(), Says(0.7), a, b, weights, "paper")
     terms = {name: term.item() for name, term in made.terms.items()}
     assert terms["reconstruction_b"] == pytest.approx(0.8 - 0.4)  # D_A(E1(b), 0) = 0.4
-    own = 0.2 + 0.4 * (0.6 - 0.2)  # D_B = 0.6 with mask 0.4 onto D_A(E1(a), 0) = 0.2
-    assert terms["reconstruction_a"] == pytest.approx(0.4 - own, rel=1e-5)
-    assert terms["repaint_a"] == pytest.approx(0.4 * (0.6 - 0.4))  # onto a itself
-    assert terms["repaint_b"] == pytest.approx(0.0, abs=1e-6)  # E2 = 0 closes the mask
-    c = 0.8 + 0.4 * ((0.4 + 0.4) - 0.8)  # E1(b) + E2(a) = 0.8 with mask 0.4 onto b
-    assert terms["cycle_common"] == pytest.approx((c / 2 - 0.4) ** 2, abs=1e-6)
-    assert terms["cycle_separate"] == pytest.approx((c - 0.4) ** 2, rel=1e-5)
-    assert terms["common"] == pytest.approx(2 * math.log(2))
+    # D_B(E1(a), E2(a)) = 0.7 with mask 0.5, onto D_A(E1(a), 0) = 0.2, and onto a itself
+    assert terms["reconstruction_a"] == pytest.approx((0.7 + 0.2) / 2 - 0.4, rel=1e-5)
+    assert terms["repaint_a"] == pytest.approx((0.7 + 0.4) / 2 - 0.4, rel=1e-5)
+    # D_B(E1(b), 0) = 0.5 with mask 0.1, onto b
+    assert terms["repaint_b"] == pytest.approx(0.1 * (0.8 - 0.5), rel=1e-5)
+    c = (0.9 + 0.8) / 2  # D_B(E1(b), E2(a)) = 0.9 with mask 0.5, onto b
+    assert terms["cycle_common"] == pytest.approx((c / 2 - 0.4) ** 2, rel=1e-4)
+    assert terms["cycle_separate"] == pytest.approx((c - 0.4) ** 2, rel=1e-4)
+    assert terms["common"] == pytest.approx(2 * math.log(1 + math.exp(-0.7)))
     expected = sum(getattr(weights, name) * term for name, term in terms.items())
     assert made.total.item() == pytest.approx(expected)
     assert made.common.flatten().tolist() == pytest.approx([0.2, 0.2, 0.4, 0.4])  # A's first
 
 
+@pytest.mark.parametrize(
+    ("term", "learning"),
+    [
+        ("reconstruction_a", {"E1", "E2", "D_A", "D_B"}),
+        ("reconstruction_b", {"E1", "D_A"}),
+        ("repaint_a", {"E1", "E2", "D_B"}),
+        ("repaint_b", {"E1", "D_B"}),
+        ("cycle_common", {"E1", "E2", "D_B"}),
+        ("cycle_separate", {"E1", "E2", "D_B"}),
+        ("common", {"E1"}),
+    ],
+)
+def test_a_published_loss_teaches_the_networks_in_its_formula(
+    term: str, learning: set[str]
+) -> None:
+    model = published(COMPACT).requires_grad_(True)
+    critic = nets.Critic(COMPACT).requires_grad_(False)
+    a, b = pictures(4).chunk(2)
+    torch.autograd.backward(mask.mask_loss(model, critic, a, b, Weights(), "half").terms[term])
+    encoders = model.encoders
+    parts = {"E1": encoders.common, "E2": encoders.separate_a}
+    parts |= {"D_A": model.plain, "D_B": model.painter}
+
+    def learns(part: nn.Module) -> bool:
+        return any(p.grad is not None and bool(p.grad.any()) for p in part.parameters())
+
+    assert {name for name, part in parts.items() if learns(part)} == learning
+    assert not learns(critic)
+
+
+@pytest.mark.parametrize("config", [ONE_SIDED, COMPACT, PUBLISHED])
+def test_every_part_of_a_one_sided_model_learns(config: ModelConfig) -> None:
+    model = built(config).train().requires_grad_(True)
+    weights = Weights(zero=1, repaint_a=1, repaint_b=1, cycle_common=1, cycle_separate=1, mask=1)
+    a, b = pictures(4).chunk(2)
+    made = AUTOENCODER_LOSS[config.method](model, Says(0.0), a, b, weights, "half")
+    torch.autograd.backward(made.total)
+    idle = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not idle
+
+
 def test_the_domains_go_through_batch_norm_one_after_the_other() -> None:
-    torch.manual_seed(0)
-    model = checkpoint.build(PUBLISHED)
-    assert isinstance(model, Mask)
-    a, b = torch.rand(4, 3, 32, 32), torch.rand(4, 3, 32, 32)
-    first, other = (
-        mask.mask_loss(model, Undecided(), a, pictures, Weights(common=0), "paper")
-        for pictures in (b, 0.1 * b)
-    )
-    assert torch.equal(first.terms["repaint_a"], other.terms["repaint_a"])
-    assert not torch.equal(first.terms["repaint_b"], other.terms["repaint_b"])
+    model, (a, b) = published().train(), pictures(8).chunk(2)
+
+    def terms(a: Tensor, b: Tensor) -> dict[str, Tensor]:
+        return mask.mask_loss(model, Says(0.0), a, b, Weights(), "paper").terms
+
+    before = terms(a, b)
+    for after, own, others in ((terms(a, 0.1 * b), "a", "b"), (terms(0.1 * a, b), "b", "a")):
+        for term in ("reconstruction", "repaint"):
+            assert torch.equal(after[f"{term}_{own}"], before[f"{term}_{own}"])
+            assert not torch.equal(after[f"{term}_{others}"], before[f"{term}_{others}"])
 
 
 def test_the_published_layout_is_the_releases() -> None:
-    """Widths of method.md at 128 px; 4x4 convolutions, batch norm, leaky ReLU, no spectral norm."""
+    """At 128 px: 4x4 convolutions of stride 2, batch norm, leaky ReLU 0.2, no spectral norm."""
     config = ModelConfig.of("mask", "paper", side=128)
-    model = checkpoint.build(config)
-    assert isinstance(model, Mask)
+    with torch.device("meta"):
+        model, critic = checkpoint.build(config), nets.Critic(config)
+    assert isinstance(model, Mask) and model.encoders.separate_b is None
 
-    def convolutions(part: nn.Module) -> list[tuple[int, ...]]:
-        kinds = (nn.Conv2d, nn.ConvTranspose2d)
-        return [tuple(m.weight.shape) for m in part.modules() if isinstance(m, kinds)]
+    def shapes(net: nn.Module) -> list[tuple[int, ...]]:
+        return [tuple(p.shape) for n, p in net.named_parameters() if n.endswith("weight")]
 
     def encoder(*widths: int) -> list[tuple[int, ...]]:
-        return [(out, c_in, 4, 4) for c_in, out in zip((3, *widths), widths, strict=False)]
+        made: list[tuple[int, ...]] = []
+        for c_in, out in zip((3, *widths), widths, strict=False):
+            made += [(out, c_in, 4, 4), (out,)]  # a convolution, its norm
+        return made
 
     def decoder(*widths: int) -> list[tuple[int, ...]]:
-        return [(c_in, out, 4, 4) for c_in, out in zip((512, *widths), widths, strict=False)]
+        made: list[tuple[int, ...]] = []
+        for c_in, out in zip((512, *widths), widths, strict=False):
+            made += [(c_in, out, 4, 4), (out,)]
+        return made[:-1]  # the last has no norm
 
-    assert convolutions(model.encoders.common) == encoder(32, 64, 128, 256, 487, 487)
-    assert convolutions(model.encoders.separate_a) == encoder(32, 64, 128, 128, 128, 25)
-    assert convolutions(model.plain) == decoder(512, 256, 128, 64, 32, 3)
-    assert convolutions(model.painter) == decoder(512, 256, 128, 64, 32, 4)
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert len(norms) == 6 + 6 + 5 + 5
-    assert not any("parametrizations" in name for name in model.state_dict())
-    assert nets.Critic(config).layers[1].weight.shape == (512, 487 * 4)
-
-
-def test_the_published_mask_comes_first_and_its_removal_is_the_plain_decoders() -> None:
-    torch.manual_seed(0)
-    model = checkpoint.build(PUBLISHED).eval()
-    assert isinstance(model, Mask)
-    with torch.no_grad():
-        model.painter[-1].bias.copy_(torch.tensor([9.0, 0.0, 0.0, 0.0]))  # the mask is open
-    picture = torch.rand(2, 3, 32, 32) * 2 - 1
-    codes = model.encode(picture)
-    rgb, where = model.layer(codes)
-    assert rgb.shape == (2, 3, 32, 32) and where.min() > 0.9 and rgb.abs().max() < 0.9
-    assert torch.allclose(model.segment(picture, "a"), where)
-    bare = model.compose(codes.without("a"), picture)
-    assert torch.allclose(bare.image, model.base(codes), atol=1e-6)
-
-
-def test_an_edit_is_the_picture_and_the_paint(model: Layers) -> None:
-    picture, guide = (torch.rand(3, 3, 32, 32) * 2 - 1 for _ in range(2))
-    made = model.compose(transfer(model.encode(picture), guide_a=model.encode(guide)), picture)
-    assert made.mask is not None and made.paint is not None
-    assert torch.allclose(made.image, (1 - made.mask) * picture + made.paint)
+    assert shapes(model.encoders.common) == encoder(32, 64, 128, 256, 487, 487)
+    assert shapes(model.encoders.separate_a) == encoder(32, 64, 128, 128, 128, 25)
+    assert shapes(model.plain) == decoder(512, 256, 128, 64, 32, 3)
+    assert shapes(model.painter) == decoder(512, 256, 128, 64, 32, 4)
+    assert shapes(critic) == [(512, 487 * 2 * 2), (1, 512)]
+    stage = ["BatchNorm2d", "LeakyReLU"]
+    for net, kind, stages in (
+        (model.encoders.common, "Conv2d", 6),
+        (model.encoders.separate_a, "Conv2d", 6),
+        (model.plain, "ConvTranspose2d", 5),
+        (model.painter, "ConvTranspose2d", 5),
+    ):
+        last = ["ConvTranspose2d"] if stages == 5 else []
+        assert [type(m).__name__ for m in net.children()] == [kind, *stage] * stages + last
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            assert (module.stride, module.padding) == ((2, 2), (1, 1)) and module.bias is not None
+        if isinstance(module, nn.LeakyReLU):
+            assert module.negative_slope == 0.2
 
 
-def test_each_picture_of_a_batch_is_edited_by_what_changed_in_it(model: Layers) -> None:
-    picture = torch.rand(2, 3, 32, 32) * 2 - 1
-    codes = model.encode(picture)
-    a = codes.a.clone()
-    a[1] = -a[1]
-    made = model.compose(codes._replace(a=a), picture)
-    assert torch.equal(made.image[0], picture[0]) and not torch.equal(made.image[1], picture[1])
+@pytest.mark.parametrize("config", [LAYERS, ONE_SIDED, COMPACT])
+def test_compact_models_have_group_norm_alone(config: ModelConfig) -> None:
+    """With no batch norm a picture's codes are the same in any batch, in training too."""
+    model = built(config).train()
+    kinds = {type(m).__name__ for m in model.modules()}
+    assert "GroupNorm" in kinds and not any("Batch" in k or "Parametrized" in k for k in kinds)
+    assert torch.allclose(model.encode(pictures(2)[:1]).a, model.encode(pictures(2)).a[:1])
 
 
-def test_a_mask_up_to_the_limit_is_closed_for_good() -> None:
-    assert opened(torch.tensor([0.0, CLOSED, 1.0])).tolist() == [0, 0, 1]
-    assert 0 < opened(torch.tensor(CLOSED + 0.01)) < 0.02
-
-
-@pytest.mark.parametrize("method", ["layers", "mask"])
-def test_one_sided_models_learn_a_step(method: str) -> None:
-    config = replace(CONFIG, method=method, separate_b=0, domains=Domains(a="hat", b="none"))
-    torch.manual_seed(0)
-    model = checkpoint.build(config)
-    a, b = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
-    loss = {"layers": mask.layers_loss, "mask": mask.mask_loss}[method]
-    weights = Weights(zero=1, repaint_a=1, repaint_b=1, cycle_common=1, cycle_separate=1, mask=1)
-    made = loss(model, Undecided(), a, b, weights, "half")  # type: ignore[operator]
-    made.total.backward()
-    assert all(p.grad is not None and bool(p.grad.any()) for p in model.parameters())
-
-
-def test_forms_that_do_not_exist_are_refused() -> None:
-    with pytest.raises(DidaError, match="one-sided, as published: separate_b must be 0"):
-        ModelConfig.of("mask", "compact", separate_b=3)
-    with pytest.raises(DidaError, match="method layers has no paper form; use compact"):
-        ModelConfig.of("layers", "paper", side=128, grid=2)
-    with pytest.raises(DidaError, match="segment_from must lie between 0 and 1"):
-        replace(CONFIG, segment_from=1.0)
-
-
-def test_a_mask_model_is_saved_and_loaded(model: Layers, tmp_path: Path) -> None:
-    folder = tmp_path / "m"
-    checkpoint.write_folder(folder, checkpoint.model_files(model, ""))
-    loaded = checkpoint.load(folder)
-    picture = torch.rand(1, 3, 32, 32)
+@every_form
+def test_a_model_with_masks_is_saved_and_loaded(config: ModelConfig, tmp_path: Path) -> None:
+    model, picture = built(config), pictures(2)
+    model.train().encode(picture)  # so that batch norm has something to remember
+    model.eval()
+    checkpoint.write_folder(tmp_path / "m", checkpoint.model_files(model, ""))
+    loaded = checkpoint.load(tmp_path / "m")
+    assert type(loaded) is type(model) and loaded.config == config
     expected = model.compose(model.encode(picture).without("a"), picture)
     made = loaded.compose(loaded.encode(picture).without("a"), picture)
-    assert isinstance(loaded, Layers) and torch.equal(made.image, expected.image)
+    assert torch.equal(made.image, expected.image)
+    assert torch.equal(loaded.segment(picture, "a"), model.segment(picture, "a"))

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,11 +35,12 @@ def batches(step: int) -> tuple[Tensor, Tensor]:
 
 def fit(run: Path, steps: int, model: ModelConfig = TINY) -> core.Training:
     """Train in `run` up to a step, going on from whatever is saved there."""
-    training = core.Training(model, SETTINGS)
+    settings = replace(SETTINGS, weights=WEIGHTS[model.method])
+    training = core.Training(model, settings)
     if (run / "last").exists():
         training.restore(run / "last")
     else:
-        core.start(run, model, SETTINGS, {})
+        core.start(run, model, settings, {})
     card = "card"
     core.fit(
         training, batches, run, card=lambda t: card, should_stop=lambda: training.step >= steps
@@ -48,11 +50,14 @@ def fit(run: Path, steps: int, model: ModelConfig = TINY) -> core.Training:
 
 PAPER = ModelConfig.of("didd", "paper", side=32, width=32, common=8, separate_a=3, separate_b=3)
 LAYERS = replace(TINY, method="layers")
+ONE_SIDED = replace(LAYERS, separate_b=0)
 MASK = ModelConfig.of("mask", "paper", side=32, width=32, common=8, separate_a=3)
 
 
 @pytest.mark.parametrize(
-    "model", [TINY, PAPER, LAYERS, MASK], ids=["compact", "paper", "layers", "mask"]
+    "model",
+    [TINY, PAPER, LAYERS, ONE_SIDED, MASK],
+    ids=["compact", "paper", "layers", "one-sided layers", "mask"],
 )
 def test_a_stopped_and_resumed_training_is_the_one_that_never_stopped(
     tmp_path: Path, model: ModelConfig
@@ -64,8 +69,8 @@ def test_a_stopped_and_resumed_training_is_the_one_that_never_stopped(
         whole, parts = (load_file(tmp_path / run / "last" / name) for run in ("whole", "parts"))
         assert whole.keys() == parts.keys()
         assert all(torch.equal(whole[key], parts[key]) for key in whole)
-    logs = [(tmp_path / run / "log.jsonl").read_bytes() for run in ("whole", "parts")]
-    assert logs[0] == logs[1]
+    for name in ("last/model.safetensors", "log.jsonl"):
+        assert len({(tmp_path / run / name).read_bytes() for run in ("whole", "parts")}) == 1
     steps = [line["step"] for line in core.read_log(tmp_path / "whole")]
     assert steps == [2, 4, 6, 8, 10, 12]
 
@@ -88,9 +93,10 @@ def test_lines_logged_after_the_saved_state_are_not_kept_twice(tmp_path: Path) -
     assert steps == [2, 4, 6, 8, 10, 12]
 
 
-def test_training_makes_the_reconstruction_better() -> None:
-    settings = replace(SETTINGS, steps=60, learning_rate=3e-3)
-    training = core.Training(TINY, settings)
+@pytest.mark.parametrize("model", [TINY, LAYERS, MASK], ids=["didd", "layers", "mask"])
+def test_training_makes_the_reconstruction_better(model: ModelConfig) -> None:
+    settings = replace(SETTINGS, steps=60, learning_rate=3e-3, weights=WEIGHTS[model.method])
+    training = core.Training(model, settings)
     a, b = batches(0)
     first = training.advance(a, b)["reconstruction_a"]
     for _ in range(59):
@@ -108,6 +114,22 @@ def test_the_running_mean_follows_the_weights() -> None:
         expected = now if expected is None else 0.9 * expected + 0.1 * now
     averaged = dict(training.averaged.named_parameters())[name]
     assert expected is not None and torch.allclose(averaged, expected, atol=1e-6)
+
+
+def test_the_kept_model_has_batch_norms_statistics() -> None:
+    training = core.Training(MASK, SETTINGS)
+    for step in range(3):
+        training.advance(*batches(step))
+    seen = {n: b for n, b in training.model.named_buffers() if "running_mean" in n}
+    kept = dict(training.averaged.named_buffers())
+    assert seen and all(b.any() and torch.equal(kept[n], b) for n, b in seen.items())
+
+
+@pytest.mark.parametrize("model", [TINY, LAYERS, MASK], ids=["didd", "layers", "mask"])
+def test_no_usual_weight_is_of_a_loss_that_its_method_lacks(model: ModelConfig) -> None:
+    terms = core.Training(model, SETTINGS).advance(*batches(0))
+    usual = {name for name, value in WEIGHTS[model.method].to_json().items() if value}
+    assert usual - {"mask_late"} <= terms.keys()  # what `mask` becomes, no loss of its own
 
 
 def test_the_critic_counts_only_after_its_start() -> None:
@@ -151,12 +173,28 @@ def test_a_training_begins_from_what_another_model_has_learned() -> None:
     plain = checkpoint.build(replace(TINY, separate_a=2))
     training = core.Training(replace(LAYERS, separate_a=2), SETTINGS)
     fresh = training.begin_from(plain)
-    last = f"decoder.{len(plain.decoder) - 1}"
+    last = f"decoder.{len(list(plain.get_submodule('decoder').children())) - 1}"
     assert fresh == [f"{last}.bias[3:]", f"{last}.weight[3:]"]
+    untouched = core.Training(replace(LAYERS, separate_a=2), SETTINGS).model.state_dict()
     for model in (training.model, training.averaged):
         taken, known = model.state_dict(), plain.state_dict()
         for name, tensor in known.items():
             assert torch.equal(taken[name][: len(tensor)], tensor), name
+            assert torch.equal(taken[name][len(tensor) :], untouched[name][len(tensor) :]), name
+
+
+def test_a_published_model_begins_from_one_like_it_whole() -> None:
+    torch.manual_seed(1)
+    known, training = checkpoint.build(MASK), core.Training(MASK, SETTINGS)
+    known.encode(batches(0)[0])  # so that batch norm has something to hand on
+    assert training.begin_from(known) == []
+    for model in (training.model, training.averaged):
+        taken = model.state_dict()
+        assert all(torch.equal(taken[n], tensor) for n, tensor in known.state_dict().items())
+
+
+def test_a_model_to_begin_from_must_have_something_in_common() -> None:
+    training = core.Training(LAYERS, SETTINGS)
     stranger = ModelConfig.of("mask", "paper", side=32, width=256, common=33)
     with pytest.raises(DidaError, match="no tensor in common"):
         training.begin_from(checkpoint.build(stranger))
@@ -244,7 +282,7 @@ def test_resume_reaches_the_end_and_keeps_its_settings(
     assert dida("train", "--data", domains, *SMALL, "--steps", 6, "-o", whole).code == 0
     # What a kill leaves: the run of 6 steps with its state of step 4.
     assert dida("train", "--data", domains, *SMALL, "--steps", 6, "-o", parts).code == 0
-    checkpoint.shutil.rmtree(parts / "last")
+    shutil.rmtree(parts / "last")
     (parts / "last-1").rename(parts / "last")
     assert json.loads((parts / "last" / "progress.json").read_text())["step"] == 4
     assert dida("train", "--resume", parts).code == 0
