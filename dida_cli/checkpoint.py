@@ -251,6 +251,8 @@ def state_of(parts: Mapping[str, nn.Module | torch.optim.Optimizer]) -> dict[str
         if isinstance(part, nn.Module):
             flat |= {f"{name}.{key}": value.clone() for key, value in part.state_dict().items()}
         else:
+            if not part.state:
+                _touch(part)
             for index, moments in part.state_dict()["state"].items():
                 flat |= {f"{name}.{index}.{key}": value for key, value in moments.items()}
     return flat
@@ -258,9 +260,6 @@ def state_of(parts: Mapping[str, nn.Module | torch.optim.Optimizer]) -> dict[str
 
 def restore(parts: Mapping[str, nn.Module | torch.optim.Optimizer], path: Path) -> None:
     """Fill modules and optimizers from what `state_of` gave. Raises DidaError as `load` does."""
-    for part in parts.values():
-        if isinstance(part, torch.optim.Optimizer):
-            _touch(part)
     expected = {name: (t.shape, t.dtype) for name, t in state_of(parts).items()}
     tensors = read_tensors(path, expected)
     for name, part in parts.items():
@@ -277,7 +276,7 @@ def restore(parts: Mapping[str, nn.Module | torch.optim.Optimizer], path: Path) 
 
 
 def _touch(optimizer: torch.optim.Optimizer) -> None:
-    """One step of zero gradients at rate 0, which only makes Adam create its (zero) moments."""
+    """Make Adam create its moments, all zero as before its first step: a step at rate 0 does."""
     rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
         group["lr"] = 0.0
@@ -287,3 +286,6 @@ def _touch(optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad(set_to_none=True)
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
+    for moments in optimizer.state.values():
+        for value in moments.values():
+            value.zero_()

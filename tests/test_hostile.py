@@ -4,18 +4,18 @@ One line means a DidaError that names the file, prints on a terminal as it is, c
 what the file claims, and comes soon.
 """
 
+import faulthandler
 import io
 import json
 import os
 import pickle
 import re
-import signal
+import resource
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 import dida_cli
 from dida_cli import checkpoint
-from dida_cli.config import ModelConfig
+from dida_cli.config import Fit, Method, ModelConfig
 from dida_cli.errors import DidaError
 
 EXAMPLES = 300  # of every property test; fuzz/ goes on for as long as one likes
@@ -41,6 +41,9 @@ CONFIG_TEXT = json.dumps(CONFIG)
 class Files(dict[str, bytes]):
     """What a whole model folder holds, by name."""
 
+    def __repr__(self) -> str:
+        return f"Files of {', '.join(self)}"  # Hypothesis shows what a test was given
+
     def at(self, folder: Path, **changed: bytes) -> Path:
         folder.mkdir(exist_ok=True)
         names = {"config": checkpoint.CONFIG, "weights": checkpoint.WEIGHTS}
@@ -54,7 +57,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Files:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("whole") / "model"
     checkpoint.write_folder(folder, checkpoint.model_files(checkpoint.build(SMALLEST), ""))
-    checkpoint.load(folder)  # whatever the first load of a process takes is not the file's fault
+    # Whatever the first load of a process takes, and torch's spectral norm, is not a file's fault.
+    checkpoint.load(folder)
+    checkpoint.blank(ModelConfig.of("didd", "paper"))
     return Files({path.name: path.read_bytes() for path in folder.iterdir()})
 
 
@@ -65,16 +70,12 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def soon() -> Iterator[None]:
-    def give_up(signum: int, frame: FrameType | None) -> NoReturn:
-        raise TimeoutError("hangs")
-
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(SECONDS)
+    """Ends the whole test run with a traceback at a hang, for one in Rust hears of no signal."""
+    faulthandler.dump_traceback_later(SECONDS, exit=True)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        faulthandler.cancel_dump_traceback_later()
 
 
 @contextmanager
@@ -85,14 +86,21 @@ def little_memory() -> Iterator[None]:
         yield
         return
     forget.write_text("5")  # the peak is now what is resident now
-    before = peak()
-    yield
-    assert peak() - before < MEMORY
+    before = memory("VmHWM")
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    # A load that fails the test should not fill the machine on its way.
+    resource.setrlimit(resource.RLIMIT_DATA, (memory("VmData") + 10 * MEMORY, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    assert memory("VmHWM") - before < MEMORY
 
 
-def peak() -> int:
+def memory(kind: str) -> int:
+    """Bytes of this process, of a kind that proc(5) names."""
     status = Path("/proc/self/status").read_text()
-    return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
+    return 1024 * int(re.findall(rf"{kind}:\s+(\d+) kB", status)[0])
 
 
 def refusal(folder: Path) -> str:
@@ -313,11 +321,13 @@ def test_a_pickle_is_never_opened(whole: Files, tmp_path: Path, protocol: int) -
     assert sprung.exists()  # so the bait was good
 
 
-def test_nothing_in_dida_can_read_a_pickle() -> None:
+def test_only_a_conversion_reads_pickles() -> None:
+    """And that one by torch's restricted unpickler."""
     for path in Path(dida_cli.__file__).parent.rglob("*.py"):
-        assert not re.search(r"import pickle|torch\.load\(|allow_pickle=True", path.read_text()), (
-            path
-        )
+        code = path.read_text()
+        assert not re.search(r"import pickle|allow_pickle=True|weights_only=False", code), path
+        restricted = code.count("torch.load(") == code.count("weights_only=True")
+        assert restricted if path.name == "convert.py" else "torch.load(" not in code, path
 
 
 @pytest.mark.parametrize("numbers", [10**6, 10**9, 10**12])
@@ -347,7 +357,7 @@ ODDITIES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a link to the terminal": (lambda path: path.symlink_to("/dev/tty"), "or a device"),
     "a link to nowhere": (lambda path: path.symlink_to("nowhere"), "no such file"),
     "a link to itself": (lambda path: path.symlink_to(path.name), "not "),
-    "a file of the kernel": (lambda path: path.symlink_to("/proc/self/maps"), "not "),
+    "a file of the kernel": (lambda path: path.symlink_to("/proc/self/status"), "not "),
 }
 
 
@@ -359,7 +369,7 @@ def test_what_is_no_file_is_refused(whole: Files, tmp_path: Path, name: str, cas
     make, words = ODDITIES[case]
     make(folder / name)
     line = refusal(folder)
-    assert name in line and (words in line or "too large" in line)
+    assert name in line and words in line
 
 
 def test_a_model_stays_what_it_was_when_its_file_changes(whole: Files, tmp_path: Path) -> None:
@@ -373,7 +383,7 @@ def test_a_model_stays_what_it_was_when_its_file_changes(whole: Files, tmp_path:
 def damaged(draw: st.DrawFn, content: bytes, head: int) -> bytes:
     """A file after some accidents, half of them in its first `head` bytes."""
     data = bytearray(content)
-    for _ in range(draw(st.integers(1, 4))):
+    for _ in range(draw(st.integers(1, 3))):
         at, other = (
             draw(st.integers(0, min(head, len(data))) | st.integers(0, len(data))) for _ in "ab"
         )
@@ -397,9 +407,24 @@ def damaged(draw: st.DrawFn, content: bytes, head: int) -> bytes:
 
 
 junk = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from([4, 64]),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
 )
+# Values that a setting may have, so that networks of any kind are asked for.
+usual: dict[str, st.SearchStrategy[object]] = {
+    "method": st.sampled_from(get_args(Method)),
+    "architecture": st.sampled_from(["compact"] * 4 + ["paper"]),  # which takes a second
+    "domains": st.just({"a": "hat", "b": "beard"}),
+    "side": st.sampled_from([32, 64, 128, 256]),
+    "fit": st.sampled_from(get_args(Fit)),
+    "grid": st.sampled_from([2, 4, 8, 16]),
+    "width": st.integers(1, 4096),
+    "common": st.integers(1, 4096),
+    "separate_a": st.integers(1, 4),
+    "separate_b": st.integers(0, 4),
+    "segment_from": st.floats(0, 1),
+}
+odd = st.dictionaries(st.sampled_from([*CONFIG, "more"]), junk, max_size=1)
 property_test = settings(max_examples=EXAMPLES, derandomize=True, deadline=None, database=None)
 
 
@@ -430,12 +455,17 @@ def test_any_damage_to_the_config(
     loads_whole_or_is_refused(scratch, shapes)
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")  # of widths below 4
 @property_test
-@given(values=st.dictionaries(st.sampled_from([*CONFIG, "more"]), junk, min_size=1, max_size=3))
+@given(values=st.fixed_dictionaries({}, optional=usual), more=odd)
 def test_any_values_in_the_config(
-    whole: Files, scratch: Path, shapes: list[tuple[int, ...]], values: dict[str, object]
+    whole: Files,
+    scratch: Path,
+    shapes: list[tuple[int, ...]],
+    values: dict[str, object],
+    more: dict[str, object],
 ) -> None:
-    loads_whole_or_is_refused(whole.at(scratch, config=changed(**values)), shapes)
+    loads_whole_or_is_refused(whole.at(scratch, config=changed(**(values | more))), shapes)
 
 
 @property_test
