@@ -4,12 +4,13 @@
 halve from the deepest stage outwards, so that twice the side costs little more. `paper` is the
 released layout: 4x4 convolutions of stride 2 all the way to the code. Domain Intersection and
 Domain Difference (ICCV 2019) has spectral norm, instance norm without affine weights and a decoder
-with ReLU; Mask Based Unsupervised Content Transfer (ICLR 2020) has batch norm, leaky ReLU in the
-decoders too, and a narrower separate encoder. Differences of the former from the released code:
-the spectral norm is torch's, which holds still in eval mode (the release takes a power step in
-every forward, so its outputs drift from call to call); the critic's gradient is clipped like the
-other player's (the release meant to); the separate encoders' norms have the right channel counts
-(no effect on values).
+with ReLU; guided content transfer (ICLR 2019; `didd` with separate_b = 0) is the same without
+spectral norm and slip (see `encoder`), and with a narrower separate encoder; Mask Based
+Unsupervised Content Transfer (ICLR 2020) has that encoder, batch norm, and leaky ReLU in the
+decoders too. Differences of the first from the released code: the spectral norm is torch's, which
+holds still in eval mode (the release takes a power step in every forward, so its outputs drift from
+call to call); the critic's gradient is clipped like the other player's (the release meant to); the
+separate encoders' norms have the right channel counts (no effect on values).
 """
 
 import math
@@ -37,7 +38,7 @@ def separate_widths(config: ModelConfig, code: int) -> list[int]:
     """Channels after each halving of a separate encoder whose code has `code` channels."""
     if config.architecture == "compact":
         return [max(LEAST_WIDTH, width // 2) for width in widths(config)]
-    widest = config.width if config.method == "didd" else config.width // 4
+    widest = config.width if _is_two_sided(config) else config.width // 4
     return [*(min(32 << k, widest) for k in range(config.stages - 1)), code]
 
 
@@ -58,7 +59,7 @@ def encoder(config: ModelConfig, stages: list[int], code: int, *, slip: bool = F
     blocks: list[nn.Module] = []
     for i, (c_in, c_out) in enumerate(zip([3, *stages], stages, strict=False)):
         conv: nn.Module = nn.Conv2d(c_in, c_out, 4, stride=2, padding=1)
-        blocks.append(spectral(conv) if _is_spectral(config) else conv)
+        blocks.append(spectral(conv) if _is_two_sided(config) else conv)
         if not (slip and i == 1):
             blocks.append(_norm(config, c_out))
         blocks.append(nn.LeakyReLU(SLOPE, inplace=True))
@@ -74,7 +75,7 @@ def decoder(config: ModelConfig, out: int = 3) -> nn.Module:
     stages = decoder_widths(config)
     for c_in, c_out in zip([config.channels, *stages], stages, strict=False):
         conv: nn.Module = nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1)
-        blocks.append(spectral(conv) if _is_spectral(config) else conv)
+        blocks.append(spectral(conv) if _is_two_sided(config) else conv)
         blocks.append(_norm(config, c_out))
         relu = config.architecture == "paper" and config.method == "didd"
         blocks.append(nn.ReLU(inplace=True) if relu else nn.LeakyReLU(SLOPE, inplace=True))
@@ -90,7 +91,7 @@ class Encoders(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        slip = config.architecture == "paper" and config.method == "didd"
+        slip = _is_two_sided(config)
         self.common = encoder(config, widths(config), config.common, slip=slip)
         self.separate_a = _separate(config, config.separate_a)
         self.separate_b = _separate(config, config.separate_b) if config.separate_b else None
@@ -144,5 +145,6 @@ def _norm(config: ModelConfig, channels: int) -> nn.Module:
     return nn.InstanceNorm2d(channels) if config.method == "didd" else nn.BatchNorm2d(channels)
 
 
-def _is_spectral(config: ModelConfig) -> bool:
-    return config.architecture == "paper" and config.method == "didd"
+def _is_two_sided(config: ModelConfig) -> bool:
+    """Whether it is the layout released with Domain Intersection and Domain Difference."""
+    return config.architecture == "paper" and config.method == "didd" and config.separate_b > 0

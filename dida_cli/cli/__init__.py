@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from dida_cli import __version__
-from dida_cli.cli import console, data, edit, evaluate, models, study, train
+from dida_cli.cli import console, convert, data, edit, evaluate, models, study, train
 from dida_cli.errors import DidaError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("download")(models.download)
 app.command("push")(models.push)
+app.command("convert")(convert.convert)
 app.command("doctor")(models.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
