@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, get_args, get_origin
 
 from dida_cli.errors import DidaError
 
@@ -49,18 +49,23 @@ class _Json:
             raise DidaError(f"{where}: unknown setting {unknown[0]!r}; known: {', '.join(known)}")
         if missing := sorted(set(known) - set(values)):
             raise DidaError(f"{where}: setting {missing[0]!r} is missing")
-        checked = {
-            name: _checked(known[name].type, v, f"{where}: {name}") for name, v in values.items()
+        found = {
+            name: checked(known[name].type, v, f"{where}: {name}") for name, v in values.items()
         }
         try:
-            return cls(**checked)
+            return cls(**found)
         except DidaError as error:
             raise DidaError(f"{where}: {error}") from None
 
 
-def _checked(kind: Any, value: Any, where: str) -> Any:
+def checked(kind: Any, value: Any, where: str) -> Any:
+    """The value, if it is of this kind. Raises DidaError that says what `where` must be."""
     if isinstance(kind, type) and issubclass(kind, _Json):
         return kind.from_json(value, where)
+    if get_origin(kind) is list:
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            raise DidaError(f'{where} must be a list of texts, as ["Male"], not {value!r}')
+        return value
     if choices := get_args(kind):
         if not isinstance(value, str) or value not in choices:
             raise DidaError(f"{where} must be one of {', '.join(choices)}, not {value!r}")
@@ -251,3 +256,5 @@ class TrainConfig(_Json):
             raise DidaError(f"clip must be above 0, not {self.clip}")
         if self.critic_start < 0:
             raise DidaError(f"critic_start must be 0 or more, not {self.critic_start}")
+        if not 0 <= self.seed < 2**63:
+            raise DidaError(f"seed must be 0 or more and below 2^63, not {self.seed}")

@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "errors": set[str](),
     "config": {"errors"},
+    "settings": {"errors", "config"},
     "codes": {"config"},
     "nets": {"config", "codes"},
     "losses": {"config", "codes", "nets"},
