@@ -1,15 +1,21 @@
-"""The commands that make training data: avatars, split."""
+"""The commands that make and look at training data: avatars, split, check."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dida_cli.cli import console
-from dida_cli.cli.options import WithOpt, WithoutOpt
+from dida_cli.cli.options import JsonOpt, WithOpt, WithoutOpt
+from dida_cli.config import Fit
 from dida_cli.errors import DidaError
 
-app = typer.Typer(help="Make and split training pictures.", no_args_is_help=False)
+if TYPE_CHECKING:
+    from dida_cli.data.check import Seen, Survey
+
+app = typer.Typer(help="Make, split and check training pictures.", no_args_is_help=False)
+
+SHOWN = 8  # examples of each domain on a sheet
 
 
 @app.command()
@@ -35,7 +41,8 @@ def avatars(
 @app.command()
 def split(
     data: Annotated[
-        Path, typer.Option(help="Folder with list_attr_celeba.txt and its pictures.")
+        Path,
+        typer.Option(help="Folder with list_attr_celeba.txt and its pictures, or CelebA's own."),
     ] = Path("avatars"),
     a: Annotated[str, typer.Option(help="What A has: an attribute, or an expression.")] = "Smiling",
     b: Annotated[
@@ -65,3 +72,120 @@ def split(
         folders.write_folders(out, wanted, link=link, on_progress=report)
     for name, files in wanted.items():
         console.out(f"{out / name}\t{len(files)}")
+
+
+@app.command()
+def check(
+    data: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="What dida train takes as --data.")
+    ] = Path("avatars"),
+    a: Annotated[
+        str | None, typer.Option(help="What A has, in an attribute list; Smiling if not given.")
+    ] = None,
+    b: Annotated[
+        str | None, typer.Option(help="What B has, in an attribute list; else Eyeglasses.")
+    ] = None,
+    having: WithOpt = None,
+    lacking: WithoutOpt = None,
+    side: Annotated[int, typer.Option(help="Side of the picture the model sees, in pixels.")] = 128,
+    fit: Annotated[Fit, typer.Option(help="How a picture becomes square.")] = "crop",
+    batch: Annotated[int, typer.Option(min=1, help="Pictures of each domain in a step.")] = 16,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="Also write examples as the model sees them: A above, B below."),
+    ] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Tell what a training would see, before hours are spent on it.
+
+    Leaves with 1, and one line on why, when the training would be refused. More than 256 MB of
+    decoded pictures are kept below DIDA_HOME, where the training finds them.
+    """
+    from dida_cli import hub
+    from dida_cli.config import ModelConfig
+    from dida_cli.data import celeba, sources
+    from dida_cli.data import check as core
+
+    record = sources.record(data, a, b, having or [], lacking or [])
+    if "a" not in record and (a or b or having or lacking):
+        raise typer.BadParameter(
+            f"--a, --b, --with and --without choose from {celeba.ATTRIBUTE_LIST}, "
+            f"which {data} has not."
+        )
+    config = ModelConfig(side=side, fit=fit)
+    parts = sources.parts(record)
+    cache = hub.home() / "pictures"
+    with console.progress("looking", "pictures") as report:
+        survey = core.survey(parts, config, batch, report, cache=cache)
+    if sheet:
+        _write_examples(survey, [record.get(x, x.upper()) for x in ("a", "b")], sheet)
+    if as_json:
+        console.out_json(_told(survey))
+    else:
+        _tell(survey, config.side, cache)
+    if survey.verdict.refused:
+        raise DidaError(survey.verdict.refused[0])
+
+
+def _told(survey: "Survey") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    parts = survey.parts.items()
+    return {
+        "ok": not survey.verdict.refused,
+        "refused": survey.verdict.refused,
+        "warnings": survey.verdict.noted,
+        "parts": {part: {"A": asdict(a), "B": asdict(b)} for part, (a, b) in parts},
+        "imbalance": round(survey.imbalance, 3),
+        "bytes_in_memory": survey.bytes_in_memory,
+        "bytes_on_disk": survey.bytes_on_disk,
+    }
+
+
+def _tell(survey: "Survey", side: int, cache: Path) -> None:
+    for part, domains in survey.parts.items():
+        for name, seen in zip("AB", domains, strict=True):
+            console.out(f"{part} {name}\t{_words(seen, side)}")
+    console.out(f"imbalance\t{survey.imbalance:.1f} to 1")
+    if survey.bytes_in_memory:
+        console.out(f"memory\t{survey.bytes_in_memory / 1e6:.1f} MB of decoded pictures")
+    if survey.bytes_on_disk:
+        console.out(f"disk\t{survey.bytes_on_disk / 1e6:.1f} MB of decoded pictures, in {cache}")
+    for line in survey.verdict.noted:
+        console.note(f"warning: {line}")
+    for line in survey.verdict.refused[1:]:  # the first one is the error of the command
+        console.note(line)
+
+
+def _words(seen: "Seen", side: int) -> str:
+    if not seen.pictures:
+        return "0 pictures"
+    least, median, largest = zip(seen.width, seen.height, strict=True)
+    size = f"{median[0]} x {median[1]} pixels"
+    if least != largest:
+        size += f" ({least[0]} x {least[1]} to {largest[0]} x {largest[1]})"
+    modes = ", ".join(f"{count} {mode}" for mode, count in seen.modes.items())
+    told = [f"{seen.pictures} pictures", size, modes]
+    for count, words in (
+        (seen.enlarged, f"smaller than {side} px"),
+        (seen.unreadable, "unreadable"),
+        (seen.one_colour, "of one colour"),
+        (seen.copies, "copies"),
+    ):
+        if count:
+            told.append(f"{count} {words}")
+    return "\t".join(told)
+
+
+def _write_examples(survey: "Survey", names: list[str], path: Path) -> None:
+    """Pictures of the training from all over its files: those of A in one row, B's below."""
+    from dida_cli import images, render
+
+    rows = []
+    for domain in survey.train:
+        pictures = domain.pictures.rows
+        step = max(1, len(pictures) // SHOWN)
+        rows.append(images.to_pictures(images.to_unit(pictures[::step][:SHOWN])))
+    if not any(rows):
+        raise DidaError(f"no picture can be read, so there is nothing to draw into {path}")
+    images.write(render.sheet(rows, left=names), path)

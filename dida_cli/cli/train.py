@@ -300,15 +300,22 @@ def _resume(run: Path, command: str, device: Device) -> None:
 
 def _load(split: "Split", model: ModelConfig, settings: TrainConfig) -> tuple["Batches", "HeldOut"]:
     """Batches to learn from, and (A, B) of held-out pictures to look at, (N, 3, side, side)."""
-    from dida_cli import images
-    from dida_cli.data import folders
+    from dida_cli import hub, images
+    from dida_cli.data import check, folders
 
     folders.check_enough(split.train, settings.batch)
+    cache = hub.home() / "pictures"
     with console.progress("reading", "pictures") as report:
-        a, b = (folders.load(files, model, report) for files in (split.train.a, split.train.b))
+        a, b = (
+            folders.read(files, model, report, cache=cache)
+            for files in (split.train.a, split.train.b)
+        )
+    check.training(split.train, a, b).enforce()
     shown = (split.held_out.a[:SHOWN], split.held_out.b[:SHOWN])
     shown_a, shown_b = (images.to_unit(folders.load(files, model)) for files in shown)
-    batches = folders.Batches(a, b, batch=settings.batch, seed=settings.seed, flip=settings.flip)
+    batches = folders.Batches(
+        a.rows, b.rows, batch=settings.batch, seed=settings.seed, flip=settings.flip
+    )
     return batches, (shown_a, shown_b)
 
 

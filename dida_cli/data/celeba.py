@@ -3,19 +3,25 @@
 24000                          how many pictures
 Smiling Eyeglasses Beard       attribute names
 000001.png -1  1 -1            a line each: file name, then 1 or -1
+
+Lists and pictures lie in one folder, or as CelebA's authors ship them: Anno/list_attr_celeba.txt,
+Eval/list_eval_partition.txt and Img/img_align_celeba.zip, which is read where it is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from dida_cli.data.folders import HELD_OUT, Pair, Split, check_apart
+from dida_cli.data.folders import HELD_OUT, Archive, File, Member, Pair, Split, check_apart
 from dida_cli.errors import DidaError
 
 ATTRIBUTE_LIST, PARTITION_LIST = "list_attr_celeba.txt", "list_eval_partition.txt"
+LIST_PLACES = ("", "Anno", "Eval")
 IMAGE_FOLDERS = ("images", "img_align_celeba")
+IMAGE_ARCHIVE = "img_align_celeba.zip"
+IMAGE_PLACES = ("", "Img")
 TRAIN, VALIDATION, TEST = 0, 1, 2
 
 
@@ -65,18 +71,18 @@ def read_attributes(path: Path) -> Attributes:
         count, names = int(next(lines)[1][0]), next(lines)[1]
     except (StopIteration, ValueError, IndexError):
         raise DidaError(f"{path}: not a CelebA attribute list (count, names, then rows)") from None
-    files, rows = [], []
+    files, table = [], bytearray()
     for number, (file, *values) in lines:
         if len(values) != len(names) or not set(values) <= {"1", "-1"}:
             raise DidaError(
                 f"{path}, line {number}: expected a file name and {len(names)} times 1 or -1"
             )
         files.append(file)
-        rows.append([value == "1" for value in values])
+        table += bytes(value == "1" for value in values)
     if len(files) != count:
         raise DidaError(f"{path}: says {count} pictures but lists {len(files)}; get it again")
-    table = np.array(rows, dtype=bool).reshape(count, len(names))
-    return Attributes(path, files, {name: table[:, i] for i, name in enumerate(names)})
+    columns = np.frombuffer(table, dtype=bool).reshape(count, len(names)).T
+    return Attributes(path, files, dict(zip(names, columns, strict=True)))
 
 
 def read_partition(path: Path, files: list[str]) -> np.ndarray:
@@ -91,6 +97,32 @@ def read_partition(path: Path, files: list[str]) -> np.ndarray:
     return np.array([parts[file] for file in files])
 
 
+def list_in(root: Path, name: str) -> Path | None:
+    """The list of this name in `root`, or in Anno or Eval there, as CelebA's authors have it."""
+    return next((path for place in LIST_PLACES if (path := root / place / name).is_file()), None)
+
+
+def pictures_in(root: Path) -> Callable[[str], File]:
+    """Where a listed file is: in a folder of pictures, or in img_align_celeba.zip.
+
+    Raises DidaError when `root` has neither.
+    """
+    places = [root / place for place in IMAGE_PLACES]
+    for folder in (place / name for place in places for name in IMAGE_FOLDERS):
+        if folder.is_dir():
+            return folder.joinpath
+    for path in (place / IMAGE_ARCHIVE for place in places):
+        if path.is_file():
+            archive = Archive(path)
+            prefix = f"{path.stem}/"
+            inside = prefix if any(name.startswith(prefix) for name in archive.names) else ""
+            return lambda file: Member(archive, inside + file)
+    raise DidaError(
+        f"{root}: has no folder {' or '.join(IMAGE_FOLDERS)}, and no {IMAGE_ARCHIVE}; "
+        "put the pictures there"
+    )
+
+
 def from_attributes(root: Path, selection: Selection) -> dict[int, Pair]:
     """The exclusive domains "a, not b" and "b, not a" of each partition, files in list order.
 
@@ -98,10 +130,8 @@ def from_attributes(root: Path, selection: Selection) -> dict[int, Pair]:
     (a tenth at most) are validation and the 64 before them the test. Raises DidaError when a
     domain is empty.
     """
-    attributes = read_attributes(root / ATTRIBUTE_LIST)
-    folder = next((root / name for name in IMAGE_FOLDERS if (root / name).is_dir()), None)
-    if folder is None:
-        raise DidaError(f"{root}: has no folder {' or '.join(IMAGE_FOLDERS)}")
+    attributes = read_attributes(list_in(root, ATTRIBUTE_LIST) or root / ATTRIBUTE_LIST)
+    where = pictures_in(root)
     in_a, in_b = attributes.where(selection.a), attributes.where(selection.b)
     allowed = np.ones_like(in_a)
     for condition in selection.having:
@@ -116,18 +146,19 @@ def from_attributes(root: Path, selection: Selection) -> dict[int, Pair]:
                 f"{attributes.path}: no picture has {wanted} and lacks {other} as asked; "
                 "choose other --a, --b, --with or --without"
             )
-    partition_list = root / PARTITION_LIST
-    if partition_list.exists():
+    if partition_list := list_in(root, PARTITION_LIST):
         parts = read_partition(partition_list, attributes.files)
     else:
         parts = _last_ones(len(attributes.files), domains)
-    paths = [folder / file for file in attributes.files]
+
+    def chosen(rows: np.ndarray, part: int) -> list[File]:
+        return [where(attributes.files[row]) for row in rows[parts[rows] == part]]
+
     pairs = {
-        part: Pair(*([paths[row] for row in rows if parts[row] == part] for rows in domains))
-        for part in (TRAIN, VALIDATION, TEST)
+        part: Pair(*(chosen(rows, part) for rows in domains)) for part in (TRAIN, VALIDATION, TEST)
     }
-    for held_out in (VALIDATION, TEST):  # a file may be listed twice
-        check_apart(Split(pairs[TRAIN], pairs[held_out]))
+    seen, kept = pairs[VALIDATION], pairs[TEST]
+    check_apart(Split(pairs[TRAIN], Pair([*seen.a, *kept.a], [*seen.b, *kept.b])))
     return pairs
 
 
@@ -149,7 +180,7 @@ def _last_ones(count: int, domains: list[np.ndarray]) -> np.ndarray:
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The words of each line that has any, with the line's number."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DidaError(f"{path}: cannot be read ({error})") from None
     for number, line in enumerate(text.splitlines(), start=1):

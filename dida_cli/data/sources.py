@@ -15,10 +15,10 @@ def record(
     Raises DidaError when `root` is neither.
     """
     found: dict[str, Any] = {"root": str(root.resolve())}
-    if (root / celeba.ATTRIBUTE_LIST).exists():
+    if celeba.list_in(root, celeba.ATTRIBUTE_LIST):
         chosen = {"a": a or celeba.Selection.a, "b": b or celeba.Selection.b}
         return found | chosen | {"having": having, "lacking": lacking}
-    if (root / "trainA").is_dir() or (root / "trainB").is_dir():
+    if folders.is_there(root / "trainA") or folders.is_there(root / "trainB"):
         return found
     raise DidaError(
         f"{root}: holds neither trainA and trainB nor {celeba.ATTRIBUTE_LIST}; "
@@ -39,6 +39,17 @@ def for_testing(found: dict[str, Any]) -> folders.Split:
         return folders.from_folders(Path(found["root"]))
     parts = celeba.from_attributes(Path(found["root"]), _selection(found))
     return folders.Split(parts[celeba.TRAIN], parts[celeba.TEST])
+
+
+def parts(found: dict[str, Any]) -> dict[str, folders.Pair]:
+    """The files of both domains in every part there is, by its name; "train" is the first."""
+    root = Path(found["root"])
+    if "a" not in found:
+        split = folders.from_folders(root)
+        tested = folders.is_there(root / "testA")
+        return {"train": split.train, "test" if tested else "held out": split.held_out}
+    pairs = celeba.from_attributes(root, _selection(found))
+    return dict(zip(("train", "validation", "test"), pairs.values(), strict=True))
 
 
 def _selection(found: dict[str, Any]) -> celeba.Selection:

@@ -1,11 +1,15 @@
 """Attribute lists in the text format of CelebA, and the exclusive domains they make."""
 
+import io
 from pathlib import Path
 
+import drawn_celeba
 import numpy as np
 import pytest
 
-from dida_cli.data import celeba
+from dida_cli import images
+from dida_cli.config import ModelConfig
+from dida_cli.data import celeba, folders, sources
 from dida_cli.data.celeba import TEST, TRAIN, VALIDATION, Selection
 from dida_cli.errors import DidaError
 
@@ -33,6 +37,10 @@ def write_partition(root: Path, parts: list[int]) -> None:
 
 def numbers(paths: list[Path]) -> list[int]:
     return [int(path.stem) for path in paths]
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def chosen(root: Path, expression: str) -> list[str]:
@@ -279,3 +287,101 @@ def test_a_file_listed_twice_is_refused_when_it_would_be_in_both_domains(tmp_pat
     (tmp_path / "list_eval_partition.txt").write_text("same.jpg 0\n")
     with pytest.raises(DidaError, match=r"same\.jpg: is in both domains"):
         celeba.for_training(tmp_path, Selection())
+
+
+@pytest.mark.parametrize("part", [VALIDATION, TEST])
+def test_a_file_listed_twice_is_refused_when_it_would_be_held_out_too(
+    tmp_path: Path, part: int
+) -> None:
+    rows = [("same.jpg", "1 -1"), ("a.jpg", "1 -1"), ("./same.jpg", "1 -1"), ("b.jpg", "-1 1")]
+    (tmp_path / "images").mkdir()
+    (tmp_path / "list_attr_celeba.txt").write_text(
+        "\n".join(["4", "Smiling Eyeglasses", *(f"{name} {signs}" for name, signs in rows)])
+    )
+    parts = {"same.jpg": 0, "a.jpg": 0, "./same.jpg": part, "b.jpg": 0}
+    (tmp_path / "list_eval_partition.txt").write_text(
+        "\n".join(f"{name} {number}" for name, number in parts.items())
+    )
+    with pytest.raises(DidaError, match=r"same\.jpg: is both trained on and held out"):
+        celeba.from_attributes(tmp_path, Selection())
+
+
+# CelebA as its authors ship it
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("archive", [False, True])
+@pytest.mark.parametrize("official", [False, True])
+def test_celeba_is_read_as_its_authors_ship_it(
+    tmp_path: Path, official: bool, archive: bool, end: str
+) -> None:
+    root = drawn_celeba.write(tmp_path / "CelebA", official=official, archive=archive, end=end)
+    before = contents(root)
+    found = sources.record(root, None, None, [], [])
+    train = sources.for_training(found).train
+    assert [file.name for file in train.a] == [drawn_celeba.name(i) for i in range(0, 16, 4)]
+    assert [file.name for file in train.b] == [drawn_celeba.name(i) for i in range(1, 16, 4)]
+    config = ModelConfig(side=32)
+    faces = [images.fit(images.read(io.BytesIO(drawn_celeba.jpeg(i))), config) for i in (0, 4)]
+    rows = folders.load(train.a[:2], config)
+    assert (rows.numpy() == [images.pixels(face) for face in faces]).all()
+    assert contents(root) == before  # nothing was unpacked
+
+
+def test_the_official_lists_hold_forty_attributes_and_three_parts(tmp_path: Path) -> None:
+    root = drawn_celeba.write(tmp_path)
+    attributes = celeba.read_attributes(root / "Anno" / "list_attr_celeba.txt")
+    assert list(attributes.has) == drawn_celeba.NAMES
+    for column, values in attributes.has.items():
+        assert values.tolist() == [drawn_celeba.has(i, column) for i in range(24)], column
+    parts = sources.parts(sources.record(root, None, None, [], []))
+    assert {part: [len(p.a), len(p.b)] for part, p in parts.items()} == {
+        "train": [4, 4],
+        "validation": [1, 1],
+        "test": [1, 1],
+    }
+
+
+def test_a_byte_order_mark_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"\xef\xbb\xbf1\nSmiling\na.jpg 1\n")
+    assert celeba.read_attributes(path).files == ["a.jpg"]
+
+
+def test_an_archive_without_a_folder_in_it_is_read_too(tmp_path: Path) -> None:
+    root = drawn_celeba.write(tmp_path, official=False, archive=True)
+    flat = {drawn_celeba.name(i): drawn_celeba.jpeg(i) for i in range(24)}
+    drawn_celeba.write_zip(root / "img_align_celeba.zip", flat)
+    train = celeba.for_training(root, Selection()).train
+    assert len(folders.load(train.a, ModelConfig(side=32))) == 4
+
+
+def test_a_folder_of_pictures_goes_before_an_archive(tmp_path: Path) -> None:
+    root = drawn_celeba.write(tmp_path)
+    (root / "Img" / "img_align_celeba.zip").write_bytes(b"never opened")
+    train = celeba.for_training(root, Selection()).train
+    assert train.a[0] == root / "Img" / "img_align_celeba" / "000001.jpg"
+
+
+@pytest.mark.parametrize("content", [b"", b"half a download", None])
+def test_an_archive_that_is_not_whole_is_refused_by_name(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    root = drawn_celeba.write(tmp_path, archive=True)
+    path = root / "Img" / "img_align_celeba.zip"
+    path.write_bytes(path.read_bytes()[:-500] if content is None else content)
+    with pytest.raises(DidaError, match="no whole zip archive") as caught:
+        celeba.for_training(root, Selection())
+    assert str(path) in str(caught.value)
+
+
+def test_a_listed_name_cannot_lead_out_of_an_archive(tmp_path: Path) -> None:
+    root = drawn_celeba.write(tmp_path, official=False, archive=True)
+    (tmp_path / "secret.jpg").write_bytes(drawn_celeba.jpeg(0))
+    path = root / "list_attr_celeba.txt"
+    for outside in ("../secret.jpg", str(tmp_path / "secret.jpg")):
+        path.write_text(drawn_celeba.attribute_list().replace("000001.jpg", outside))
+        (root / "list_eval_partition.txt").unlink(missing_ok=True)
+        train = celeba.for_training(root, Selection()).train
+        with pytest.raises(DidaError, match="no such file in the archive"):
+            folders.load(train.a[:1], ModelConfig(side=32))

@@ -1,6 +1,10 @@
-"""Folders of pictures, and batches that are a pure function of the step."""
+"""Folders and archives of pictures, and batches that are a pure function of the step."""
 
+import io
 import itertools
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from dida_cli.config import ModelConfig
-from dida_cli.data import folders
-from dida_cli.data.folders import Batches, Pair
+from dida_cli.data import folders, sources
+from dida_cli.data.folders import Archive, Batches, Member, Pair
 from dida_cli.errors import DidaError
 
 CONFIG = ModelConfig(side=32)
@@ -32,6 +36,21 @@ def paint(folder: Path, count: int) -> list[Path]:
     for level, path in enumerate(paths):
         Image.new("RGB", (40, 36), (level, level, level)).save(path)
     return paths
+
+
+def pack(path: Path, members: dict[str, bytes], kind: int = zipfile.ZIP_DEFLATED) -> Archive:
+    """A zip archive of these members, opened."""
+    with zipfile.ZipFile(path, "w", kind) as made:
+        for name, content in members.items():
+            made.writestr(name, content)
+    return Archive(path)
+
+
+def grey(level: int) -> bytes:
+    """A picture file of one grey."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 36), (level, level, level)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def tree(folder: Path) -> list[str]:
@@ -176,6 +195,138 @@ def test_just_five_percent_unreadable_pictures_are_skipped(tmp_path: Path) -> No
         rows = folders.load(files, CONFIG)
     assert len(caught) == 2
     assert len(rows) == 38
+
+
+def test_of_many_unreadable_pictures_some_are_named_and_the_others_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "NAMED", 1)
+    files = paint(tmp_path / "a", 60)
+    for path in files[:3]:
+        path.write_text("no picture")
+    with pytest.warns(UserWarning, match="skipped") as caught:
+        rows = folders.load(files, CONFIG)
+    lines = [str(one.message) for one in caught]
+    assert str(files[0]) in lines[0]
+    assert lines[1:] == ["skipped 2 more pictures that cannot be read"]
+    assert len(rows) == 57
+
+
+def test_no_more_pictures_are_decoded_than_the_reader_keeps_up_with(tmp_path: Path) -> None:
+    decoded: list[int] = []
+    results = folders.in_threads(decoded.append, range(10 * folders.AHEAD))
+    next(results)
+    assert len(decoded) <= folders.AHEAD
+    assert len(list(results)) == 10 * folders.AHEAD - 1
+    assert sorted(decoded) == list(range(10 * folders.AHEAD))
+
+
+# Archives
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_members_of_an_archive_are_loaded_like_files(tmp_path: Path, kind: int) -> None:
+    archive = pack(tmp_path / "x.zip", {f"in/{level}.png": grey(level) for level in range(9)}, kind)
+    rows = folders.load([Member(archive, f"in/{level}.png") for level in range(9)], CONFIG)
+    assert (rows == torch.arange(9).view(9, 1, 1, 1)).all()
+    assert tree(tmp_path) == ["x.zip"]
+
+
+def test_an_archive_may_be_read_from_many_threads(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    members = {f"{number}.bin": random.bytes(20_000) for number in range(50)}
+    archive = pack(tmp_path / "x.zip", members)
+    names = list(members) * 20
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(archive.read, names)) == [members[name] for name in names]
+
+
+def damage_crc(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"IDAT") + 20] ^= 0xFF
+    path.write_bytes(raw)
+
+
+def claim_encrypted(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        raw[raw.index(signature) + flags] |= 1
+    path.write_bytes(raw)
+
+
+def claim_unknown_compression(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    for signature, method in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        raw[raw.index(signature) + method] = 77
+    path.write_bytes(raw)
+
+
+def claim_gigabytes(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[(at := raw.index(b"PK\x01\x02") + 24) : at + 4] = (3_000_000_000).to_bytes(4, "little")
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    "damage", [damage_crc, claim_encrypted, claim_unknown_compression, claim_gigabytes]
+)
+def test_a_damaged_member_is_skipped_like_an_unreadable_file(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    members = {f"{level}.png": grey(level) for level in range(20)}
+    pack(tmp_path / "x.zip", members, zipfile.ZIP_STORED)
+    damage(tmp_path / "x.zip")
+    archive = Archive(tmp_path / "x.zip")
+    with pytest.warns(UserWarning, match=r"skipped .*x\.zip/0\.png") as caught:
+        rows = folders.load([Member(archive, name) for name in members], CONFIG)
+    assert len(caught) == 1
+    assert rows[:, 0, 0, 0].tolist() == list(range(1, 20))
+
+
+def test_a_member_that_is_not_there_is_named(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "x.zip", {"0.png": grey(0)})
+    with pytest.raises(DidaError, match="no such file in the archive") as caught:
+        folders.load([Member(archive, "in/1.png")], CONFIG)
+    assert f"{tmp_path / 'x.zip'}/in/1.png" in str(caught.value)
+
+
+def test_archives_stand_in_for_folders_of_their_names(tmp_path: Path) -> None:
+    pack(
+        tmp_path / "trainA.zip",
+        {
+            "b.png": grey(1),
+            "in/a.PNG": grey(2),
+            "in/.hidden.png": b"",
+            "__MACOSX/._b.png": b"",
+            "notes.txt": b"",
+        },
+    )
+    paint(tmp_path / "trainB", 3)
+    pack(tmp_path / "testA.zip", {"a.png": grey(7)})
+    paint(tmp_path / "testB", 1)
+    split = folders.from_folders(tmp_path)
+    assert [str(file) for file in split.train.a] == [
+        f"{tmp_path}/trainA.zip/b.png",
+        f"{tmp_path}/trainA.zip/in/a.PNG",
+    ]
+    assert [file.name for file in split.held_out.a] == ["a.png"]
+    assert sources.record(tmp_path, None, None, [], []) == {"root": str(tmp_path.resolve())}
+
+
+def test_an_archive_without_pictures_is_refused_by_name(tmp_path: Path) -> None:
+    pack(tmp_path / "trainA.zip", {"notes.txt": b""})
+    paint(tmp_path / "trainB", 3)
+    with pytest.raises(DidaError, match="holds no pictures") as caught:
+        folders.from_folders(tmp_path)
+    assert str(tmp_path / "trainA.zip") in str(caught.value)
+
+
+def test_one_member_in_both_domains_is_refused(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "x.zip", {"0.png": grey(0)})
+    again = Archive(tmp_path / "x.zip")
+    pair = Pair([Member(archive, "0.png")], [Member(again, "0.png")])
+    with pytest.raises(DidaError, match=r"x\.zip/0\.png: is in both domains"):
+        folders.check_apart(folders.Split(pair, Pair([], [])))
 
 
 # Batches
@@ -385,3 +536,18 @@ def test_two_pictures_of_one_name_are_refused_not_lost(tmp_path: Path, link: boo
     with pytest.raises(DidaError, match=r"0000\.png"):
         folders.write_folders(tmp_path / "out", {"trainA": one + other}, link=link)
     assert not (tmp_path / "out").exists()
+
+
+def test_members_are_copied_out_under_their_last_name(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "x.zip", {"in/0.png": grey(0), "../1.png": grey(1)})
+    files = [Member(archive, "in/0.png"), Member(archive, "../1.png")]
+    folders.write_folders(tmp_path / "out", {"trainA": files})
+    assert tree(tmp_path) == ["out", "out/trainA", "out/trainA/0.png", "out/trainA/1.png", "x.zip"]
+    assert (tmp_path / "out" / "trainA" / "1.png").read_bytes() == grey(1)
+
+
+def test_a_link_into_an_archive_is_refused(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "x.zip", {"0.png": grey(0)})
+    with pytest.raises(DidaError, match="drop --link"):
+        folders.write_folders(tmp_path / "out", {"trainA": [Member(archive, "0.png")]}, link=True)
+    assert tree(tmp_path) == ["x.zip"]
