@@ -15,6 +15,7 @@ README = (ROOT / "README.md").read_text()
 # Appended to commands that would take long; of an option given twice, the last counts.
 SHORTER = {
     "data avatars": "--count 480 --side 32",
+    "data check": "--batch 4",
     "train": "--steps 2 --side 32 --batch 4",
     "evaluate": "--pairs 12",
     "study make": "--pairs 1",

@@ -143,7 +143,7 @@ def train(
         Path | None, typer.Option(help="Go on with this run, by its own settings.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell sizes, memory, speed and time; write nothing.")
+        bool, typer.Option("--dry-run", help="Tell sizes, memory, speed and time; start no run.")
     ] = False,
     list_presets: Annotated[
         bool, typer.Option("--list-presets", help="Tell what --config knows by name, and leave.")
