@@ -61,6 +61,16 @@ def baked(model: Network) -> Network:
     return still
 
 
+def plain_state(model: Network) -> dict[str, Tensor]:
+    """The tensors of a network by the names of a baked one, themselves, to be filled.
+
+    A weight with a spectral norm is there as it is before it is normed.
+    """
+    state = model.state_dict()
+    normed = {name: name.replace(".parametrizations.weight.original", ".weight") for name in state}
+    return {n: state[name] for name, n in normed.items() if ".parametrizations." not in n}
+
+
 def model_files(model: Network, card: str) -> dict[str, bytes | dict[str, Tensor]]:
     """The three files of a model folder, for `write_folder`."""
     config = json.dumps(model.config.to_json(), indent=2) + "\n"

@@ -171,7 +171,7 @@ def _power_of_two(number: int) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights(_Json):
-    """How much each loss counts; a method knows its own terms alone (see `WEIGHTS`).
+    """How much each loss counts; a method knows its own terms alone (see `TERMS`).
 
     Attributes:
         reconstruction_a, reconstruction_b: every method; `mask` calls them gama and delta.
@@ -218,6 +218,30 @@ WEIGHTS: dict[str, Weights] = {
     ),
 }
 
+# The weights that are of each method's own losses; any other must be 0 there.
+TERMS: dict[Method, tuple[str, ...]] = {
+    "didd": ("reconstruction_a", "reconstruction_b", "zero", "common"),
+    "mask": (
+        "reconstruction_a",
+        "reconstruction_b",
+        "common",
+        "repaint_a",
+        "repaint_b",
+        "cycle_common",
+        "cycle_separate",
+    ),
+    "layers": (
+        "reconstruction_a",
+        "reconstruction_b",
+        "zero",
+        "common",
+        "repaint_a",
+        "repaint_b",
+        "mask",
+        "mask_late",
+    ),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(_Json):
@@ -229,6 +253,10 @@ class TrainConfig(_Json):
             it cannot tell (0.5), or `paper`, that it comes from B (1).
         critic_start: steps before the encoder first answers to the critic.
         ema: decay of the running mean of the weights, which is the model that is kept.
+        score_every: steps between scores on held-out pictures, by which `best` is chosen;
+            a training of at least as many is scored at its end too; 0: never.
+        patience: scores in a row without a better one after which a training ends; 0: it never
+            ends early.
     """
 
     steps: int = 9000
@@ -243,6 +271,8 @@ class TrainConfig(_Json):
     seed: int = 0
     log_every: int = 20
     save_every: int = 500
+    score_every: int = 1000
+    patience: int = 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "log_every", "save_every"):
@@ -254,7 +284,10 @@ class TrainConfig(_Json):
             raise DidaError(f"ema must be 0 or more and below 1, not {self.ema}")
         if not self.clip > 0:
             raise DidaError(f"clip must be above 0, not {self.clip}")
-        if self.critic_start < 0:
-            raise DidaError(f"critic_start must be 0 or more, not {self.critic_start}")
+        for name in ("critic_start", "score_every", "patience"):
+            if getattr(self, name) < 0:
+                raise DidaError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if self.patience and not self.score_every:
+            raise DidaError("patience counts scores, and score_every 0 makes none; set it too")
         if not 0 <= self.seed < 2**63:
             raise DidaError(f"seed must be 0 or more and below 2^63, not {self.seed}")

@@ -16,6 +16,7 @@ separate encoders' norms have the right channel counts (no effect on values).
 import math
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
@@ -24,6 +25,7 @@ from dida_cli.config import ModelConfig
 
 SLOPE = 0.2  # of the leaky ReLU
 LEAST_WIDTH = 16  # channels of the outermost compact stages
+POWER_STEPS = 50  # that find the spectral norm of a weight from any start
 
 
 def widths(config: ModelConfig) -> list[int]:
@@ -137,6 +139,18 @@ def bake_spectral(modules: Iterable[nn.Module]) -> None:
     for module in modules:
         if parametrize.is_parametrized(module, "weight"):
             parametrize.remove_parametrizations(module, "weight")
+
+
+def settle_spectral(module: nn.Module) -> None:
+    """Find the norms of weights that were put in place of others, by power steps.
+
+    Spectral norms take one step in each pass of training; the first passes would divide by those
+    of the weights before.
+    """
+    with torch.no_grad():
+        for part in module.train().modules():
+            for _ in range(POWER_STEPS if parametrize.is_parametrized(part, "weight") else 0):
+                part.weight  # noqa: B018
 
 
 def _norm(config: ModelConfig, channels: int) -> nn.Module:

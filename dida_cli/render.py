@@ -81,13 +81,17 @@ def bars(shares: Mapping[str, tuple[float, float, float]], path: Path) -> None:
         panel.grid(axis="x", alpha=0.3)
 
 
-def curves(log: Sequence[dict[str, float]], path: Path) -> None:
-    """A plot of every logged quantity over the steps, one panel each."""
-    names = [name for name in log[0] if name != "step"]
-    steps = [line["step"] for line in log]
-    with _plot(len(names), path) as panels:
-        for panel, name in zip(panels, names, strict=True):
-            panel.plot(steps, [line[name] for line in log], linewidth=1)
+def curves(log: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A plot of every logged figure over the steps, one panel each; few figures are dots too."""
+    lines: dict[str, dict[float, float]] = {}
+    for line in log:
+        for name, value in line.items():
+            if name != "step" and isinstance(value, int | float):
+                lines.setdefault(name, {})[line["step"]] = value
+    with _plot(len(lines), path) as panels:
+        for panel, (name, values) in zip(panels, lines.items(), strict=True):
+            marker = "." if len(values) < len(log) else None  # as scores, which are seldom made
+            panel.plot(list(values), list(values.values()), linewidth=1, marker=marker)
             panel.set_title(name.replace("_", " "), loc="left", fontsize=9)
             panel.grid(alpha=0.3)
         panels[-1].set_xlabel("step")

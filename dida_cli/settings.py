@@ -15,6 +15,7 @@ from typing import Any
 
 from dida_cli.config import (
     LEARNING_RATES,
+    TERMS,
     WEIGHTS,
     Domains,
     ModelConfig,
@@ -113,11 +114,40 @@ def model_of(values: Settings) -> ModelConfig:
 
 
 def training_of(values: Settings, model: ModelConfig) -> TrainConfig:
-    """How these settings train that model. Raises DidaError when one is out of range."""
-    weights = WEIGHTS[model.method].to_json() | _table(values, "training.weights")
+    """How these settings train that model.
+
+    Raises DidaError when one is out of range, or weighs a loss that the model's method lacks.
+    """
+    weights = Weights(**WEIGHTS[model.method].to_json() | _table(values, "training.weights"))
+    terms = TERMS[model.method]
+    if foreign := [n for n, value in weights.to_json().items() if value and n not in terms]:
+        raise DidaError(
+            f"training.weights.{foreign[0]}: method {model.method} has no such loss; "
+            f"it has {', '.join(terms)}"
+        )
     given = _table(values, "training")
     given.setdefault("learning_rate", LEARNING_RATES[model.architecture])
-    return TrainConfig(weights=Weights(**weights), **given)
+    return TrainConfig(weights=weights, **given)
+
+
+def values_of(model: ModelConfig, training: TrainConfig, data: Mapping[str, Any]) -> Settings:
+    """Every setting of a training; `data` is the record of its pictures that a run keeps."""
+    values = _flat({"model": model.to_json(), "training": training.to_json()})
+    values |= {f"data.{DATA.get(name, name)}": value for name, value in data.items()}
+    return {key: value for key, value in values.items() if key in KINDS}
+
+
+def differences(old: Settings, new: Settings) -> list[str]:
+    """A line for every setting that is not the same: `training.steps: 500 -> 9000`."""
+    return [
+        f"{key}: {_told(old, key)} -> {_told(new, key)}"
+        for key in KINDS
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _told(values: Settings, key: str) -> str:
+    return _value(values[key]) if key in values else "nothing"
 
 
 def to_toml(
@@ -127,9 +157,7 @@ def to_toml(
 
     `data` is the record of its pictures that a run keeps.
     """
-    values = _flat({"model": model.to_json(), "training": training.to_json()})
-    values |= {f"data.{DATA.get(name, name)}": value for name, value in data.items()}
-    values |= {"init": init} if init else {}
+    values = values_of(model, training, data) | ({"init": init} if init else {})
     tables: dict[str, str] = {}
     for key in KINDS:
         if key in values:

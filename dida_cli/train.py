@@ -2,16 +2,24 @@
 
 Nothing here depends on when it runs: batches are a function of the step, and the whole state is
 in `state.safetensors`, so a stopped and resumed training is the training that never stopped.
+
+A run's folder:
+
+    train.json          what is trained, and on what
+    log.jsonl           a JSON object a line: step, the terms' means since the last line, scores
+    last/, last-1/      a model folder each, with all that a resume needs
+    best/               the model folder of the best score so far
 """
 
 import json
 import math
 import shlex
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,14 +27,30 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dida_cli import checkpoint, didd, losses, mask
 from dida_cli.checkpoint import Network
-from dida_cli.config import ModelConfig, TrainConfig, Weights
+from dida_cli.config import ModelConfig, TrainConfig, Weights, checked
 from dida_cli.errors import DidaError
 from dida_cli.images import write_bytes
-from dida_cli.nets import Critic
+from dida_cli.nets import Critic, settle_spectral
 
-STATE, SETTINGS, LOG = "state.safetensors", "train.json", "log.jsonl"
+STATE, PROGRESS, SETTINGS, LOG = "state.safetensors", "progress.json", "train.json", "log.jsonl"
+BEST = "best"
 LAST_RATE = 0.05  # what is left of the learning rate at the end
 BETAS = (0.5, 0.999)
+LAST_BUT_ONE = "delete its folder to go on from last-1"
+NAMED = 4  # pictures of a bad batch that are named one by one
+UNSCORED = {"score_every": 0, "patience": 0}  # of runs that earlier versions have begun
+
+# When the game with the critic counts as over: every one of so many log lines says so.
+WINDOW = 50  # log lines
+WON = 0.95  # share of codes that the critic gets right
+CHANCE = (0.4, 0.6)  # shares that are as good as a guess
+STILL = 1e-3  # norm of the critic's gradient; about 1 where it plays
+CRITIC = {
+    "critic wins": f"the critic was right of {WON:.0%} of the codes or more in {WINDOW} log lines: "
+    "the common code keeps what tells A from B; raise training.weights.common",
+    "critic dead": f"the critic guessed in {WINDOW} log lines, and its gradient was nothing: "
+    "common codes no longer differ between pictures; lower training.weights.common",
+}
 
 AUTOENCODER_LOSS: dict[str, Callable[..., losses.Losses]] = {
     "didd": didd.autoencoder_loss,
@@ -35,6 +59,19 @@ AUTOENCODER_LOSS: dict[str, Callable[..., losses.Losses]] = {
 }
 
 Batch = Callable[[int], tuple[Tensor, Tensor]]
+Line = dict[str, Any]  # of a log: "step", figures, and "warning", a key of `CRITIC`
+
+
+class NotFiniteError(DidaError):
+    """A loss or gradient that no step can be made of."""
+
+
+class Best(NamedTuple):
+    """The best score so far, and how many were made since."""
+
+    step: int
+    score: float
+    since: int
 
 
 class Training:
@@ -53,29 +90,39 @@ class Training:
         self.step = 0
         self.seconds = 0.0  # spent in steps, over all sessions
         self.sums: dict[str, float] = {}  # of the terms since the last log line
+        self.summed = 0  # steps they are of
+        self.best: Best | None = None
 
     def begin_from(self, model: Network) -> list[str]:
         """Take over the weights of a trained model; the names of those that stay fresh.
 
-        A tensor is taken when its name and shape agree, up to further output channels, which
-        stay fresh: so a model with masks begins with what a plain one has learned. Raises
-        DidaError when the two have no tensor in common.
+        A tensor is taken when its name and shape agree. Further output channels of the decoder's
+        last layer stay fresh beside those taken: so a model with masks begins with what a plain
+        one has learned. Raises DidaError when the two have no tensor in common.
         """
-        known, fresh, taken = model.state_dict(), [], 0
-        for module in (self.model, self.averaged):
-            for name, own in module.state_dict().items():
-                other = known.get(name)
-                fits = other is not None and own.shape[1:] == other.shape[1:]
-                if other is None or not fits or own.shape[:1] < other.shape[:1]:
-                    fresh.append(name)
-                    continue
-                own[: len(other)].copy_(other) if own.ndim else own.copy_(other)
-                taken += 1
-                if own.shape != other.shape:
-                    fresh.append(f"{name}[{len(other)}:]")
-        if not taken:
+        known, own = checkpoint.baked(model).state_dict(), checkpoint.plain_state(self.model)
+        same = {n for n, t in own.items() if n in known and t.shape == known[n].shape}
+        wider = {n for n in self._last_layer() if n in known} - same
+        if any(not _is_wider(own[name], known[name]) for name in wider):
+            wider = set()  # weight and bias go together
+        if not same:
             raise DidaError("the model to begin from has no tensor in common with the new one")
-        return sorted(set(fresh))
+        for name in same:
+            own[name].copy_(known[name])
+        for name in wider:
+            own[name][: len(known[name])].copy_(known[name])
+        settle_spectral(self.model)
+        self.averaged.load_state_dict(self.model.state_dict())
+        return sorted([*(own.keys() - same - wider), *(f"{n}[{len(known[n])}:]" for n in wider)])
+
+    def _last_layer(self) -> list[str]:
+        """The parameters of the decoder's last layer where their first dimension is its output."""
+        layers = getattr(self.model, "decoder", None)
+        if not isinstance(layers, torch.nn.Sequential) or not isinstance(
+            layers[-1], torch.nn.Conv2d
+        ):
+            return []
+        return [f"decoder.{len(layers) - 1}.{name}" for name, _ in layers[-1].named_parameters()]
 
     @property
     def averaged(self) -> Network:
@@ -86,26 +133,49 @@ class Training:
     def advance(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
         """One step of both players on pictures (B, 3, side, side) in [-1, 1]; the terms by name.
 
-        Raises DidaError when a loss or gradient is not finite; the weights are then unchanged.
+        Beside the losses' terms there is `critic_gradient`, its norm before it is clipped. Raises
+        NotFiniteError when a loss or gradient is not finite; the weights are then unchanged.
         """
-        a, b = (
-            x.to(self.device, memory_format=torch.channels_last, non_blocking=True) for x in (a, b)
-        )
         rate = self.rate()
         for optimizer in (self.adam, self.critic_adam):
             for group in optimizer.param_groups:
                 group["lr"] = rate
         self.critic.requires_grad_(False)
-        loss = AUTOENCODER_LOSS[self.model.config.method](
-            self.model, self.critic, a, b, self.weights(), self.settings.critic_target
-        )
-        self._descend(loss.total, loss.terms, self.model, self.adam)
+        loss = self._loss(a, b)
+        self._differentiate(loss, self.model)
         self.critic.requires_grad_(True)
         critic = losses.critic(self.critic, loss.common)
-        self._descend(critic.total, critic.terms, self.critic, self.critic_adam)
+        gradient = self._differentiate(critic, self.critic)
+        self.adam.step()  # only now, when neither can fail
+        self.critic_adam.step()
         self.mean.update_parameters(self.model)
         self.step += 1
-        return {name: term.detach() for name, term in (loss.terms | critic.terms).items()}
+        terms = loss.terms | critic.terms | {"critic_gradient": gradient}
+        return {name: term.detach() for name, term in terms.items()}
+
+    def at_fault(self, a: Tensor, b: Tensor) -> tuple[list[int], list[int]]:
+        """The places in both halves of a batch whose pictures give a loss that is not finite.
+
+        Each picture alone, as both domains. All places when every picture alone is fine.
+        """
+
+        def is_bad(picture: Tensor) -> bool:
+            return not self._loss(picture, picture).total.isfinite()
+
+        with torch.no_grad():
+            in_a, in_b = (
+                [place for place, picture in enumerate(torch.split(half, 1)) if is_bad(picture)]
+                for half in (a, b)
+            )
+        return (in_a, in_b) if in_a or in_b else (list(range(len(a))), list(range(len(b))))
+
+    def _loss(self, a: Tensor, b: Tensor) -> losses.Losses:
+        a, b = (
+            x.to(self.device, memory_format=torch.channels_last, non_blocking=True) for x in (a, b)
+        )
+        return AUTOENCODER_LOSS[self.model.config.method](
+            self.model, self.critic, a, b, self.weights(), self.settings.critic_target
+        )
 
     def weights(self) -> Weights:
         """The losses' weights in the coming step: some start late, some rise."""
@@ -129,41 +199,64 @@ class Training:
         fall = LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * way)) / 2
         return self.settings.learning_rate * fall
 
-    def _descend(
-        self,
-        loss: Tensor,
-        terms: dict[str, Tensor],
-        player: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
-    ) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        parameters = list(player.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip)
-        if not math.isfinite(norm.item()):
-            wrong = next((n for n, t in terms.items() if not t.isfinite()), "gradient")
-            raise DidaError(
-                f"step {self.step}: the {wrong} is not finite; the last saved state is kept, "
-                "start anew with a lower --learning-rate"
-            )
-        optimizer.step()
+    def _differentiate(self, loss: losses.Losses, player: torch.nn.Module) -> Tensor:
+        """Give a player the clipped gradient of its loss; the norm () it had before."""
+        player.zero_grad(set_to_none=True)
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(list(player.parameters()), self.settings.clip)
+        if not math.isfinite((norm + loss.total.detach()).item()):
+            wrong = next((n for n, t in loss.terms.items() if not t.isfinite()), "gradient")
+            raise NotFiniteError(f"step {self.step}: the {wrong} is not finite")
+        return norm
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last step is made, or patience has ended."""
+        patience = self.settings.patience
+        if patience and self.best and self.best.since >= patience:
+            return True
+        return self.step >= self.settings.steps
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether there is to be a score at this step."""
+        every, steps = self.settings.score_every, self.settings.steps
+        return 0 < every <= steps and (self.step % every == 0 or self.step == steps)
+
+    def compare(self, score: float) -> bool:
+        """Hold this step's score against the best so far; whether it is better."""
+        if self.best and not score > self.best.score:
+            self.best = self.best._replace(since=self.best.since + 1)
+            return False
+        self.best = Best(self.step, score, 0)
+        return True
 
     def save(self, run: Path, card: str) -> None:
         """Write the model and all that a resume needs as `run/last`; the one before as `last-1`."""
-        progress = {"step": self.step, "seconds": round(self.seconds, 1), "sums": self.sums}
+        progress = {
+            "step": self.step,
+            "seconds": round(self.seconds, 1),
+            "sums": self.sums,
+            "summed": self.summed,
+            "best": self.best._asdict() if self.best else None,
+        }
         files = checkpoint.model_files(self.averaged, card)
         files |= {
             STATE: checkpoint.state_of(self._parts()),
-            "progress.json": json.dumps(progress).encode(),
+            PROGRESS: json.dumps(progress).encode(),
         }
         checkpoint.write_folder(run / "last", files, previous=run / "last-1")
 
     def restore(self, folder: Path) -> None:
         """Take up the state saved in a folder. Raises DidaError when it does not fit."""
+        progress = _read_progress(folder / PROGRESS)
         checkpoint.restore(self._parts(), folder / STATE)
-        progress = checkpoint.read_json(folder / "progress.json")
         self.step, self.seconds = progress["step"], progress["seconds"]
         self.sums = progress["sums"]
+        # earlier versions did not count: log lines were due at fixed steps
+        self.summed = progress.get("summed", self.step % self.settings.log_every)
+        best = progress.get("best")
+        self.best = Best(**best) if best else None
 
     def _parts(self) -> dict[str, torch.nn.Module | torch.optim.Optimizer]:
         return {
@@ -181,6 +274,31 @@ def _share(place: float, ramp: tuple[float, float]) -> float:
     return min(1.0, max(0.0, (place - begin) / (end - begin)))
 
 
+def _read_progress(path: Path) -> dict[str, Any]:
+    """What `Training.save` wrote beside the state. Raises DidaError naming what is wrong."""
+    progress = checkpoint.read_json(path)
+    if not isinstance(progress, dict) or not {"step", "seconds", "sums"} <= set(progress):
+        raise DidaError(f"{path}: must hold step, seconds and sums; {LAST_BUT_ONE}")
+    sums, best = progress["sums"], progress.get("best") or dict.fromkeys(Best._fields, 0)
+    if not isinstance(sums, dict):
+        raise DidaError(f"{path}: sums must be an object; {LAST_BUT_ONE}")
+    if not isinstance(best, dict) or set(best) != set(Best._fields):
+        raise DidaError(f"{path}: best must hold {', '.join(Best._fields)}; {LAST_BUT_ONE}")
+    counts: dict[str, Any] = {"step": progress["step"], "summed": progress.get("summed", 0)}
+    counts |= {f"best.{name}": best[name] for name in best if name != "score"}
+    numbers: dict[str, Any] = {"seconds": progress["seconds"], "best.score": best["score"]}
+    numbers |= {f"sums.{name}": value for name, value in sums.items()}
+    for kind, given in ((int, counts), (float, numbers)):
+        for name, value in given.items():
+            if not 0 <= checked(kind, value, f"{path}: {name}") < math.inf:
+                raise DidaError(f"{path}: {name} must be 0 or more, not {value}; {LAST_BUT_ONE}")
+    return progress
+
+
+def _is_wider(own: Tensor, other: Tensor) -> bool:
+    return own.shape[1:] == other.shape[1:] and len(own) > len(other)
+
+
 def _adam(player: torch.nn.Module, settings: TrainConfig) -> torch.optim.Optimizer:
     return torch.optim.Adam(player.parameters(), lr=settings.learning_rate, betas=BETAS, fused=True)
 
@@ -191,36 +309,103 @@ def fit(
     run: Path,
     *,
     card: Callable[[Training], str],
-    on_step: Callable[[int, dict[str, float] | None], None] = lambda step, terms: None,
+    files: Callable[[int], tuple[Sequence[str], Sequence[str]]] = lambda step: ((), ()),
+    score: Callable[[Network], Mapping[str, float]] | None = None,
+    on_step: Callable[[int, Line | None], None] = lambda step, line: None,
     on_save: Callable[[Training], None] = lambda training: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Train to the last step, or until `should_stop`; the state is saved either way.
+    """Train to the last step, till patience ends, or until `should_stop`; then the state is saved.
 
-    `on_step(step, means)` hears of every step; means are the terms' means since the last log line,
-    given on the steps that write one. Returns whether the last step was reached.
+    `files(step)` names the pictures of a batch, A's and B's. `score` gives figures of the running
+    mean, among them `score` (0 or more, the more the better), whose best model is `run/best`; it
+    must leave torch's random numbers alone. `on_step(step, line)` hears of every step, and of the
+    figures on those that are logged. Returns whether the training is over. Raises DidaError, what
+    was last saved being kept, when a loss is not finite or the disk is full.
     """
     settings = training.settings
-    log = run / LOG
-    _forget_after(log, training.step)
-    while training.step < settings.steps and not should_stop():
+    log = _log_until(run, training.step)
+    while not training.is_over and not should_stop():
         began = time.perf_counter()
-        for name, term in training.advance(*batches(training.step)).items():
+        for name, term in _advance(training, batches(training.step), files).items():
             training.sums[name] = training.sums.get(name, 0.0) + term.item()
+        training.summed += 1
         training.seconds += time.perf_counter() - began
-        step, means = training.step, None
+        step = training.step
+        line: Line = {}
         if step % settings.log_every == 0 or step == settings.steps:
-            count = step % settings.log_every or settings.log_every
-            means = {name: total / count for name, total in training.sums.items()}
-            training.sums = {}
-            _append(log, {"step": step, "learning_rate": training.rate(), **means})
-        on_step(step, means)
-        if step % settings.save_every == 0 and step < settings.steps:
+            line |= _means(training)
+        if score and training.is_scored:
+            line |= score(training.averaged)
+            if training.compare(line["score"]):
+                model = checkpoint.model_files(training.averaged, card(training))
+                checkpoint.write_folder(run / BEST, model)
+        if line:
+            log.append({"step": step, "learning_rate": training.rate(), **line})
+            _warn_of_critic(log, settings)
+            _append(run / LOG, log[-1])
+        on_step(step, line or None)
+        # a score is saved at once, lest `best` be of a state that nothing remembers
+        if (step % settings.save_every == 0 or "score" in line) and not training.is_over:
             training.save(run, card(training))
             on_save(training)
     training.save(run, card(training))
     on_save(training)
-    return training.step >= settings.steps
+    return training.is_over
+
+
+def _advance(
+    training: Training,
+    batch: tuple[Tensor, Tensor],
+    files: Callable[[int], tuple[Sequence[str], Sequence[str]]],
+) -> dict[str, Tensor]:
+    """One step; a loss that is not finite is told with the files it came from."""
+    try:
+        return training.advance(*batch)
+    except NotFiniteError as error:
+        pairs = zip(files(training.step), training.at_fault(*batch), strict=True)
+        names = [names[place] for names, places in pairs if names for place in places]
+        more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+        told = f" ({', '.join(names[:NAMED] + more)})" if names else ""
+        raise DidaError(
+            f"{error}{told}; the last saved state is kept: go on from it by --resume with "
+            "--override and a lower --learning-rate, or start anew"
+        ) from None
+
+
+def _means(training: Training) -> dict[str, float]:
+    """The terms' means since the last time."""
+    means = {name: total / training.summed for name, total in training.sums.items()}
+    training.sums, training.summed = {}, 0
+    return means
+
+
+def critic_state(log: Sequence[Line], settings: TrainConfig) -> str | None:
+    """What the last 50 log lines say of the game with the critic: a key of `CRITIC`, or None.
+
+    It wins where it was right of 95 % of the codes in every line. It is dead where it was at
+    chance and its gradient's norm below 0.001: being at chance alone is what the encoder wants, and
+    a critic that plays then still follows the noise of every batch. Lines before `critic_start`
+    do not count, nor do those that only tell scores.
+    """
+    lines = [n for n in log if "critic_gradient" in n and n["step"] > settings.critic_start]
+    last = lines[-WINDOW:]
+    if len(last) < WINDOW:
+        return None
+    if all(line["critic_right"] >= WON for line in last):
+        return "critic wins"
+    low, high = CHANCE
+    if all(low <= n["critic_right"] <= high and n["critic_gradient"] < STILL for n in last):
+        return "critic dead"
+    return None
+
+
+def _warn_of_critic(log: list[Line], settings: TrainConfig) -> None:
+    """Write into the last line, once, that the game with the critic is over, and warn of it."""
+    state = critic_state(log, settings)
+    if state and all(line.get("warning") != state for line in log):
+        log[-1]["warning"] = state
+        warnings.warn(f"step {log[-1]['step']}: {CRITIC[state]}", stacklevel=3)
 
 
 def refuse_taken(run: Path) -> None:
@@ -234,8 +419,26 @@ def refuse_taken(run: Path) -> None:
 def start(run: Path, model: ModelConfig, settings: TrainConfig, data: dict[str, Any]) -> None:
     """Make a run folder that records what is trained, and on what. DidaError if it is taken."""
     refuse_taken(run)
-    record = {"model": model.to_json(), "training": settings.to_json(), "data": data}
-    write_bytes((json.dumps(record, indent=2) + "\n").encode(), run / SETTINGS)
+    record(run, model, settings, data)
+
+
+def record(run: Path, model: ModelConfig, settings: TrainConfig, data: dict[str, Any]) -> None:
+    """Write what is trained, and on what, over what was recorded."""
+    found = {"model": model.to_json(), "training": settings.to_json(), "data": data}
+    write_bytes((json.dumps(found, indent=2) + "\n").encode(), run / SETTINGS)
+
+
+def refuse_other_network(before: ModelConfig, now: ModelConfig) -> None:
+    """Raises DidaError when a saved state does not fit a changed config."""
+    free = ("domains", "fit", "segment_from")
+    same = replace(before, domains=now.domains, fit=now.fit, segment_from=now.segment_from)
+    if same != now:
+        old, new = before.to_json(), now.to_json()
+        name = next(name for name in old if name not in free and old[name] != new[name])
+        raise DidaError(
+            f"model.{name}: {old[name]} -> {new[name]} is another network; start a new run, with "
+            "--init to begin from this one"
+        )
 
 
 def settings_of(run: Path) -> tuple[ModelConfig, TrainConfig, dict[str, Any]]:
@@ -246,23 +449,49 @@ def settings_of(run: Path) -> tuple[ModelConfig, TrainConfig, dict[str, Any]]:
     record = checkpoint.read_json(path)
     if not isinstance(record, dict) or set(record) != {"model", "training", "data"}:
         raise DidaError(f"{path}: not the settings of a training; give the folder of a run")
+    training = record["training"]
+    if isinstance(training, dict):
+        training = UNSCORED | training
     return (
         ModelConfig.from_json(record["model"], f"{path}: model"),
-        TrainConfig.from_json(record["training"], f"{path}: training"),
+        TrainConfig.from_json(training, f"{path}: training"),
         record["data"],
     )
 
 
-def read_log(run: Path) -> list[dict[str, float]]:
-    """The lines of a run's log, oldest first."""
+def read_log(run: Path) -> list[Line]:
+    """The lines of a run's log, oldest first; what a kill has left of a last one is left out.
+
+    Raises DidaError naming the first line that is not one.
+    """
     path = run / LOG
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines: list[Line] = []
+    try:
+        texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return lines
+    except OSError as error:
+        raise DidaError(f"{path}: cannot be read ({error.strerror})") from None
+    for number, text in enumerate(texts, start=1):
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            line = None
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            lines.append(line)
+        elif number < len(texts):
+            raise DidaError(f"{path}, line {number}: no line of a log; take it out")
+    return lines
 
 
 def card(training: Training, data: dict[str, Any], command: str) -> str:
     """The README of a saved model: what it is, and what it was made from, with what."""
     model, settings = training.averaged.config, training.settings
     domains = f": A {data['a']}, B {data['b']}" if "a" in data else ""
+    best = training.best
+    scores = "not measured yet"
+    if best and best.step == training.step:
+        scores = f"{best.score:.3f} on held-out pictures, the best so far"
     for key, word in (("having", "with"), ("lacking", "without")):
         domains += "".join(f", {word} {condition}" for condition in data.get(key, []))
     return f"""---
@@ -281,17 +510,24 @@ Moves the {model.domains.a} or the {model.domains.b} of one picture onto another
 | seed | {settings.seed} |
 | steps | {training.step} of {settings.steps}, {settings.batch} + {settings.batch} pictures each |
 | time | {training.seconds / 60:.0f} min in steps on {training.device.type} |
-| scores | not measured yet |
+| scores | {scores} |
 """
 
 
-def _append(log: Path, line: dict[str, float]) -> None:
-    with log.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+def _append(log: Path, line: Line) -> None:
+    try:
+        with log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise DidaError(
+            f"{log}: cannot be written ({error.strerror}); the last saved state is kept, make room "
+            f"and go on: dida train --resume {shlex.quote(str(log.parent))}"
+        ) from None
 
 
-def _forget_after(log: Path, step: int) -> None:
-    """Drop what was logged after the state that is gone on from: it will be logged again."""
-    if log.exists():
-        kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= step]
-        write_bytes("".join(f"{line}\n" for line in kept).encode(), log)
+def _log_until(run: Path, step: int) -> list[Line]:
+    """The log of a run, without what was logged after the state that is gone on from."""
+    kept = [line for line in read_log(run) if line["step"] <= step]
+    if (run / LOG).exists():
+        write_bytes("".join(f"{json.dumps(line)}\n" for line in kept).encode(), run / LOG)
+    return kept

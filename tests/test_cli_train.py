@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Result
+import torch
+from conftest import Result, write_picture
+from torch import Tensor
 
-from dida_cli import settings
+from dida_cli import images, settings
+from dida_cli import train as core
+from dida_cli.cli import train as commands
 from dida_cli.cli.train import _duration
-from dida_cli.data import avatars
+from dida_cli.data import avatars, folders
+from dida_cli.evaluate import attributes, validation
 
 Dida = Callable[..., Result]
 SMALL = """
@@ -114,7 +119,8 @@ def test_a_preset_trains_on_two_folders_too(dida: Dida, domains: Path, tmp_path:
     result = dida("train", "--config", "hair-colour", "--data", domains, *small, *sets, "-o", run)
     assert result.code == 0, result.err
     found = record(run)
-    assert found["data"] == {"root": str(domains)}
+    assert found["data"].keys() == {"root", "fingerprint"}
+    assert found["data"]["root"] == str(domains)
     assert found["model"]["domains"] == {"a": "black", "b": "blond"}
     assert (found["model"]["method"], found["model"]["fit"]) == ("mask", "squash")
     assert found["training"]["weights"]["cycle_separate"] == 0.04
@@ -151,6 +157,199 @@ def test_resume_takes_no_other_settings(
         assert result.code == 2 and f"drop {option[0]}" in result.err
     (run / "config.toml").unlink()  # as a run of an earlier version
     assert dida("train", "--resume", run).code == 0
+
+
+# Other settings and pictures for a run that goes on
+
+
+@pytest.fixture
+def run(dida: Dida, domains: Path, small: Path, tmp_path: Path) -> Path:
+    """A run of two steps on the eight and eight pictures of `domains`."""
+    path = tmp_path / "run"
+    assert dida("train", "--config", small, "--data", domains, "-o", path).code == 0
+    return path
+
+
+def test_override_goes_on_by_other_settings_and_records_them(
+    dida: Dida, run: Path, tmp_path: Path
+) -> None:
+    sets = ["--set", "training.learning_rate=0.0005", "--set", "model.domains.a=stripes"]
+    result = dida("train", "--resume", run, "--override", "--steps", 5, *sets)
+    assert (result.code, result.out) == (0, f"{run}\n"), result.err
+    assert "dida: override: training.steps: 2 -> 5\n" in result.err
+    assert "dida: override: training.learning_rate: 0.001 -> 0.0005\n" in result.err
+    assert 'dida: override: model.domains.a: "a" -> "stripes"\n' in result.err
+    assert result.err.count("override: ") == 3
+    found = record(run)
+    assert (found["training"]["steps"], found["training"]["learning_rate"]) == (5, 0.0005)
+    assert json.loads((run / "last" / "progress.json").read_text())["step"] == 5
+    values = settings.read(str(run / "config.toml"))
+    assert (values["training.steps"], values["model.domains.a"]) == (5, "stripes")
+    again = dida("train", "--resume", run)  # by the new settings, with nothing to tell of
+    assert again.code == 0 and "override: " not in again.err
+
+
+def test_override_refuses_another_network_and_what_a_run_has_for_good(
+    dida: Dida, run: Path, tmp_path: Path
+) -> None:
+    before = everything_in(run)
+
+    def refused(*arguments: object) -> str:
+        result = dida("train", *arguments)
+        assert result.code in (1, 2) and result.out == "" and result.err.count("\n") == 1
+        assert everything_in(run) == before
+        return result.err
+
+    resume = ("--resume", run, "--override")
+    assert "model.width: 16 -> 32 is another network" in refused(*resume, "--width", 32)
+    assert "model.method: didd -> layers is another" in refused(*resume, "--method", "layers")
+    assert "drop --init" in refused(*resume, "--init", run)
+    assert "drop init" in refused(*resume, "--set", "init=x")
+    assert "drop --out" in refused(*resume, "-o", tmp_path / "new")
+    assert "drop --dry-run" in refused(*resume, "--dry-run")
+    assert "method didd has no such loss" in refused(*resume, "--set", "training.weights.mask=1")
+    assert "steps must be 1 or more" in refused(*resume, "--steps", 0)
+    assert "--override goes with --resume" in refused("--override")
+
+
+def test_pictures_that_changed_are_refused_and_accepted_by_override(
+    dida: Dida, domains: Path, run: Path
+) -> None:
+    before = everything_in(run)
+    (domains / "trainA" / "7.png").rename(domains / "trainA" / "8.png")
+    (domains / "trainB" / "7.png").unlink()
+    result = dida("train", "--resume", run)
+    assert result.code == 1 and result.err.count("\n") == 1 and everything_in(run) == before
+    assert "its pictures have changed (pictures of A: 8 files -> other names or sizes" in result.err
+    assert "; pictures of B: 8 files -> 7)" in result.err and "add --override" in result.err
+    result = dida("train", "--resume", run, "--override")
+    assert result.code == 0 and "override: pictures of B: 8 files -> 7\n" in result.err
+    assert record(run)["data"]["fingerprint"]["b"]["files"] == 7
+    assert dida("train", "--resume", run).code == 0
+
+
+def test_pictures_that_moved_are_found_by_override(dida: Dida, domains: Path, run: Path) -> None:
+    moved = domains.rename(domains.with_name("moved"))
+    assert dida("train", "--resume", run).code == 1
+    result = dida("train", "--resume", run, "--override", "--data", moved)
+    assert result.code == 0 and result.err.count("override: ") == 1  # the same pictures elsewhere
+    assert f'override: data.root: "{domains}" -> "{moved}"' in result.err
+    assert record(run)["data"]["root"] == str(moved)
+
+
+def test_a_run_of_an_earlier_version_goes_on(dida: Dida, domains: Path, run: Path) -> None:
+    found = record(run)
+    del found["data"]["fingerprint"], found["training"]["patience"]
+    del found["training"]["score_every"]
+    (run / "train.json").write_text(json.dumps(found))
+    (domains / "trainA" / "7.png").unlink()  # nobody could know
+    assert dida("train", "--resume", run).code == 0
+    result = dida("train", "--resume", run, "--override", "--steps", 3)
+    assert result.code == 0, result.err
+    assert record(run)["data"]["fingerprint"]["a"]["files"] == 7
+    assert record(run)["training"]["score_every"] == 0
+
+
+# Scores
+
+
+def test_any_pictures_are_scored_by_a_judge_that_the_run_keeps(
+    dida: Dida, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attributes, "LEAST_STEPS", 2)
+    monkeypatch.setattr(attributes, "EPOCHS", 1)
+    data, run = tmp_path / "data", tmp_path / "run"
+    counts = {"trainA": 32, "trainB": 32, "testA": 10, "testB": 10}
+    for number, (part, count) in enumerate(counts.items()):
+        for index in range(count):
+            write_picture(data / part / f"{index}.png", seed=100 * number + index)
+    arguments = ["--config", small, "--data", data, "--steps", 5, "--score-every", 2]
+    result = dida("train", *arguments, "-o", run)
+    assert result.code == 0, result.err
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    scores = {line["step"]: line["score"] for line in lines}
+    assert scores.keys() == {2, 4, 5}
+    best = max(scores, key=lambda step: (scores[step], -step))
+    assert f"best score {scores[best]:.3f} at step {best}" in result.err
+    assert f"dida transfer -m {run / 'best'}" in result.err
+    picture = data / "testA" / "0.png"
+    edit = ["-c", picture, "--guide-b", picture, "-o", tmp_path / "edited.png"]
+    assert dida("transfer", "-m", run / "best", *edit).code == 0
+    kept = (run / "judge" / "model.safetensors").read_bytes()
+    monkeypatch.setattr(attributes, "tell_apart", lambda *_, **__: pytest.fail("trains anew"))
+    result = dida("train", "--resume", run, "--override", "--steps", 6, "--patience", 9)
+    assert result.code == 0, result.err
+    assert (run / "judge" / "model.safetensors").read_bytes() == kept
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_training_without_better_scores_ends_early_and_tells_what_it_kept(
+    dida: Dida, domains: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "_validation", lambda *_: lambda model: {"score": 0.5})
+    monkeypatch.setattr(
+        core, "critic_state", lambda log, _: "critic wins" if len(log) > 1 else None
+    )
+    run = tmp_path / "run"
+    arguments = ["--config", small, "--data", domains, "--steps", 9, "--score-every", 1]
+    result = dida("train", *arguments, "--patience", 2, "-o", run)
+    assert result.code == 0, result.err
+    assert "ended early at step 3: 2 scores without a better one" in result.err
+    assert f"best score 0.500 at step 1; it is kept: dida transfer -m {run / 'best'}" in result.err
+    words = "step 2: the critic was right of 95% of the codes"
+    assert result.err.count(f"dida: warning: {words}") == 1
+    assert result.err.count(f"dida: {words}") == 1  # at the end, again
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_bad_batch_is_told_by_its_files(
+    dida: Dida, domains: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = core.Training.advance
+
+    def fails(self: core.Training, a: Tensor, b: Tensor) -> dict[str, Tensor]:
+        if self.step:
+            raise core.NotFiniteError("step 1: the zero is not finite")
+        return advance(self, a, b)
+
+    monkeypatch.setattr(core.Training, "advance", fails)
+    run = tmp_path / "run"
+    (domains / "trainA" / "0.png").write_bytes(b"")  # is skipped, with a warning that names it
+    for number in range(8, 24):
+        write_picture(domains / "trainA" / f"{number:02}.png", seed=number)
+    result = dida("train", "--config", small, "--data", domains, "--no-flip", "-o", run)
+    assert result.code == 1 and "step 1: the zero is not finite (" in result.err
+    named = re.findall(r"trainA/(\d+\.png)", result.err)
+    files = [path for path in images.pictures_in(domains / "trainA") if path.name != "0.png"]
+    rows = folders.Batches(torch.empty(23, 0), torch.empty(8, 0), batch=4, seed=0, flip=False).rows(
+        0, 1
+    )
+    assert named == ["0.png", *(files[row].name for row in rows)] and "4 more)" in result.err
+
+
+def test_too_few_pictures_for_a_score_are_told_and_trained_on(
+    dida: Dida, domains: Path, small: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    result = dida(
+        "train", "--config", small, "--data", domains, "--set", "training.score_every=1", "-o", run
+    )
+    assert result.code == 0 and "no scores, and no best: scores need 10 held-out" in result.err
+    assert not (run / "best").exists() and not (run / "judge").exists()
+
+
+def test_drawn_faces_are_scored_by_the_bundled_judge(
+    dida: Dida, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validation, "PAIRS", 3)
+    avatars.write_set(tmp_path / "faces", count=60, seed=1, side=32, workers=1)
+    run = tmp_path / "run"
+    arguments = ["--config", small, "--data", tmp_path / "faces", "--score-every", 1]
+    result = dida("train", *arguments, "--patience", 1, "--set", "training.ema=0", "-o", run)
+    assert result.code == 0, result.err
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert {"score", "target_a", "guide_a", "kept_a", "kept_b"} <= lines[0].keys()
+    assert not (run / "judge").exists() and (run / "best").exists()
 
 
 def test_list_presets_tells_each_on_a_line(dida: Dida) -> None:

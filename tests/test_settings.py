@@ -164,11 +164,38 @@ def test_what_is_not_said_follows_method_and_architecture() -> None:
 
 def test_values_out_of_range_are_refused() -> None:
     model = settings.model_of(NAMES)
-    for key, value in {"seed": -1, "steps": 0, "weights.zero": -1.0, "clip": 0.0}.items():
+    wrong = {"seed": -1, "steps": 0, "weights.zero": -1.0, "clip": 0.0}
+    wrong |= {"score_every": -1, "patience": -1}
+    for key, value in wrong.items():
         with pytest.raises(DidaError, match=key.rpartition(".")[2]):
             settings.training_of({f"training.{key}": value}, model)
+    with pytest.raises(DidaError, match="patience counts scores"):
+        settings.training_of({"training.patience": 1, "training.score_every": 0}, model)
     with pytest.raises(DidaError, match="side 100"):
         settings.model_of(NAMES | {"model.side": 100})
+
+
+def test_a_weight_of_a_loss_that_the_method_lacks_is_refused() -> None:
+    model = settings.model_of(NAMES)
+    said = "mask: method didd has no such loss; it has reconstruction_a, reconstruction_b, zero, c"
+    with pytest.raises(DidaError, match=f"training.weights.{said}"):
+        settings.training_of({"training.weights.mask": 0.1}, model)
+    settings.training_of({"training.weights.mask": 0}, model)  # as every written config says
+    layers = settings.model_of(NAMES | {"model.method": "layers"})
+    assert settings.training_of({"training.weights.mask": 0.1}, layers).weights.mask == 0.1
+    with pytest.raises(DidaError, match="cycle_common: method layers has no such loss"):
+        settings.training_of({"training.weights.cycle_common": 1.0}, layers)
+
+
+def test_differences_are_told_old_and_new() -> None:
+    old = {"training.steps": 5, "data.a": "Male", "training.flip": True, "data.with": ["Young"]}
+    new = {"training.steps": 9, "data.root": "x", "training.flip": True, "data.with": ["Old"]}
+    assert settings.differences(old, new) == [
+        'data.root: nothing -> "x"',
+        'data.a: "Male" -> nothing',
+        'data.with: ["Young"] -> ["Old"]',
+        "training.steps: 5 -> 9",
+    ]
 
 
 def test_what_is_written_is_read_as_the_same_training(tmp_path: Path) -> None:

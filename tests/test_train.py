@@ -17,12 +17,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dida_cli import checkpoint, hub, images
+from dida_cli import checkpoint, hub, images, nets, render
 from dida_cli import train as core
 from dida_cli.cli.train import sheet
 from dida_cli.codes import transfer
-from dida_cli.config import WEIGHTS, ModelConfig, TrainConfig, Weights
+from dida_cli.config import TERMS, WEIGHTS, ModelConfig, TrainConfig, Weights
+from dida_cli.data import folders
 from dida_cli.errors import DidaError
+from dida_cli.evaluate import attributes, validation
 
 SETTINGS = TrainConfig(steps=12, batch=4, critic_start=3, log_every=2, save_every=5, ema=0.9)
 SMALL = ["--side", 32, "--width", 16, "--common", 8, "--batch", 4, "--save-every", 2]
@@ -128,8 +130,11 @@ def test_the_kept_model_has_batch_norms_statistics() -> None:
 @pytest.mark.parametrize("model", [TINY, LAYERS, MASK], ids=["didd", "layers", "mask"])
 def test_no_usual_weight_is_of_a_loss_that_its_method_lacks(model: ModelConfig) -> None:
     terms = core.Training(model, SETTINGS).advance(*batches(0))
+    weighed = terms.keys() - {"critic", "critic_right", "critic_gradient"}
+    # mask_late is what `mask` becomes, no loss of its own
+    assert set(TERMS[model.method]) - {"mask_late"} == weighed
     usual = {name for name, value in WEIGHTS[model.method].to_json().items() if value}
-    assert usual - {"mask_late"} <= terms.keys()  # what `mask` becomes, no loss of its own
+    assert usual <= set(TERMS[model.method])
 
 
 def test_the_critic_counts_only_after_its_start() -> None:
@@ -193,6 +198,45 @@ def test_a_published_model_begins_from_one_like_it_whole() -> None:
         assert all(torch.equal(taken[n], tensor) for n, tensor in known.state_dict().items())
 
 
+def test_tensors_to_begin_from_are_taken_whole_or_not_at_all() -> None:
+    """Of transposed convolutions the first dimension is the input: half a weight is no weight."""
+    torch.manual_seed(1)
+    wider = replace(TINY, common=9)
+    known, training = checkpoint.build(TINY), core.Training(wider, SETTINGS)
+    before = {n: t.clone() for n, t in training.model.state_dict().items()}
+    fresh = training.begin_from(known)
+    assert {"decoder.0.weight", "encoders.common.9.bias"} <= set(fresh)
+    assert not any("[" in name for name in fresh)
+    for name in fresh:
+        assert torch.equal(training.model.state_dict()[name], before[name]), name
+
+
+def test_a_last_layer_begins_whole_when_its_bias_does_not_fit() -> None:
+    training = core.Training(LAYERS, SETTINGS)
+    known = checkpoint.build(TINY)
+    last = known.get_submodule(f"decoder.{len(known.get_submodule('decoder')) - 1}")  # type: ignore
+    last.bias = torch.nn.Parameter(torch.zeros(5))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "baked", lambda model: model)
+        fresh = training.begin_from(known)
+    assert fresh == ["decoder.9.bias", "decoder.9.weight"]
+
+
+def test_spectral_norms_settle_on_the_weights_that_are_taken_over() -> None:
+    torch.manual_seed(1)
+    known = checkpoint.build(PAPER)
+    for parameter in known.parameters():
+        parameter.data *= 3  # so that the norms a fresh network has found are wrong for it
+    nets.settle_spectral(known)
+    training = core.Training(PAPER, SETTINGS)
+    assert training.begin_from(checkpoint.baked(known)) == []
+    picture = batches(0)[0]
+    with torch.no_grad():
+        wanted = known.eval().compose(known.encode(picture)).image
+        for model in (training.model.eval(), training.averaged):
+            assert torch.allclose(model.compose(model.encode(picture)).image, wanted, atol=1e-3)
+
+
 def test_a_model_to_begin_from_must_have_something_in_common() -> None:
     training = core.Training(LAYERS, SETTINGS)
     stranger = ModelConfig.of("mask", "paper", side=32, width=256, common=33)
@@ -227,6 +271,278 @@ def test_a_loss_that_is_not_finite_stops_naming_step_and_term(tmp_path: Path) ->
         training.advance(a, b * float("nan"))
     after = training.model.parameters()
     assert all(torch.equal(x, y) for x, y in zip(before, after, strict=True))
+
+
+def test_a_critic_that_fails_leaves_both_players_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    training = core.Training(TINY, SETTINGS)
+    training.advance(*batches(0))
+    before = checkpoint.state_of(training._parts())
+    played = core.losses.critic
+
+    def fails(critic: nets.Critic, codes: Tensor) -> core.losses.Losses:
+        loss = played(critic, codes)
+        return loss._replace(total=loss.total * float("inf"))
+
+    monkeypatch.setattr(core.losses, "critic", fails)
+    with pytest.raises(DidaError, match="step 1: the gradient is not finite"):
+        training.advance(*batches(1))
+    after = checkpoint.state_of(training._parts())
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def stop_at(run: Path, step: int, bad: list[int]) -> str:
+    """What a training says whose batch of a step has bad pictures at these places of A."""
+
+    def spoiled(at: int) -> tuple[Tensor, Tensor]:
+        a, b = batches(at)
+        if at == step:
+            a[bad] = float("inf")
+        return a, b
+
+    training = core.Training(TINY, SETTINGS)
+    with pytest.raises(DidaError) as stopped:
+        core.fit(
+            training,
+            spoiled,
+            run,
+            card=lambda t: "",
+            files=lambda at: ([f"a{at}-{i}.png" for i in range(4)], ["b0", "b1", "b2", "b3"]),
+        )
+    assert "\n" not in str(stopped.value)
+    return str(stopped.value)
+
+
+def test_a_loss_that_is_not_finite_names_the_pictures_it_comes_from(tmp_path: Path) -> None:
+    said = stop_at(tmp_path, 7, [1, 3])
+    assert said.startswith("step 7: the ") and "(a7-1.png, a7-3.png); the last saved" in said
+    assert "--override and a lower --learning-rate" in said
+    assert json.loads((tmp_path / "last" / "progress.json").read_text())["step"] == 5
+    checkpoint.load(tmp_path / "last")
+
+
+def test_of_many_pictures_the_first_are_named_and_the_rest_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: core.Training, a: Tensor, b: Tensor) -> dict[str, Tensor]:
+        raise core.NotFiniteError("step 0: the gradient is not finite")
+
+    monkeypatch.setattr(core.Training, "advance", fails)  # of pictures that alone are all fine
+    assert "(a0-0.png, a0-1.png, a0-2.png, a0-3.png, 4 more)" in stop_at(tmp_path, 0, [])
+    assert not (tmp_path / "last").exists()
+
+
+# The critic
+
+
+def critic_log(right: float, gradient: float, count: int = 50) -> list[core.Line]:
+    figures = {"critic_right": right, "critic_gradient": gradient}
+    return [{"step": 100 + i, **figures} for i in range(count)]
+
+
+def test_a_critic_has_won_or_died_only_after_many_lines_that_say_so() -> None:
+    def state(log: list[core.Line]) -> str | None:
+        return core.critic_state(log, SETTINGS)
+
+    assert state(critic_log(0.97, 0.5)) == "critic wins"
+    assert state(critic_log(0.5, 1e-5)) == "critic dead"
+    assert state(critic_log(0.5, 0.5)) is None  # what the encoder wants
+    assert state(critic_log(0.85, 1e-5)) is None
+    assert state(critic_log(0.97, 0.5, count=49)) is None
+    assert state([*critic_log(0.97, 0.5, count=49), {"step": 200, "score": 0.5}]) is None
+    assert state([*critic_log(0.97, 0.5), *critic_log(0.9, 0.5, count=1)]) is None
+    assert core.critic_state(critic_log(0.97, 0.5), replace(SETTINGS, critic_start=100)) is None
+
+
+def test_a_critic_that_wins_is_logged_and_warned_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core, "WINDOW", 2)
+    monkeypatch.setattr(core, "WON", 0.0)
+    with pytest.warns(UserWarning, match="step 6: the critic was right") as told:
+        fit(tmp_path, 8)
+        fit(tmp_path, 12)
+    assert len(told) == 1
+    warned = [line["step"] for line in core.read_log(tmp_path) if "warning" in line]
+    assert warned == [6]  # lines 4 and 6 are the first after the critic's start
+
+
+# Scores
+
+
+def scored(run: Path, scores: dict[int, float], stop: int = 12, **given: int) -> core.Training:
+    """Train up to a step with scores every two steps, that are as told."""
+    training = core.Training(TINY, replace(SETTINGS, score_every=2, **given))
+    if (run / "last").exists():
+        training.restore(run / "last")
+    core.fit(
+        training,
+        batches,
+        run,
+        card=lambda t: core.card(t, {"root": "x"}, "dida"),
+        score=lambda model: {"score": scores[training.step], "other": 1.0},
+        should_stop=lambda: training.step >= stop,
+    )
+    return training
+
+
+def test_the_best_score_is_kept_as_a_model(tmp_path: Path) -> None:
+    scores = {2: 0.1, 4: 0.4, 6: 0.4, 8: 0.2, 10: 0.3, 12: 0.0}
+    scored(tmp_path / "run", scores, stop=7)
+    training = scored(tmp_path / "run", scores)
+    assert training.best == (4, 0.4, 4)  # not the second of the same score
+    whole = scored(tmp_path / "until", scores, stop=4)
+    kept = checkpoint.load(hub.resolve(str(tmp_path / "run" / "best")))
+    wanted = checkpoint.baked(whole.averaged).state_dict()
+    assert all(torch.equal(tensor, wanted[n]) for n, tensor in kept.state_dict().items())
+    assert "0.400 on held-out pictures" in (tmp_path / "run" / "best" / "README.md").read_text()
+    assert hub.resolve(str(tmp_path / "run")) == tmp_path / "run" / "last"
+    logged = {line["step"]: line["score"] for line in core.read_log(tmp_path / "run")}
+    assert logged == scores
+
+
+def test_scores_between_log_lines_have_lines_of_their_own(tmp_path: Path) -> None:
+    scored(tmp_path, dict.fromkeys(range(13), 0.5), log_every=3)
+    lines = core.read_log(tmp_path)
+    assert [line["step"] for line in lines] == [2, 3, 4, 6, 8, 9, 10, 12]
+    assert [n["step"] for n in lines if "critic" in n] == [3, 6, 9, 12]
+    render.curves(lines, tmp_path / "curves.png")
+
+
+def test_patience_ends_a_training_for_good(tmp_path: Path) -> None:
+    scores = {2: 0.5, 4: 0.1, 6: 0.6, 8: 0.1, 10: 0.2, 12: 0.9}
+    assert scored(tmp_path, scores, patience=2).step == 10
+    assert scored(tmp_path, scores, patience=2).step == 10
+    assert scored(tmp_path, scores, patience=0).step == 12
+
+
+def test_a_score_is_saved_with_the_state_that_remembers_it(tmp_path: Path) -> None:
+    scored(tmp_path, {2: 0.5}, stop=3, save_every=100)
+    assert json.loads((tmp_path / "last-1" / "progress.json").read_text())["best"] == {
+        "step": 2,
+        "score": 0.5,
+        "since": 0,
+    }
+
+
+def test_scoring_and_three_stops_change_nothing(domains: Path, tmp_path: Path) -> None:
+    """Across epochs and with flips: the state, the models, the log and the sheets, to the byte."""
+    split = folders.from_folders(domains)
+    files = (split.train.a, split.train.b)
+    rows = [folders.load(of_domain, TINY) for of_domain in files]  # 8 pictures: 3 steps an epoch
+    torch.manual_seed(3)
+    judge = attributes.FactorClassifier(attributes.DOMAIN).eval()
+    held_out = validation.held_out(*(batch.repeat(3, 1, 1, 1) for batch in batches(77)))
+    validate = validation.Validation(judge, held_out)
+
+    def go(run: Path, *stops: int, score: bool = True) -> None:
+        run.mkdir()
+        for stop in stops:
+            settings = replace(SETTINGS, score_every=4, save_every=3)
+            training = core.Training(TINY, settings)
+            if (run / "last").exists():
+                training.restore(run / "last")
+            source = folders.Batches(*rows, batch=3, seed=settings.seed, flip=True)
+            core.fit(
+                training,
+                source,
+                run,
+                card=lambda t: "",
+                score=(lambda model: validate(checkpoint.baked(model))) if score else None,
+                on_save=lambda t: images.write(
+                    sheet(t.averaged, *batches(77)), run / "sheets" / f"{t.step}.png"
+                ),
+                should_stop=lambda stop=stop, t=training: t.step >= stop,  # type: ignore[misc]
+            )
+
+    whole, parts, plain = (tmp_path / name for name in ("whole", "parts", "plain"))
+    go(whole, 12)
+    go(parts, 2, 5, 8, 12)
+    go(plain, 12, score=False)
+    made = {path.relative_to(whole) for path in whole.rglob("*") if path.is_file()}
+    assert {Path("best/model.safetensors"), Path("sheets/8.png")} <= made
+    for name in made - {Path("last/progress.json"), Path("last-1/progress.json")}:
+        if not name.is_relative_to("last-1"):
+            assert (whole / name).read_bytes() == (parts / name).read_bytes(), name
+    weights = [(run / "last" / core.STATE).read_bytes() for run in (whole, plain)]
+    assert weights[0] == weights[1]
+
+
+# Resuming from files that are not as they were
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"step": "5"}, "step must be of type int"),
+        ({"step": True}, "step must be of type int"),
+        ({"step": -1}, "step must be 0 or more"),
+        ({"seconds": float("nan")}, "seconds must be 0 or more"),
+        ({"sums": []}, "sums must be an object"),
+        ({"sums": {"zero": "x"}}, r"sums\.zero must be of type float"),
+        ({"summed": None}, "summed must be of type int"),
+        ({"best": [1]}, "best must hold step, score, since"),
+        ({"best": {"step": 1, "score": 2}}, "best must hold"),
+        ({"best": {"step": 1, "score": "x", "since": 0}}, r"best\.score must be of type float"),
+    ],
+)
+def test_a_progress_that_is_not_as_it_was_written_is_refused(
+    tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    training = core.Training(TINY, SETTINGS)
+    training.save(tmp_path, "")
+    path = tmp_path / "last" / "progress.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(DidaError, match=rf"progress\.json: {said}"):
+        training.restore(tmp_path / "last")
+    assert training.step == 0
+
+
+def test_a_progress_that_lacks_something_is_refused(tmp_path: Path) -> None:
+    training = core.Training(TINY, SETTINGS)
+    training.save(tmp_path, "")
+    path = tmp_path / "last" / "progress.json"
+    for text in ('{"step": 3}', "[]", "3"):
+        path.write_text(text)
+        with pytest.raises(DidaError, match=r"progress\.json: must hold step, seconds and sums"):
+            training.restore(tmp_path / "last")
+
+
+def test_a_state_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    fit(tmp_path, 3)
+    path = tmp_path / "last" / "progress.json"
+    saved = json.loads(path.read_text())
+    path.write_text(json.dumps({name: saved[name] for name in ("step", "seconds", "sums")}))
+    fit(tmp_path, 12)
+    fit(tmp_path / "whole", 12)
+    logs = [(run / core.LOG).read_bytes() for run in (tmp_path, tmp_path / "whole")]
+    assert logs[0] == logs[1]
+
+
+def test_a_torn_last_line_of_a_log_is_dropped(tmp_path: Path) -> None:
+    fit(tmp_path, 5)
+    log = tmp_path / core.LOG
+    for torn in (b'{"step": 6, "learn', b"{", b"\0\0\0", b"\xff", b"7"):
+        log.write_bytes(log.read_bytes() + torn)
+        fit(tmp_path, 5)
+        assert [line["step"] for line in core.read_log(tmp_path)] == [2, 4]
+    fit(tmp_path, 12)
+    assert [line["step"] for line in core.read_log(tmp_path)] == [2, 4, 6, 8, 10, 12]
+
+
+def test_a_log_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
+    fit(tmp_path, 5)
+    log = tmp_path / core.LOG
+    log.write_text("nonsense\n" + log.read_text())
+    with pytest.raises(DidaError, match=r"log\.jsonl, line 1: no line of a log"):
+        fit(tmp_path, 12)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_log_that_does_not_fit_on_the_disk_is_told_in_one_line() -> None:
+    with pytest.raises(DidaError, match=r"/dev/full: cannot be written \(No space .*--resume"):
+        core._append(Path("/dev/full"), {"step": 1})
 
 
 def test_a_state_of_another_network_is_refused(tmp_path: Path) -> None:
@@ -291,7 +607,7 @@ def test_resume_reaches_the_end_and_keeps_its_settings(
     refused = dida("train", "--resume", parts, "--steps", 9)
     assert refused.code == 2 and "drop --steps" in refused.err
     refused = dida("train", "--resume", parts, "--without", "Beard")
-    assert refused.code == 2 and "drop --without" in refused.err
+    assert refused.code == 2 and "drop --without, or add --override" in refused.err
 
 
 def test_ctrl_c_saves_and_leaves_with_130(domains: Path, tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """The command that trains a model."""
 
 import shlex
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -20,17 +21,23 @@ from dida_cli.errors import DidaError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dida_cli.checkpoint import Network
     from dida_cli.data.folders import Batches, Split
-    from dida_cli.train import Training
+    from dida_cli.evaluate.validation import Validation
+    from dida_cli.train import Line, Training
 
     HeldOut = tuple[Tensor, Tensor]
+    Files = Callable[[int], tuple[Sequence[str], Sequence[str]]]
 
 AVATARS = Path("avatars")  # drawn when asked for and absent
 AVATAR_COUNT, AVATAR_SEED = 24_000, 0
 WORDS = {"Smiling": "smile", "Eyeglasses": "glasses", "Beard": "beard"}
 CHOICE = ("data.a", "data.b", "data.with", "data.without")  # only where an attribute list is
 CONFIG = "config.toml"  # of a run: all its settings, for people and for --config
-SHOWN = 5  # contents and guides on a sheet, each way
+JUDGE = "judge"  # of a run: the classifier of its domains, where no bundled one knows them
+LEARNED = 2000  # pictures of each domain that it learns from
+HELD_OUT = 64  # pictures of each domain that are scored
+SHOWN = 5  # of them, contents and guides on a sheet, each way
 TRIED = 4  # steps of a dry run; the first, which warms up, is not timed
 COPIES = 5  # of a weight in a training: itself, gradient, two moments of Adam, running mean
 
@@ -131,6 +138,20 @@ def train(
             help="Steps between saves and sheets.", show_default=str(TrainConfig.save_every)
         ),
     ] = None,
+    score_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps between scores on held-out pictures, whose best is kept; 0: none.",
+            show_default=str(TrainConfig.score_every),
+        ),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            help="Stop after so many scores without a better one; 0: never.",
+            show_default=str(TrainConfig.patience),
+        ),
+    ] = None,
     init: Annotated[
         str | None, typer.Option(help="Begin with the weights of this model: name or folder.")
     ] = None,
@@ -142,8 +163,18 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(help="Go on with this run, by its own settings.")
     ] = None,
+    override: Annotated[
+        bool,
+        typer.Option(
+            "--override", help="With --resume: accept other settings, or pictures that changed."
+        ),
+    ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell sizes, memory, speed and time; start no run.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Tell sizes, memory, speed and time; make no run. Decoded pictures may be cached.",
+        ),
     ] = False,
     list_presets: Annotated[
         bool, typer.Option("--list-presets", help="Tell what --config knows by name, and leave.")
@@ -152,11 +183,12 @@ def train(
     """Learn a transfer from two unpaired folders of pictures.
 
     With no options: smile and glasses on drawn faces, which are drawn first if absent. Ctrl-C
-    saves and stops; --resume RUN goes on. The run's folder is a model for dida transfer -m, and
-    its config.toml is all of its settings, for --config.
+    saves and stops; --resume RUN goes on. The run's folder is a model for dida transfer -m, so is
+    RUN/best, the one of the best score, and config.toml is all of its settings, for --config.
     """
-    from dida_cli import settings
+    from dida_cli import checkpoint, settings
     from dida_cli import train as core
+    from dida_cli.data import sources
     from dida_cli.images import write_bytes
 
     command = shlex.join(["dida", *context.obj])
@@ -164,10 +196,10 @@ def train(
         for name, words in settings.presets().items():
             console.out(f"{name:<14} {words}")
         return
+    if resume is None and override:
+        raise typer.BadParameter("--override goes with --resume.")
     if resume is not None:
-        _refuse_other_options(context)
-        _resume(resume, command, device)
-        return
+        _refuse_other_options(context, override)
     options = {
         "data.root": None if data is None else str(data),
         "data.a": a,
@@ -189,12 +221,17 @@ def train(
         "training.flip": flip,
         "training.seed": seed,
         "training.save_every": save_every,
+        "training.score_every": score_every,
+        "training.patience": patience,
         "init": init,
     }
     given = {name: value for name, value in options.items() if value is not None}
     for assignment in assignments or []:
         given |= settings.assigned(assignment)
     values = (settings.read(config) if config else {}) | given
+    if resume is not None:
+        _resume(resume, values, given, command, device, override=override)
+        return
     pictures = _pictures(values, given, may_draw=not dry_run)
     names = {f"model.domains.{x}": _word(pictures.get(x, x.upper())) for x in ("a", "b")}
     values = names | values
@@ -203,14 +240,21 @@ def train(
     run = out or _free_name(Path("runs") / f"{model.domains.a}-{model.domains.b}")
     core.refuse_taken(run)
     begin_from = values.get("init")
-    training, batches, held_out = _prepare(model, training_config, pictures, begin_from, device)
+    begun = checkpoint.load(models.folder_of(begin_from)) if begin_from else None
+    split = sources.for_training(pictures)
+    pictures |= {"fingerprint": sources.fingerprint(split.train)}
+    batches, held_out, files = _load(split, model, training_config)
+    training = core.Training(model, training_config, str(pick_device(device)))
+    if begun:
+        fresh = training.begin_from(begun)
+        console.note(f"begun from {begin_from}; fresh: {', '.join(fresh) or 'nothing'}")
     if dry_run:
         _tell_costs(training, batches)
         return
     core.start(run, model, training_config, pictures)
     text = settings.to_toml(model, training_config, pictures, begin_from)
     write_bytes(text.encode(), run / CONFIG)
-    _go(training, run, batches, held_out, pictures, command)
+    _go(training, run, batches, held_out, files, pictures, command)
 
 
 def _pictures(values: dict[str, Any], given: dict[str, Any], *, may_draw: bool) -> dict[str, Any]:
@@ -252,39 +296,32 @@ def _free_name(path: Path) -> Path:
     return free
 
 
-def _refuse_other_options(context: typer.Context) -> None:
+def _refuse_other_options(context: typer.Context, override: bool) -> None:
+    """Of the options beside --resume, those that are settings need --override, others never fit."""
     for parameter in context.command.params:
         source = context.get_parameter_source(str(parameter.name))
         given = source is not None and source.name == "COMMANDLINE"
-        if given and parameter.name not in ("resume", "device"):
+        if not given or parameter.name in ("resume", "device", "override"):
+            continue
+        if parameter.name in ("init", "out", "dry_run"):
+            raise typer.BadParameter(f"--resume goes on with a run; drop {parameter.opts[0]}.")
+        if not override:
             raise typer.BadParameter(
-                f"--resume goes on by the run's own settings; drop {parameter.opts[0]}."
+                f"--resume goes on by the run's own settings; drop {parameter.opts[0]}, "
+                "or add --override to change them."
             )
 
 
-def _prepare(
-    model: ModelConfig,
-    settings: TrainConfig,
-    pictures: dict[str, Any],
-    init: str | None,
+def _resume(
+    run: Path,
+    values: dict[str, Any],
+    given: dict[str, Any],
+    command: str,
     device: Device,
-) -> tuple["Training", "Batches", "HeldOut"]:
-    """A training before its first step, begun from the model `init`, and what it looks at."""
-    from dida_cli import checkpoint
-    from dida_cli import train as core
-    from dida_cli.data import sources
-
-    where = pick_device(device)
-    begun = checkpoint.load(models.folder_of(init)) if init else None
-    batches, held_out = _load(sources.for_training(pictures), model, settings)
-    training = core.Training(model, settings, str(where))
-    if begun:
-        fresh = training.begin_from(begun)
-        console.note(f"begun from {init}; fresh: {', '.join(fresh) or 'nothing'}")
-    return training, batches, held_out
-
-
-def _resume(run: Path, command: str, device: Device) -> None:
+    *,
+    override: bool,
+) -> None:
+    """Go on with a run; with `override` by other settings, and on pictures that changed."""
     from dida_cli import train as core
     from dida_cli.data import sources
 
@@ -292,14 +329,73 @@ def _resume(run: Path, command: str, device: Device) -> None:
     last = next((run / n for n in ("last", "last-1") if (run / n / core.STATE).exists()), None)
     if last is None:
         raise DidaError(f"{run}: was stopped before its first save; start it anew")
-    batches, held_out = _load(sources.for_training(pictures), model, settings)
+    before = pictures.get("fingerprint")
+    changes: list[str] = []
+    if override:
+        model, settings, pictures, changes = _changed(run, values, given)
+    split = sources.for_training(pictures)
+    now = sources.fingerprint(split.train)
+    others = sources.differences(before, now) if before else []
+    if others and not override:
+        raise DidaError(
+            f"{run}: its pictures have changed ({'; '.join(others)}); put them back, "
+            "or add --override to go on with these"
+        )
+    batches, held_out, files = _load(split, model, settings)
     training = core.Training(model, settings, str(pick_device(device)))
     training.restore(last)
-    _go(training, run, batches, held_out, pictures, command)
+    for line in changes + others:
+        console.note(f"override: {line}")
+    if override:
+        pictures |= {"fingerprint": now}
+        _record(run, model, settings, pictures)
+    if others:  # scores of other pictures cannot be compared
+        training.best = None
+        shutil.rmtree(run / JUDGE, ignore_errors=True)
+    _go(training, run, batches, held_out, files, pictures, command)
 
 
-def _load(split: "Split", model: ModelConfig, settings: TrainConfig) -> tuple["Batches", "HeldOut"]:
-    """Batches to learn from, and (A, B) of held-out pictures to look at, (N, 3, side, side)."""
+def _changed(
+    run: Path, values: dict[str, Any], given: dict[str, Any]
+) -> tuple[ModelConfig, TrainConfig, dict[str, Any], list[str]]:
+    """A run's settings under these values, and a line for each that is not the same.
+
+    Raises DidaError when they make another network.
+    """
+    from dida_cli import settings
+    from dida_cli import train as core
+
+    if "init" in values:
+        raise typer.BadParameter("--resume goes on with a run; drop init.")
+    old_model, old_training, old_pictures = core.settings_of(run)
+    old = settings.values_of(old_model, old_training, old_pictures)
+    new = old | values
+    model = settings.model_of(new)
+    core.refuse_other_network(old_model, model)
+    training = settings.training_of(new, model)
+    pictures = old_pictures
+    if any(name.startswith("data.") for name in values):
+        pictures = _pictures(new, given, may_draw=False)
+    found = settings.values_of(model, training, pictures)
+    return model, training, pictures, settings.differences(old, found)
+
+
+def _record(run: Path, model: ModelConfig, training: TrainConfig, pictures: dict[str, Any]) -> None:
+    """Write changed settings over a run's own; its config still says what it was begun from."""
+    from dida_cli import settings
+    from dida_cli import train as core
+    from dida_cli.images import write_bytes
+
+    config = run / CONFIG
+    init = settings.read(str(config)).get("init") if config.exists() else None
+    core.record(run, model, training, pictures)
+    write_bytes(settings.to_toml(model, training, pictures, init).encode(), config)
+
+
+def _load(
+    split: "Split", model: ModelConfig, settings: TrainConfig
+) -> tuple["Batches", "HeldOut", "Files"]:
+    """Batches, held-out pictures (A, B), each (N, 3, side, side), and the files of a step."""
     from dida_cli import hub, images
     from dida_cli.data import check, folders
 
@@ -311,12 +407,57 @@ def _load(split: "Split", model: ModelConfig, settings: TrainConfig) -> tuple["B
             for files in (split.train.a, split.train.b)
         )
     check.training(split.train, a, b).enforce()
-    shown = (split.held_out.a[:SHOWN], split.held_out.b[:SHOWN])
-    shown_a, shown_b = (images.to_unit(folders.load(files, model)) for files in shown)
+    held_out = (split.held_out.a[:HELD_OUT], split.held_out.b[:HELD_OUT])
+    held_a, held_b = (images.to_unit(folders.load(files, model)) for files in held_out)
     batches = folders.Batches(
         a.rows, b.rows, batch=settings.batch, seed=settings.seed, flip=settings.flip
     )
-    return batches, (shown_a, shown_b)
+
+    def files(step: int) -> tuple[list[str], list[str]]:
+        in_a = [str(split.train.a[n]) for n in a.facts["file"][batches.rows(0, step)]]
+        in_b = [str(split.train.b[n]) for n in b.facts["file"][batches.rows(1, step)]]
+        return in_a, in_b
+
+    return batches, (held_a, held_b), files
+
+
+def _validation(
+    training: "Training",
+    run: Path,
+    batches: "Batches",
+    held_out: "HeldOut",
+    pictures: dict[str, Any],
+) -> "Validation | None":
+    """What scores a training now and then; None, with a note, where that cannot be."""
+    from dida_cli import hub
+    from dida_cli.evaluate import attributes, validation
+
+    settings, config = training.settings, training.model.config
+    if not 0 < settings.score_every <= settings.steps:
+        return None
+    if task := validation.drawn_task(config, pictures):
+        judge = attributes.load(hub.BUNDLED / hub.JUDGE)
+        return validation.Validation(judge, validation.drawn(task, config.side))
+    try:
+        pairs = validation.held_out(*held_out)
+        return validation.Validation(_judge(run, batches), pairs)
+    except DidaError as error:
+        console.note(f"warning: no scores, and no best: {error}")
+        return None
+
+
+def _judge(run: Path, batches: "Batches") -> Any:
+    """The classifier of a run's domains, trained on its pictures when first asked for."""
+    from dida_cli.evaluate import attributes
+
+    if (run / JUDGE).exists():
+        return attributes.load(run / JUDGE, attributes.DOMAIN)
+    a, b = (rows[:: -(-len(rows) // LEARNED)] for rows in batches.domains)
+    with console.progress("training the judge", "steps") as report:
+        judge = attributes.tell_apart(a, b, on_progress=report)
+    card = f"Tells the domains of {run.name} apart, to score its training.\n"
+    attributes.save(judge, run / JUDGE, card, attributes.DOMAIN)
+    return judge
 
 
 def _go(
@@ -324,26 +465,33 @@ def _go(
     run: Path,
     batches: "Batches",
     held_out: "HeldOut",
+    files: "Files",
     pictures: dict[str, Any],
     command: str,
 ) -> None:
-    from dida_cli import images, render
+    from dida_cli import checkpoint, images, render
     from dida_cli import train as core
 
     total = training.settings.steps
+    validation = _validation(training, run, batches, held_out, pictures)
+
+    def score(model: "Network") -> dict[str, float]:
+        assert validation
+        return validation(checkpoint.baked(model).to("cpu"))
 
     def on_save(training: "Training") -> None:
-        picture = sheet(training.averaged, *held_out)
+        picture = sheet(training.averaged, *(domain[:SHOWN] for domain in held_out))
         images.write(picture, run / "sheets" / f"step-{training.step:06d}.png")
         if log := core.read_log(run):
             render.curves(log, run / "curves.png")
 
     with _stop_on_signals() as stop, console.progress("training", "steps") as report:
 
-        def on_step(step: int, means: dict[str, float] | None) -> None:
-            words = " ".join(f"{name} {value:.3f}" for name, value in (means or {}).items())
+        def on_step(step: int, line: "Line | None") -> None:
+            figures = {n: v for n, v in (line or {}).items() if isinstance(v, float)}
+            words = " ".join(f"{name} {value:.3f}" for name, value in figures.items())
             report(step, total, words)
-            if step % training.settings.save_every == 0 and means and not sys.stderr.isatty():
+            if step % training.settings.save_every == 0 and words and not sys.stderr.isatty():
                 console.note(f"step {step}/{total} {words}")
 
         report(training.step, total)
@@ -352,10 +500,13 @@ def _go(
             batches,
             run,
             card=lambda t: core.card(t, pictures, command),
+            files=files,
+            score=score if validation else None,
             on_step=on_step,
             on_save=on_save,
             should_stop=lambda: stop.signal is not None,
         )
+    _tell_end(training, run)
     if not finished:
         console.note(f"stopped at step {training.step} and saved; go on: dida train --resume {run}")
         raise typer.Exit(128 + int(stop.signal or signal.SIGINT))
@@ -363,8 +514,26 @@ def _go(
     console.out(str(run))
 
 
+def _tell_end(training: "Training", run: Path) -> None:
+    """What there is to know of a training that has ended, or was stopped."""
+    from dida_cli import train as core
+
+    for line in core.read_log(run):
+        if warning := line.get("warning"):
+            console.note(f"step {line['step']}: {core.CRITIC.get(warning, warning)}")
+    if not training.best:
+        return
+    if training.is_over and training.step < training.settings.steps:
+        console.note(
+            f"ended early at step {training.step}: {training.best.since} scores without a better "
+            "one; more: --resume with --override --patience 0"
+        )
+    best = f"{training.best.score:.3f} at step {training.best.step}"
+    console.note(f"best score {best}; it is kept: dida transfer -m {run / core.BEST}")
+
+
 def _tell_costs(training: "Training", batches: "Batches") -> None:
-    """Make a few steps and print what the whole training will take. Nothing is written."""
+    """Make a few steps and print what the whole training will take. No run is made."""
     seconds = _seconds_a_step(training, batches)
     settings, config = training.settings, training.model.config
     a, b = (len(domain) for domain in batches.domains)

@@ -70,6 +70,7 @@ HEAD = (
     212,
     192,
 )  # the part of the 264 x 280 drawing that is kept: left, top, right, bottom
+FACTORS_LIST = "factors.jsonl"  # of a set: every face's factors
 DIGITS = 6  # of a picture's file name, as in CelebA
 # Attribute -> the factors that it is about.
 FIELDS = {
@@ -265,7 +266,7 @@ def _write_lists(out: Path, count: int, seed: int) -> None:
     lists = {
         "list_attr_celeba.txt": [str(count), " ".join(ATTRIBUTES), *rows],
         "list_eval_partition.txt": [f"{n} {partition(i, count)}" for i, n in enumerate(names)],
-        "factors.jsonl": [
+        FACTORS_LIST: [
             json.dumps({"image": name} | asdict(face))
             for name, face in zip(names, faces, strict=True)
         ],

@@ -81,6 +81,10 @@ class Archive:
         found = self._zip.getinfo(name)
         return f"{found.file_size} {found.CRC}"
 
+    def size(self, name: str) -> int | None:
+        """Bytes of a member; None when it is absent."""
+        return self._zip.getinfo(name).file_size if name in self.names else None
+
     def pictures(self) -> "list[Member]":
         """The members that are named like pictures, by name, hidden ones left out.
 
@@ -325,6 +329,16 @@ def _stamp(file: File) -> str:
     return f"{found.st_size} {found.st_mtime_ns} {found.st_mode}"
 
 
+def size_of(file: File) -> int | None:
+    """Bytes of a file; None when it cannot be asked."""
+    if isinstance(file, Member):
+        return file.archive.size(file.inside)
+    try:
+        return file.stat().st_size
+    except OSError:
+        return None
+
+
 def _decoded(
     files: Sequence[File], config: ModelConfig, on_progress: Callable[[int, int], None]
 ) -> Iterator[store.Item]:
@@ -366,11 +380,15 @@ class Batches:
         a, b = (self._take(domain, step) for domain in (0, 1))
         return a, b
 
-    def _take(self, domain: int, step: int) -> Tensor:
-        rows = self.domains[domain]
+    def rows(self, domain: int, step: int) -> np.ndarray:
+        """Which pictures of domain 0 or 1 a step takes, in the order of its batch: int (batch,)."""
+        count = len(self.domains[domain])
         places = range(step * self.batch, (step + 1) * self.batch)
-        chosen = [self._order(domain, place // len(rows))[place % len(rows)] for place in places]
-        pictures = images.to_unit(rows[torch.as_tensor(np.array(chosen))])
+        return np.array([self._order(domain, place // count)[place % count] for place in places])
+
+    def _take(self, domain: int, step: int) -> Tensor:
+        rows = torch.as_tensor(self.rows(domain, step))
+        pictures = images.to_unit(self.domains[domain][rows])
         if self.flip:
             random = np.random.default_rng([self.seed, domain, step, 1])
             turned = torch.from_numpy(random.random(self.batch) < 0.5)

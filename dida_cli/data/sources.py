@@ -1,9 +1,12 @@
 """Which pictures a run learns from or is judged on, as one record that is kept with the run."""
 
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dida_cli.data import celeba, folders
+from dida_cli.data import avatars, celeba, folders
 from dida_cli.errors import DidaError
 
 
@@ -31,6 +34,38 @@ def for_training(found: dict[str, Any]) -> folders.Split:
     if "a" not in found:
         return folders.from_folders(Path(found["root"]))
     return celeba.for_training(Path(found["root"]), _selection(found))
+
+
+def is_drawn(found: Mapping[str, Any]) -> bool:
+    """Whether the pictures are faces that dida has drawn, chosen by attributes."""
+    return "a" in found and (Path(found["root"]) / avatars.FACTORS_LIST).is_file()
+
+
+def fingerprint(train: folders.Pair) -> dict[str, Any]:
+    """What tells these pictures from others, wherever they lie: {"a": ..., "b": ...}, for each
+    domain the count of its files and the sha256 of their names and sizes."""
+    return {"a": _fingerprint(train.a), "b": _fingerprint(train.b)}
+
+
+def _fingerprint(files: Sequence[folders.File]) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(json.dumps([file.name, folders.size_of(file)]).encode())
+    return {"files": len(files), "sha256": digest.hexdigest()}
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """A line for each domain whose fingerprint has changed."""
+    lines = []
+    for domain, old in before.items():
+        new = now[domain]
+        if old["files"] != new["files"]:
+            lines.append(f"pictures of {domain.upper()}: {old['files']} files -> {new['files']}")
+        elif old != new:
+            lines.append(
+                f"pictures of {domain.upper()}: {old['files']} files -> other names or sizes"
+            )
+    return lines
 
 
 def for_testing(found: dict[str, Any]) -> folders.Split:

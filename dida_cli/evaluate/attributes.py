@@ -94,7 +94,7 @@ def train(
 
     Raises DidaError when `root` is no avatar set, or a small one.
     """
-    factors = root / "factors.jsonl"
+    factors = root / avatars.FACTORS_LIST
     if not factors.exists():
         raise DidaError(f"{root}: holds no avatars; draw some with dida data avatars --out {root}")
     records = [json.loads(line) for line in factors.read_text().splitlines()]
@@ -116,6 +116,16 @@ def train_on_domains(
 ) -> FactorClassifier:
     """A classifier of domain A against domain B, from their training pictures."""
     a, b = (folders.load(files, config) for files in (train.a, train.b))
+    return tell_apart(a, b, seed, on_progress)
+
+
+def tell_apart(
+    a: Tensor,
+    b: Tensor,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> FactorClassifier:
+    """A classifier of domain A against domain B, from uint8 pictures (N, 3, h, w) of each."""
     truth = {"domain": torch.tensor([0] * len(a) + [1] * len(b))}
     both = torch.cat([a, b])
     return fit(FactorClassifier(DOMAIN), both, truth, seed=seed, on_progress=on_progress)
@@ -166,9 +176,14 @@ def _spoil(pictures: Tensor) -> Tensor:
     return pictures + amount * (blurred - pictures) + 0.05 * torch.randn_like(pictures)
 
 
-def save(classifier: FactorClassifier, folder: Path, card: str) -> None:
+def save(
+    classifier: FactorClassifier,
+    folder: Path,
+    card: str,
+    factors: Mapping[str, Sequence[str]] = FACTORS,
+) -> None:
     """Write the classifier as a folder, beside the models it judges."""
-    description = {"method": "factors", "side": SIDE, "factors": FACTORS}
+    description = {"method": "factors", "side": SIDE, "factors": factors}
     checkpoint.write_folder(
         folder,
         {
@@ -179,12 +194,12 @@ def save(classifier: FactorClassifier, folder: Path, card: str) -> None:
     )
 
 
-def load(folder: Path) -> FactorClassifier:
+def load(folder: Path, factors: Mapping[str, Sequence[str]] = FACTORS) -> FactorClassifier:
     """The classifier of a folder. Raises DidaError when it was trained for other factors."""
     description = checkpoint.read_json(folder / checkpoint.CONFIG)
-    if description != {"method": "factors", "side": SIDE, "factors": FACTORS}:
+    if description != {"method": "factors", "side": SIDE, "factors": factors}:
         raise DidaError(f"{folder}: was trained for other factors; train one with --classifier")
-    classifier = FactorClassifier()
+    classifier = FactorClassifier(factors)
     expected = {name: (t.shape, t.dtype) for name, t in classifier.state_dict().items()}
     classifier.load_state_dict(checkpoint.read_tensors(folder / checkpoint.WEIGHTS, expected))
     return classifier.eval().requires_grad_(False)

@@ -92,7 +92,7 @@ def judge_pictures(
     domain = torch.tensor([0] * len(drawn["a"].guide) + [1] * len(drawn["b"].guide))
     for part, (of_part, edits) in judged.items():
         row = result["directions"][direction(model.config.domains, part)]
-        row["classification"] = _domain_classification(judge, of_part, edits)
+        row["classification"] = domain_classification(judge, of_part, edits)
     result["codes"]["probes"] = _probes(judged, {"domain": domain}, settings)
     told = {name: counterfactual.DEFINITIONS[name] for name in ("pairs", "target")}
     result["definitions"]["classification"] = told
@@ -231,8 +231,8 @@ def _changed_outside(drawn: Pairs, edits: Edits) -> float:
     return segmentation.changed_outside(drawn.content, edits.output, region, grown)
 
 
-def _domain_classification(judge: FactorClassifier, drawn: Pairs, edits: Edits) -> dict[str, float]:
-    """Table 1 by a classifier of the two domains."""
+def domain_classification(judge: FactorClassifier, drawn: Pairs, edits: Edits) -> dict[str, float]:
+    """Table 1 by a classifier of the two domains: what it says of outputs, and of contents."""
     wanted = PARTS.index(drawn.guide_part)
 
     def share(pictures: Tensor, domain: int) -> float:

@@ -3,7 +3,7 @@
 import io
 import itertools
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dida_cli import images
 from dida_cli.config import ModelConfig
 from dida_cli.data import folders, sources
 from dida_cli.data.folders import Archive, Batches, Member, Pair
@@ -551,3 +552,36 @@ def test_a_link_into_an_archive_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DidaError, match="drop --link"):
         folders.write_folders(tmp_path / "out", {"trainA": [Member(archive, "0.png")]}, link=True)
     assert tree(tmp_path) == ["x.zip"]
+
+
+def test_the_pictures_of_a_step_can_be_named() -> None:
+    source = Batches(ramps(5), ramps(7), batch=4, seed=2, flip=False)
+    for step in range(4):  # beyond the first epoch of both
+        for domain, pictures in enumerate(source(step)):
+            rows = torch.from_numpy(source.rows(domain, step))
+            assert torch.equal(images.to_unit(source.domains[domain][rows]), pictures)
+
+
+def test_a_fingerprint_tells_pictures_apart_wherever_they_lie(tmp_path: Path) -> None:
+    def write(folder: str, **files: str) -> list[Path]:
+        (tmp_path / folder).mkdir()
+        for name, text in files.items():
+            (tmp_path / folder / name).write_text(text)
+        return sorted((tmp_path / folder).iterdir())
+
+    one, same = write("one", x="12", y="3"), write("same", x="12", y="3")
+    longer, named, fewer = write("l", x="123", y="3"), write("n", x="12", z="3"), write("f", x="12")
+    with zipfile.ZipFile(tmp_path / "zipped.zip", "w") as archive:
+        archive.writestr("in/x", "12")
+        archive.writestr("in/y", "3")
+    zipped = [folders.Member(folders.Archive(tmp_path / "zipped.zip"), n) for n in ("in/x", "in/y")]
+
+    def changes(files: Sequence[folders.File]) -> list[str]:
+        now = sources.fingerprint(folders.Pair(files, one))
+        return sources.differences(sources.fingerprint(folders.Pair(one, one)), now)
+
+    assert changes(same) == changes(zipped) == []
+    assert changes(longer) == changes(named) == ["pictures of A: 2 files -> other names or sizes"]
+    assert changes(fewer) == ["pictures of A: 2 files -> 1"]
+    gone = [*one[:1], tmp_path / "gone"]
+    assert changes(gone) == ["pictures of A: 2 files -> other names or sizes"]

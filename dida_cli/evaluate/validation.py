@@ -1,0 +1,103 @@
+"""A quick score of a model while it is trained, to keep the best of its states.
+
+For each direction three figures from 0 to 1, and the score is the mean of those of the weaker one:
+
+    target   the judge gives the output to the guide's domain (`target` of `report`)
+    guide    the output carries this very guide's part: by its kind where faces are drawn
+             (`guide_type`), else by the rank of the true guide (`retrieval`; 1: the nearest, 0: no
+             better than a guess); nothing where guides have no part, as when one is taken off
+    kept     structural similarity to the true answer where faces are drawn, else to the content
+
+All three, for each is easy alone: the guide itself is a perfect target, the content is kept best
+by an edit that does nothing, and the first two are soon as good as they get while the pictures
+still become sharper.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from torch import Tensor
+
+from dida_cli.codes import Model
+from dida_cli.config import ModelConfig, Part
+from dida_cli.data import sources
+from dida_cli.errors import DidaError
+from dida_cli.evaluate import counterfactual, guidance, pairs, realism, report
+from dida_cli.evaluate.attributes import FactorClassifier
+from dida_cli.evaluate.pairs import Edits, Pairs, Task
+
+PAIRS, LEAST_PAIRS = 64, 10  # each way
+SEED = 20_261_231  # of drawn pairs: not that of dida evaluate, and of no training set
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Pairs that a training does not see, and who judges their edits."""
+
+    judge: FactorClassifier  # of factors where the pairs are drawn, else of the domains
+    pairs: Mapping[Part, Pairs]
+
+    def __call__(self, model: Model) -> dict[str, float]:
+        """`score`, then `target_a`, `guide_a`, `kept_a` and the same of b, by the guides' part.
+
+        The model must be on the CPU. Nothing is drawn at random.
+        """
+        figures: dict[str, float] = {}
+        means = []
+        for part, of_part in self.pairs.items():
+            of_edits = _figures(self.judge, of_part, pairs.edit(model, of_part))
+            figures |= {f"{name}_{part}": value for name, value in of_edits.items()}
+            means.append(fmean(of_edits.values()))
+        return {"score": min(means)} | figures
+
+
+def _figures(judge: FactorClassifier, of_part: Pairs, edits: Edits) -> dict[str, float]:
+    if of_part.known:
+        classified = counterfactual.classification(judge, of_part, edits)
+        kind = counterfactual.guide_type(judge, of_part, edits)
+        guide = kind["guide_type"] if kind else None
+        answer = of_part.known.truth
+    else:
+        classified = report.domain_classification(judge, of_part, edits)
+        guide = _from_rank(guidance.retrieval(judge, of_part, edits))
+        answer = of_part.content
+    figures = {"target": classified["target"]} | ({} if guide is None else {"guide": guide})
+    return figures | {"kept": max(0.0, realism.ssim_map(edits.output, answer).mean().item())}
+
+
+def _from_rank(found: Mapping[str, float]) -> float:
+    chance = found["retrieval_rank_chance"]
+    return max(0.0, (chance - found["retrieval_rank"]) / (chance - 1))
+
+
+def drawn_task(config: ModelConfig, record: Mapping[str, Any]) -> Task | None:
+    """What pairs to draw for a training on drawn faces; None where its pictures are others.
+
+    `record` is what the run keeps of its pictures.
+    """
+    if not sources.is_drawn(record):
+        return None
+    try:
+        task = pairs.task_of(config)
+    except DidaError:
+        return None
+    # the domains' names are the user's to choose, what they hold is not
+    return task if record["a"] == task.a and task.b in (None, record["b"]) else None
+
+
+def drawn(task: Task, side: int) -> dict[Part, Pairs]:
+    """Pairs of drawn faces, for a judge of factors."""
+    return pairs.draw(task, PAIRS, side, seed=SEED)
+
+
+def held_out(a: Tensor, b: Tensor) -> dict[Part, Pairs]:
+    """Pairs of held-out pictures (N, 3, side, side) in [-1, 1], for a judge of the domains.
+
+    Raises DidaError when there are fewer than 10 of a domain.
+    """
+    count = min(len(a), len(b))
+    if count < LEAST_PAIRS:
+        raise DidaError(f"scores need {LEAST_PAIRS} held-out pictures of each domain, not {count}")
+    return pairs.of_pictures(a, b, PAIRS, seed=SEED)
