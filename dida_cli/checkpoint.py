@@ -31,7 +31,13 @@ METHODS: dict[str, type[Network]] = {"didd": Didd, "mask": Mask, "layers": Layer
 MAX_CONFIG_BYTES = 100_000
 MAX_HEADER_BYTES = 500_000  # of a safetensors file: some 100 bytes a tensor
 MAX_WORDS = 300  # characters of a message that a file from elsewhere may fill
-DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "I64": torch.int64}
+DTYPES = {
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "I64": torch.int64,
+}
 
 
 def build(config: ModelConfig) -> Network:

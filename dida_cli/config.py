@@ -11,6 +11,8 @@ CriticTarget = Literal["half", "paper"]
 Fit = Literal["crop", "squash"]
 Method = Literal["didd", "mask", "layers"]
 Part = Literal["a", "b"]
+Precision = Literal["float32", "bfloat16", "float16"]
+Tracking = Literal["tensorboard", "trackio", "wandb"]
 
 PARTS: tuple[Part, ...] = ("a", "b")
 OTHER: dict[Part, Part] = {"a": "b", "b": "a"}
@@ -257,6 +259,9 @@ class TrainConfig(_Json):
             a training of at least as many is scored at its end too; 0: never.
         patience: scores in a row without a better one after which a training ends; 0: it never
             ends early.
+        accumulate: parts that a batch goes through the networks in, for less memory.
+        precision: of the networks' activations; other than float32 on CUDA alone.
+        compile: fuse the networks by torch.compile, which takes a minute or two at the start.
     """
 
     steps: int = 9000
@@ -273,9 +278,12 @@ class TrainConfig(_Json):
     save_every: int = 500
     score_every: int = 1000
     patience: int = 0
+    accumulate: int = 1
+    precision: Precision = "float32"
+    compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "log_every", "save_every"):
+        for name in ("steps", "batch", "log_every", "save_every", "accumulate"):
             if getattr(self, name) < 1:
                 raise DidaError(f"{name} must be 1 or more, not {getattr(self, name)}")
         if not 0 < self.learning_rate < 1:
@@ -291,3 +299,5 @@ class TrainConfig(_Json):
             raise DidaError("patience counts scores, and score_every 0 makes none; set it too")
         if not 0 <= self.seed < 2**63:
             raise DidaError(f"seed must be 0 or more and below 2^63, not {self.seed}")
+        if self.batch % self.accumulate:
+            raise DidaError(f"accumulate {self.accumulate} does not divide batch {self.batch}")

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+silent = False  # of several processes that do one thing, one speaks
+
 
 class Report(Protocol):
     """Told how much of the work is done, and words to show beside it."""
@@ -16,7 +18,8 @@ class Report(Protocol):
 
 def out(line: str) -> None:
     """One line of data on stdout."""
-    print(line, flush=True)
+    if not silent:
+        print(line, flush=True)
 
 
 def out_json(value: dict[str, Any]) -> None:
@@ -26,7 +29,8 @@ def out_json(value: dict[str, Any]) -> None:
 
 def note(line: str) -> None:
     """One line for people on stderr."""
-    print(f"dida: {line}", file=sys.stderr, flush=True)
+    if not silent:
+        print(f"dida: {line}", file=sys.stderr, flush=True)
 
 
 def show_warnings_as_notes() -> None:
@@ -41,7 +45,7 @@ def show_warnings_as_notes() -> None:
 @contextmanager
 def progress(task: str, unit: str) -> Iterator[Report]:
     """A bar with speed and time left on a terminal, nothing elsewhere: report(done, total)."""
-    if not sys.stderr.isatty():
+    if silent or not sys.stderr.isatty():
         yield lambda done, total, words="": None
         return
     from rich.console import Console

@@ -15,7 +15,15 @@ import typer
 
 from dida_cli.cli import console, models
 from dida_cli.cli.options import Device, DeviceOpt, WithOpt, WithoutOpt, pick_device
-from dida_cli.config import Architecture, CriticTarget, Method, ModelConfig, TrainConfig
+from dida_cli.config import (
+    Architecture,
+    CriticTarget,
+    Method,
+    ModelConfig,
+    Precision,
+    Tracking,
+    TrainConfig,
+)
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
@@ -23,7 +31,9 @@ if TYPE_CHECKING:
 
     from dida_cli.checkpoint import Network
     from dida_cli.data.folders import Batches, Split
+    from dida_cli.distributed import Group
     from dida_cli.evaluate.validation import Validation
+    from dida_cli.tracking import Tracker
     from dida_cli.train import Line, Training
 
     HeldOut = tuple[Tensor, Tensor]
@@ -152,6 +162,29 @@ def train(
             show_default=str(TrainConfig.patience),
         ),
     ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(
+            help="Parts that a batch goes through the networks in, for less memory.",
+            show_default=str(TrainConfig.accumulate),
+        ),
+    ] = None,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(
+            help="Of the activations; less than float32 on CUDA alone.",
+            show_default=TrainConfig.precision,
+        ),
+    ] = None,
+    compiled: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile", help="Fuse the networks by torch.compile.", show_default="no"
+        ),
+    ] = None,
+    track: Annotated[
+        Tracking | None, typer.Option(help="Also send the log and the sheets there.")
+    ] = None,
     init: Annotated[
         str | None, typer.Option(help="Begin with the weights of this model: name or folder.")
     ] = None,
@@ -186,7 +219,7 @@ def train(
     saves and stops; --resume RUN goes on. The run's folder is a model for dida transfer -m, so is
     RUN/best, the one of the best score, and config.toml is all of its settings, for --config.
     """
-    from dida_cli import checkpoint, settings
+    from dida_cli import checkpoint, distributed, settings, tracking
     from dida_cli import train as core
     from dida_cli.data import sources
     from dida_cli.images import write_bytes
@@ -196,6 +229,10 @@ def train(
         for name, words in settings.presets().items():
             console.out(f"{name:<14} {words}")
         return
+    if track:
+        tracking.library(track)
+    group = context.with_resource(distributed.joined(pick_device(device)))
+    console.silent = not group.writes
     if resume is None and override:
         raise typer.BadParameter("--override goes with --resume.")
     if resume is not None:
@@ -223,6 +260,9 @@ def train(
         "training.save_every": save_every,
         "training.score_every": score_every,
         "training.patience": patience,
+        "training.accumulate": accumulate,
+        "training.precision": precision,
+        "training.compile": compiled,
         "init": init,
     }
     given = {name: value for name, value in options.items() if value is not None}
@@ -230,31 +270,33 @@ def train(
         given |= settings.assigned(assignment)
     values = (settings.read(config) if config else {}) | given
     if resume is not None:
-        _resume(resume, values, given, command, device, override=override)
+        _resume(resume, values, given, command, device, group, track, override=override)
         return
-    pictures = _pictures(values, given, may_draw=not dry_run)
+    with group.first():
+        pictures = _pictures(values, given, may_draw=not dry_run)
     names = {f"model.domains.{x}": _word(pictures.get(x, x.upper())) for x in ("a", "b")}
     values = names | values
     model = settings.model_of(values)
     training_config = settings.training_of(values, model)
-    run = out or _free_name(Path("runs") / f"{model.domains.a}-{model.domains.b}")
+    run = out or group.agreed(_free_name(Path("runs") / f"{model.domains.a}-{model.domains.b}"))
     core.refuse_taken(run)
     begin_from = values.get("init")
     begun = checkpoint.load(models.folder_of(begin_from)) if begin_from else None
     split = sources.for_training(pictures)
     pictures |= {"fingerprint": sources.fingerprint(split.train)}
-    batches, held_out, files = _load(split, model, training_config)
-    training = core.Training(model, training_config, str(pick_device(device)))
+    training = core.Training(model, training_config, str(pick_device(device)), group)
+    batches, held_out, files = _load(split, model, training_config, group)
     if begun:
         fresh = training.begin_from(begun)
         console.note(f"begun from {begin_from}; fresh: {', '.join(fresh) or 'nothing'}")
     if dry_run:
         _tell_costs(training, batches)
         return
-    core.start(run, model, training_config, pictures)
-    text = settings.to_toml(model, training_config, pictures, begin_from)
-    write_bytes(text.encode(), run / CONFIG)
-    _go(training, run, batches, held_out, files, pictures, command)
+    if group.writes:
+        core.start(run, model, training_config, pictures)
+        text = settings.to_toml(model, training_config, pictures, begin_from)
+        write_bytes(text.encode(), run / CONFIG)
+    _go(training, run, batches, held_out, files, pictures, command, track)
 
 
 def _pictures(values: dict[str, Any], given: dict[str, Any], *, may_draw: bool) -> dict[str, Any]:
@@ -301,7 +343,7 @@ def _refuse_other_options(context: typer.Context, override: bool) -> None:
     for parameter in context.command.params:
         source = context.get_parameter_source(str(parameter.name))
         given = source is not None and source.name == "COMMANDLINE"
-        if not given or parameter.name in ("resume", "device", "override"):
+        if not given or parameter.name in ("resume", "device", "override", "track"):
             continue
         if parameter.name in ("init", "out", "dry_run"):
             raise typer.BadParameter(f"--resume goes on with a run; drop {parameter.opts[0]}.")
@@ -318,6 +360,8 @@ def _resume(
     given: dict[str, Any],
     command: str,
     device: Device,
+    group: "Group",
+    track: Tracking | None,
     *,
     override: bool,
 ) -> None:
@@ -341,18 +385,18 @@ def _resume(
             f"{run}: its pictures have changed ({'; '.join(others)}); put them back, "
             "or add --override to go on with these"
         )
-    batches, held_out, files = _load(split, model, settings)
-    training = core.Training(model, settings, str(pick_device(device)))
+    training = core.Training(model, settings, str(pick_device(device)), group)
     training.restore(last)
+    batches, held_out, files = _load(split, model, settings, group)
     for line in changes + others:
         console.note(f"override: {line}")
-    if override:
+    if override and group.writes:
         pictures |= {"fingerprint": now}
         _record(run, model, settings, pictures)
     if others:  # scores of other pictures cannot be compared
         training.best = None
         shutil.rmtree(run / JUDGE, ignore_errors=True)
-    _go(training, run, batches, held_out, files, pictures, command)
+    _go(training, run, batches, held_out, files, pictures, command, track)
 
 
 def _changed(
@@ -393,7 +437,7 @@ def _record(run: Path, model: ModelConfig, training: TrainConfig, pictures: dict
 
 
 def _load(
-    split: "Split", model: ModelConfig, settings: TrainConfig
+    split: "Split", model: ModelConfig, settings: TrainConfig, group: "Group"
 ) -> tuple["Batches", "HeldOut", "Files"]:
     """Batches, held-out pictures (A, B), each (N, 3, side, side), and the files of a step."""
     from dida_cli import hub, images
@@ -401,7 +445,7 @@ def _load(
 
     folders.check_enough(split.train, settings.batch)
     cache = hub.home() / "pictures"
-    with console.progress("reading", "pictures") as report:
+    with console.progress("reading", "pictures") as report, group.first():
         a, b = (
             folders.read(files, model, report, cache=cache)
             for files in (split.train.a, split.train.b)
@@ -433,7 +477,7 @@ def _validation(
     from dida_cli.evaluate import attributes, validation
 
     settings, config = training.settings, training.model.config
-    if not 0 < settings.score_every <= settings.steps:
+    if not training.group.writes or not 0 < settings.score_every <= settings.steps:
         return None
     if task := validation.drawn_task(config, pictures):
         judge = attributes.load(hub.BUNDLED / hub.JUDGE)
@@ -468,11 +512,13 @@ def _go(
     files: "Files",
     pictures: dict[str, Any],
     command: str,
+    track: Tracking | None,
 ) -> None:
     from dida_cli import checkpoint, images, render
     from dida_cli import train as core
 
     total = training.settings.steps
+    tracker = _tracker(track, run, training)
     validation = _validation(training, run, batches, held_out, pictures)
 
     def score(model: "Network") -> dict[str, float]:
@@ -484,6 +530,8 @@ def _go(
         images.write(picture, run / "sheets" / f"step-{training.step:06d}.png")
         if log := core.read_log(run):
             render.curves(log, run / "curves.png")
+        if tracker:
+            tracker.show(training.step, picture)
 
     with _stop_on_signals() as stop, console.progress("training", "steps") as report:
 
@@ -491,6 +539,8 @@ def _go(
             figures = {n: v for n, v in (line or {}).items() if isinstance(v, float)}
             words = " ".join(f"{name} {value:.3f}" for name, value in figures.items())
             report(step, total, words)
+            if tracker and figures:
+                tracker.log(step, figures)
             if step % training.settings.save_every == 0 and words and not sys.stderr.isatty():
                 console.note(f"step {step}/{total} {words}")
 
@@ -506,12 +556,23 @@ def _go(
             on_save=on_save,
             should_stop=lambda: stop.signal is not None,
         )
+    if tracker:
+        tracker.close()
     _tell_end(training, run)
     if not finished:
         console.note(f"stopped at step {training.step} and saved; go on: dida train --resume {run}")
         raise typer.Exit(128 + int(stop.signal or signal.SIGINT))
     console.note(f"trained; try: dida transfer -m {run} --content FACE --guide-a GUIDE")
     console.out(str(run))
+
+
+def _tracker(track: Tracking | None, run: Path, training: "Training") -> "Tracker | None":
+    from dida_cli import tracking
+
+    if track is None or not training.group.writes:
+        return None
+    settings = training.settings.to_json() | training.model.config.to_json()
+    return tracking.tracker(track, run, settings, training.step)
 
 
 def _tell_end(training: "Training", run: Path) -> None:
