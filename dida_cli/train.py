@@ -11,11 +11,9 @@ A run's folder:
     best/               the model folder of the best score so far
 """
 
-import ctypes
 import json
 import math
 import shlex
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dida_cli import checkpoint, didd, losses, mask
+from dida_cli import checkpoint, didd, losses, mask, memory
 from dida_cli.checkpoint import Network
 from dida_cli.config import ModelConfig, TrainConfig, Weights, checked
 from dida_cli.distributed import ALONE, Group, ProcessLostError
@@ -39,7 +37,6 @@ STATE, PROGRESS, SETTINGS, LOG = "state.safetensors", "progress.json", "train.js
 BEST = "best"
 LAST_RATE = 0.05  # what is left of the learning rate at the end
 BETAS = (0.5, 0.999)
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 LAST_BUT_ONE = "delete its folder to go on from last-1"
 NAMED = 4  # pictures of a bad batch that are named one by one
 # What runs that earlier versions have begun do not say.
@@ -96,7 +93,7 @@ class Training:
         group: Group = ALONE,
     ) -> None:
         """Raises DidaError when the device or the group cannot do what the settings ask for."""
-        keep_freed_memory()
+        memory.keep_freed()
         torch.manual_seed(settings.seed)
         self.settings, self.device, self.group = settings, torch.device(device), group
         _check_possible(settings, self.device, group)
@@ -329,19 +326,6 @@ class Training:
             "adam": self.adam,
             "critic_adam": self.critic_adam,
         }
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep what a step frees, for the next step to take; on glibc only.
-
-    The C library would give large buffers back to the system after every use, and each new one is
-    paid for in page faults: 105,000 in a compact step, over a quarter of its CPU time. The process
-    holds its peak from then on, with some 6 % more for gaps.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
-        mallopt(M_MMAP_MAX, 0)  # no buffer has a mapping of its own, which `free` would undo,
-        mallopt(M_TRIM_THRESHOLD, -1)  # and the heap never shrinks
 
 
 def _check_possible(settings: TrainConfig, device: torch.device, group: Group) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dida_cli.cli.editor import Editor, Guide, Job, Stage, check_stdout, each, tell
+from dida_cli.cli.editor import Editor, Guide, Job, Stage, Tell, check_stdout, each, tell
 from dida_cli.cli.files import check_apart, read_one, single_target, targets, write_picture
 from dida_cli.cli.options import (
     DeviceOpt,
@@ -187,7 +187,7 @@ def segment(
     check_apart([source for source, _ in work], [target for _, target in work])
     check_stdout(work[0][1], as_json)
 
-    def one(source: Path, target: Path) -> None:
+    def one(source: Path, target: Path) -> Tell:
         began = time.perf_counter()
         picture = read_one(source)
         mask = editor.segment(picture, wanted)
@@ -196,7 +196,7 @@ def segment(
         told = {"output": str(target), "content": str(source), "threshold": level}
         told |= {"segmented": [editor.name_of(p) for p in wanted], "covered": round(share, 4)}
         seconds = round(time.perf_counter() - began, 3)
-        tell([editor], told | {"seconds": seconds}, target, as_json)
+        return lambda: tell([editor], told | {"seconds": seconds}, target, as_json)
 
     each(work, one, "segmenting")
 

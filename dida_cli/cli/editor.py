@@ -1,7 +1,11 @@
 """A loaded model, and what the commands have it do to one picture or many."""
 
+import os
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
+from dida_cli import memory
 from dida_cli.cli import console, models
 from dida_cli.cli.files import STREAM, check_apart, read_one, targets, write_picture
 from dida_cli.cli.options import Device, MaskKind, Size, pick_device
@@ -24,6 +29,9 @@ if TYPE_CHECKING:
     from dida_cli.mask import Painter
 
 SHEET_ROWS = 16  # of many pictures, a sheet shows the first ones
+AT_ONCE = 8  # pictures that are edited at the same time, on as many cores
+
+Tell = Callable[[], None]  # says what became of a picture
 
 
 class Guide(NamedTuple):
@@ -177,11 +185,17 @@ class Job:
         mask_of = dict(zip((target for _, target in work), masks, strict=True))
         rows: list[list[Picture]] = []
 
-        def one(source: Path, target: Path) -> None:
-            before, after = self._one(source, target, mask_of[target], mask_as)
-            if sheet and len(rows) < SHEET_ROWS:
-                cells = [before, *(guide.picture for guide in guides), after]
-                rows.append([images.fit(cell, config) for cell in cells])
+        def one(source: Path, target: Path) -> Tell:
+            before, after, told = self._one(source, target, mask_of[target], mask_as)
+            cells = [before, *(guide.picture for guide in guides), after] if sheet else []
+            row = [images.fit(cell, config) for cell in cells]
+
+            def say() -> None:
+                if len(rows) < SHEET_ROWS:
+                    rows.append(row)
+                tell([stage.editor for stage in self.stages], told, target, self.as_json)
+
+            return say
 
         try:
             each(work, one, "editing")
@@ -206,7 +220,8 @@ class Job:
 
     def _one(
         self, source: Path, target: Path, mask_target: Path | None, mask_as: MaskKind
-    ) -> "tuple[Picture, Picture]":
+    ) -> "tuple[Picture, Picture, dict[str, Any]]":
+        """The picture, its edit, and what there is to tell of it."""
         from dida_cli import images
 
         began = time.perf_counter()
@@ -222,25 +237,54 @@ class Job:
             write_picture(shown, mask_target)
             told["mask"] = str(mask_target)
         told["seconds"] = round(time.perf_counter() - began, 3)
-        tell([stage.editor for stage in self.stages], told, target, self.as_json)
-        return before, after
+        return before, after, told
 
 
-def each(work: Sequence[tuple[Path, Path]], one: Callable[[Path, Path], None], task: str) -> None:
-    """Do one thing to every (source, target); a bad picture among others is named, passed over."""
+def each(work: Sequence[tuple[Path, Path]], one: Callable[[Path, Path], Tell], task: str) -> None:
+    """Do one thing to every (source, target), several at once; each is told of in its turn.
+
+    A bad picture among others is named, passed over.
+    """
+    if len(work) == 1:
+        one(*work[0])()
+        return
     failed = 0
     with console.progress(task, "pictures") as report:
-        for done, (source, target) in enumerate(work, start=1):
+        for done, made in enumerate(_in_threads(work, one), start=1):
             try:
-                one(source, target)
+                made.result()()
             except DidaError as error:
-                if len(work) == 1:
-                    raise
                 console.note(str(error))
                 failed += 1
             report(done, len(work))
     if failed:
         raise DidaError(f"{failed} of {len(work)} pictures were passed over; see the lines above")
+
+
+def _in_threads(
+    work: Sequence[tuple[Path, Path]], one: Callable[[Path, Path], Tell]
+) -> "Iterator[Future[Tell]]":
+    """The results in the order of the work, however long it is with few of them waiting.
+
+    A core for each picture, from reading to writing: so no core waits for a file, nor for another
+    core's share of a network, and a picture's bytes do not depend on those beside it, as they
+    would in a batch.
+    """
+    memory.keep_freed()
+    threads = min(AT_ONCE, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads, initializer=_on_one_core) as pool:
+        waiting: deque[Future[Tell]] = deque()
+        for source, target in work:
+            waiting.append(pool.submit(one, source, target))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft()
+        yield from waiting
+
+
+def _on_one_core() -> None:
+    """Tell torch, where it is what models run on, that this thread has no others to help it."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 def check_stdout(target: Path, as_json: bool) -> None:
