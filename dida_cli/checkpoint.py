@@ -9,28 +9,24 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dida_cli.config import ModelConfig
+from dida_cli.config import CONFIG, ModelConfig, in_one_line, parse, read_config, short
 from dida_cli.didd import Didd
 from dida_cli.errors import DidaError
 from dida_cli.mask import Layers, Mask
 from dida_cli.nets import bake_spectral
 
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+WEIGHTS, CARD = "model.safetensors", "README.md"
 Network = Didd | Mask | Layers
 METHODS: dict[str, type[Network]] = {"didd": Didd, "mask": Mask, "layers": Layers}
-MAX_CONFIG_BYTES = 100_000
 MAX_HEADER_BYTES = 500_000  # of a safetensors file: some 100 bytes a tensor
-MAX_WORDS = 300  # characters of a message that a file from elsewhere may fill
 DTYPES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
@@ -97,24 +93,6 @@ def load(folder: Path, device: str = "cpu") -> Network:
     return model.requires_grad_(False)
 
 
-def read_config(path: Path) -> ModelConfig:
-    """The config of a model folder. Raises DidaError when it is missing, foreign or wrong."""
-    values = read_json(path)
-    try:
-        return ModelConfig.from_json(values, str(path))
-    except (DidaError, RecursionError) as error:  # either may quote the file at length
-        raise DidaError(f"{path}: {_short(str(error).removeprefix(f'{path}: '))}") from None
-
-
-def read_json(path: Path) -> Any:
-    """What a small JSON file of ours holds. Raises DidaError when there is none to read."""
-    with _in_one_line(path, "readable as JSON"), path.open("rb") as file:
-        text = file.read(MAX_CONFIG_BYTES + 1)
-        if len(text) > MAX_CONFIG_BYTES:
-            raise DidaError(f"{path}: too large to be a config of dida")
-        return _parse(text)
-
-
 def read_tensors(
     path: Path, expected: Mapping[str, tuple[torch.Size, torch.dtype]], device: str = "cpu"
 ) -> dict[str, Tensor]:
@@ -122,7 +100,7 @@ def read_tensors(
 
     Raises DidaError naming the first missing, extra, misshapen, mistyped or non-finite tensor.
     """
-    with _in_one_line(path, "a whole safetensors file"):
+    with in_one_line(path, "a whole safetensors file", SafetensorError):
         _check_header(path, expected)
         with safe_open(path, framework="pt", device=device) as file:
             # Cloned: a view of the file would change, or end the process, with the file.
@@ -138,7 +116,7 @@ def _check_header(path: Path, expected: Mapping[str, tuple[torch.Size, torch.dty
         size = int.from_bytes(file.read(8), "little")
         if size > MAX_HEADER_BYTES:
             raise ValueError(f"its header claims {size} bytes")
-        header = _parse(file.read(size))
+        header = parse(file.read(size))
     if not isinstance(header, dict):
         raise ValueError("its header is no object")
     _check_names(path, set(header) - {"__metadata__"}, set(expected))
@@ -150,49 +128,25 @@ def _check_header(path: Path, expected: Mapping[str, tuple[torch.Size, torch.dty
                 raise ValueError(f"its header gives {name} no shape and type")
         if sides != list(shape):
             raise DidaError(
-                f"{path}: tensor {name} has shape {_short(sides)}, config.json asks for "
+                f"{path}: tensor {name} has shape {short(sides)}, config.json asks for "
                 f"{list(shape)}; the two files do not belong together"
             )
         if kind != dtype:
-            raise DidaError(f"{path}: tensor {name} is {_short(kind)}, not {dtype}")
+            raise DidaError(f"{path}: tensor {name} is {short(kind)}, not {dtype}")
 
 
 def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
     if missing := sorted(expected - found):
         raise DidaError(f"{path}: tensor {missing[0]} is missing; is it a model of dida?")
     if extra := sorted(found - expected):
-        name = _short(extra[0])
+        name = short(extra[0])
         raise DidaError(f"{path}: tensor {name} does not belong to this config; wrong file?")
 
 
-@contextmanager
-def _in_one_line(path: Path, wanted: str) -> Iterator[None]:
-    """Turns what can go wrong with a file from elsewhere into a DidaError that names it."""
-    try:
-        if path.exists() and not path.is_file():
-            raise DidaError(f"{path}: is a folder, a pipe or a device, not {wanted}")
-        yield
-    except FileNotFoundError:
-        raise DidaError(f"{path}: no such file; give a model folder that has one") from None
-    except (OSError, ValueError, RecursionError, SafetensorError) as error:
-        raise DidaError(f"{path}: not {wanted} ({_short(error)}); get it again") from None
-
-
-def _parse(text: bytes) -> Any:
-    return json.loads(text.decode(), object_pairs_hook=_object)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(values := dict(pairs)) < len(pairs):
-        raise ValueError("an object has the same key twice")
-    return values
-
-
-def _short(words: object) -> str:
-    """Words that a file from elsewhere had a hand in, fit for one line of a terminal."""
-    text = str(words)
-    shown = "".join(c if c.isprintable() else "?" for c in text[:MAX_WORDS])
-    return shown if len(text) <= MAX_WORDS else f"{shown}..."
+def check_free(folder: Path) -> None:
+    """Raises DidaError when something stands where a new folder is to go."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DidaError(f"{folder}: is not empty; choose another folder with --out")
 
 
 def write_folder(

@@ -3,15 +3,19 @@
 `encode(image) -> Codes`, an edit makes other `Codes`, `compose(codes, onto=image) -> Rendering`.
 "Nothing" is a code of zeros. Names follow Domain Intersection and Domain Difference (ICCV 2019):
 common = E_c(x), a = E_A(x), b = E_B(x).
+
+A tensor is torch's where a network runs, and a NumPy array where an export does (`onnx`): all that
+is said here holds for both, and torch is not imported for an array's sake.
 """
 
+import sys
 from collections.abc import Collection, Sequence
-from typing import Literal, NamedTuple, Protocol
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from dida_cli.config import OTHER, ModelConfig, Part
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Code = Literal["common", "a", "b"]
 
@@ -19,15 +23,15 @@ Code = Literal["common", "a", "b"]
 class Codes(NamedTuple):
     """What a batch of pictures is made of; each tensor (N, channels, grid, grid)."""
 
-    common: Tensor  # what both domains share
-    a: Tensor  # what only domain A has
-    b: Tensor  # what only domain B has; no channels in a model with separate_b = 0
+    common: "Tensor"  # what both domains share
+    a: "Tensor"  # what only domain A has
+    b: "Tensor"  # what only domain B has; no channels in a model with separate_b = 0
 
     def without(self, *parts: Part) -> "Codes":
         """These codes with the named parts set to nothing."""
-        return self._replace(**{part: torch.zeros_like(getattr(self, part)) for part in parts})
+        return self._replace(**{part: _nothing(self.of(part)) for part in parts})
 
-    def of(self, part: Part) -> Tensor:
+    def of(self, part: Part) -> "Tensor":
         """The code of one part."""
         return self.a if part == "a" else self.b
 
@@ -44,10 +48,10 @@ class Codes(NamedTuple):
 class Rendering(NamedTuple):
     """What a decoder makes of codes."""
 
-    image: Tensor  # (N, 3, side, side) in [-1, 1]
-    mask: Tensor | None  # (N, 1, side, side) in [0, 1]: where `onto` was painted over; None: all
+    image: "Tensor"  # (N, 3, side, side) in [-1, 1]
+    mask: "Tensor | None"  # (N, 1, side, side) in [0, 1]: where `onto` was painted over; None: all
     # What was painted, already times the mask: image = (1 - mask) * onto + paint.
-    paint: Tensor | None = None  # (N, 3, side, side)
+    paint: "Tensor | None" = None  # (N, 3, side, side)
 
 
 class Model(Protocol):
@@ -55,11 +59,46 @@ class Model(Protocol):
 
     config: ModelConfig
 
-    def encode(self, image: Tensor) -> Codes:
+    def encode(self, image: "Tensor") -> Codes:
         """Pictures (N, 3, side, side) in [-1, 1] to their codes."""
 
-    def compose(self, codes: Codes, onto: Tensor | None = None) -> Rendering:
+    def compose(self, codes: Codes, onto: "Tensor | None" = None) -> Rendering:
         """Codes to pictures; a model with masks paints them onto `onto`, a plain one ignores it."""
+
+
+class Strokes(NamedTuple):
+    """What turns a picture of some codes into one of others."""
+
+    base: "Tensor"  # (N, 3, side, side) in [-1, 1]: the picture with no part
+    mask: "Tensor"  # (N, 1, side, side) in [0, 1]: where is painted
+    paint: "Tensor"  # (N, 3, side, side): what, already times the mask
+
+
+class MaskModel:
+    """A model that repaints what its masks cover; `mask` and `onnx` say how it finds them."""
+
+    config: ModelConfig
+
+    def encode(self, image: "Tensor") -> Codes:
+        """Pictures (N, 3, side, side) in [-1, 1] to their codes."""
+        raise NotImplementedError
+
+    def strokes(self, codes: Codes, own: Codes) -> Strokes:
+        """What turns a picture of the codes `own` into one of `codes`."""
+        raise NotImplementedError
+
+    def segment(self, image: "Tensor", *parts: Part) -> "Tensor":
+        """The mask of the parts that pictures (N, 3, side, side) have, (N, 1, side, side)."""
+        raise NotImplementedError
+
+    def compose(self, codes: Codes, onto: "Tensor | None" = None) -> Rendering:
+        """Codes painted onto pictures (N, 3, side, side) in [-1, 1], or onto their own base.
+
+        A part that is the picture's own is left as it is, so that unchanged codes change nothing.
+        """
+        own = codes.without("a", "b") if onto is None else self.encode(onto)
+        base, mask, paint = self.strokes(codes, own)
+        return Rendering((1 - mask) * (base if onto is None else onto) + paint, mask, paint)
 
 
 def transfer(
@@ -77,7 +116,7 @@ def transfer(
     bare = content.without("a", "b")
     a = guide_a.a if guide_a else (content if "a" in keep else bare).a
     b = guide_b.b if guide_b else (content if "b" in keep else bare).b
-    return Codes(content.common, a.expand_as(content.a), b.expand_as(content.b))
+    return Codes(content.common, _repeated(a, content.a), _repeated(b, content.b))
 
 
 def between(start: Codes, end: Codes, weight: float) -> Codes:
@@ -112,4 +151,19 @@ def grid(start: Codes, end: Codes, *, down: Code, across: Code, steps: int) -> l
 
 def stack(codes: Sequence[Codes]) -> Codes:
     """Several batches of codes as one."""
-    return Codes(*(torch.cat(parts) for parts in zip(*codes, strict=True)))
+    library = _library(codes[0].common)
+    return Codes(*(library.concatenate(parts) for parts in zip(*codes, strict=True)))
+
+
+def _nothing(code: "Tensor") -> "Tensor":
+    return _library(code).zeros_like(code)  # type: ignore[no-any-return]
+
+
+def _repeated(code: "Tensor", like: "Tensor") -> "Tensor":
+    """One code for every picture of a batch."""
+    return _library(code).broadcast_to(code, like.shape)  # type: ignore[no-any-return]
+
+
+def _library(code: "Tensor") -> Any:
+    """torch or NumPy, whichever made a code; what is used of them here has one name in both."""
+    return sys.modules[type(code).__module__.partition(".")[0]]

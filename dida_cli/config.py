@@ -1,7 +1,10 @@
 """Settings as frozen data: checked once, kept as JSON beside the weights. Standard library only."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin
 
 from dida_cli.errors import DidaError
@@ -17,9 +20,12 @@ Tracking = Literal["tensorboard", "trackio", "wandb"]
 PARTS: tuple[Part, ...] = ("a", "b")
 OTHER: dict[Part, Part] = {"a": "b", "b": "a"}
 
+CONFIG = "config.json"  # in every model folder
 DEFAULT_MODEL = "avatars-smile-glasses"  # what edits use unless told otherwise
 SIDES = (32, 256)  # smallest and largest picture side in pixels
 CHANNELS = 4096  # no code or net may be wider: a config from elsewhere must not eat the memory
+MAX_CONFIG_BYTES = 100_000
+MAX_WORDS = 300  # characters of a message that a file from elsewhere may fill
 NAME_LENGTH = 64  # characters of a domain's name, which is printed in messages and on sheets
 
 # What `ModelConfig.of` fills in for each method and architecture.
@@ -166,6 +172,11 @@ class ModelConfig(_Json):
         """Channels of the three codes together: what the decoder reads."""
         return self.common + self.separate_a + self.separate_b
 
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts the model knows: a, and b where domain B has one of its own."""
+        return PARTS if self.separate_b else ("a",)
+
 
 def _power_of_two(number: int) -> bool:
     return number > 0 and number & (number - 1) == 0
@@ -301,3 +312,56 @@ class TrainConfig(_Json):
             raise DidaError(f"seed must be 0 or more and below 2^63, not {self.seed}")
         if self.batch % self.accumulate:
             raise DidaError(f"accumulate {self.accumulate} does not divide batch {self.batch}")
+
+
+def read_config(path: Path) -> ModelConfig:
+    """The config of a model folder. Raises DidaError when it is missing, foreign or wrong."""
+    values = read_json(path)
+    try:
+        return ModelConfig.from_json(values, str(path))
+    except (DidaError, RecursionError) as error:  # either may quote the file at length
+        raise DidaError(f"{path}: {short(str(error).removeprefix(f'{path}: '))}") from None
+
+
+def read_json(path: Path) -> Any:
+    """What a small JSON file of ours holds. Raises DidaError when there is none to read."""
+    with in_one_line(path, "readable as JSON"), path.open("rb") as file:
+        text = file.read(MAX_CONFIG_BYTES + 1)
+        if len(text) > MAX_CONFIG_BYTES:
+            raise DidaError(f"{path}: too large to be a config of dida")
+        return parse(text)
+
+
+@contextmanager
+def in_one_line(path: Path, wanted: str, *more: type[Exception]) -> Iterator[None]:
+    """Turns what can go wrong with a file from elsewhere into a DidaError that names it.
+
+    `more`: what the library raises that reads it.
+    """
+    damage: tuple[type[Exception], ...] = (OSError, ValueError, RecursionError, *more)
+    try:
+        if path.exists() and not path.is_file():
+            raise DidaError(f"{path}: is a folder, a pipe or a device, not {wanted}")
+        yield
+    except FileNotFoundError:
+        raise DidaError(f"{path}: no such file; give a model folder that has one") from None
+    except damage as error:
+        raise DidaError(f"{path}: not {wanted} ({short(error)}); get it again") from None
+
+
+def parse(text: bytes) -> Any:
+    """JSON whose objects have every key once. Raises ValueError."""
+    return json.loads(text.decode(), object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(values := dict(pairs)) < len(pairs):
+        raise ValueError("an object has the same key twice")
+    return values
+
+
+def short(words: object) -> str:
+    """Words that a file from elsewhere had a hand in, fit for one line of a terminal."""
+    text = str(words)
+    shown = "".join(c if c.isprintable() else "?" for c in text[:MAX_WORDS])
+    return shown if len(text) <= MAX_WORDS else f"{shown}..."

@@ -86,8 +86,7 @@ def convert(path: Path, kind: str, domains: Domains, folder: Path) -> None:
 
     Raises DidaError, nothing written, when the folder is taken or the file is no such checkpoint.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DidaError(f"{folder}: is not empty; choose another folder with --out")
+    checkpoint.check_free(folder)
     saved = read(path)
     try:
         model = network(saved, KINDS[kind], domains)

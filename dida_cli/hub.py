@@ -20,7 +20,8 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from dida_cli import __version__
-from dida_cli.checkpoint import CARD, CONFIG, METHODS, WEIGHTS, load, read_config, read_json
+from dida_cli.checkpoint import CARD, METHODS, WEIGHTS, load
+from dida_cli.config import CONFIG, in_one_line, read_config, read_json
 from dida_cli.errors import DidaError
 
 JUDGE = "avatars-factors"  # the classifier of evaluate.attributes
@@ -111,8 +112,9 @@ def resolve(
 
 
 def fingerprint(folder: Path) -> str:
-    """sha256 of a model's weights, in hexadecimal."""
-    return _seal(folder / WEIGHTS).digest
+    """sha256 of a model's weights, in hexadecimal. Raises DidaError when there are none."""
+    with in_one_line(folder / WEIGHTS, "a readable file"):
+        return _seal(folder / WEIGHTS).digest
 
 
 def known(manifest: Path = MANIFEST) -> list[Entry]:

@@ -10,7 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image, ImageChops, ImageCms, ImageOps, UnidentifiedImageError
@@ -39,6 +39,7 @@ PAPER = (255, 255, 255)  # what shows through where a picture is transparent
 
 STRIP = 512  # rows that are painted at a time, so that a large photo costs little memory
 
+Values = TypeVar("Values", "Tensor", np.ndarray)
 Picture = Image.Image  # RGB wherever it leaves this module, or RGBA where alpha was asked for
 
 # For the whole process, once: `warnings.catch_warnings` around a read is not safe among threads.
@@ -207,7 +208,7 @@ def enlarged(values: "Tensor", shape: tuple[int, ...], top: int, rows: int) -> n
     box = (0, top * scale, values.shape[2], (top + rows) * scale)
     channels = [
         Image.fromarray(channel).resize((width, rows), Image.Resampling.BICUBIC, box=box)
-        for channel in values.float().cpu().numpy()
+        for channel in as_array(values)
     ]
     return np.stack([np.asarray(channel) for channel in channels], axis=-1)
 
@@ -231,28 +232,39 @@ def pixels(picture: Picture) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1))
 
 
-def to_unit(values: "Tensor") -> "Tensor":
+def as_array(values: "Tensor | np.ndarray") -> np.ndarray:
+    """A network's tensor, on whatever device, or an export's array, as a float32 array."""
+    return values if isinstance(values, np.ndarray) else values.detach().float().cpu().numpy()
+
+
+def to_unit(values: Values) -> Values:
     """uint8 0..255 to float32 -1..1, any shape."""
-    return values.float() / 127.5 - 1
+    wide = values.astype(np.float32) if isinstance(values, np.ndarray) else values.float()
+    return wide / 127.5 - 1
 
 
 def to_tensor(pictures: Sequence[Picture], config: ModelConfig) -> "Tensor":
-    """Pictures of any size to what a model reads: (N, 3, side, side) in [-1, 1]."""
+    """Pictures of any size to what a network reads: (N, 3, side, side) in [-1, 1]."""
     import torch
 
-    fitted = [pixels(fit(picture, config)) for picture in pictures]
-    return to_unit(torch.from_numpy(np.stack(fitted)))
+    return torch.from_numpy(to_array(pictures, config))
 
 
-def to_pictures(values: "Tensor") -> list[Picture]:
+def to_array(pictures: Sequence[Picture], config: ModelConfig) -> np.ndarray:
+    """The same as a float32 array, which is what an export reads."""
+    return to_unit(np.stack([pixels(fit(picture, config)) for picture in pictures]))
+
+
+def to_pictures(values: "Tensor | np.ndarray") -> list[Picture]:
     """(N, 3, h, w) in [-1, 1] to N RGB pictures."""
-    levels = to_levels(values.detach())
-    return [Image.fromarray(one) for one in levels.permute(0, 2, 3, 1).cpu().numpy()]
+    levels = to_levels(as_array(values))
+    return [Image.fromarray(one) for one in levels.transpose(0, 2, 3, 1)]
 
 
-def to_levels(values: "Tensor") -> "Tensor":
+def to_levels(values: Values) -> Values:
     """float -1..1 to uint8 0..255, any shape: what `to_unit` undoes."""
-    return ((values + 1) * 127.5).round().clamp(0, 255).byte()
+    levels = ((values + 1) * 127.5).round().clip(0, 255)
+    return levels.astype(np.uint8) if isinstance(levels, np.ndarray) else levels.byte()
 
 
 def encode(picture: Picture, suffix: str = ".png") -> bytes:

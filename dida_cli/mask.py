@@ -44,8 +44,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dida_cli import losses, nets
-from dida_cli.codes import Codes, Rendering
-from dida_cli.config import PARTS, CriticTarget, ModelConfig, Part, Weights
+from dida_cli.codes import Codes, MaskModel, Strokes
+from dida_cli.config import CriticTarget, ModelConfig, Part, Weights
 from dida_cli.losses import Losses
 
 MASK_RAMP = (800, 1600)  # steps between which the weights of repaint and mask rise to their value
@@ -56,10 +56,9 @@ SAME = 1e-4  # of a code's size; a difference up to here is rounding
 CLOSED = 0.02  # an edit takes a mask up to here for 0, which a sigmoid never reaches
 
 
-class Painter(nn.Module):
+class Painter(MaskModel, nn.Module):
     """What both models share: edits of a picture by a base and masked layers."""
 
-    config: ModelConfig
     encoders: nets.Encoders
 
     def encode(self, image: Tensor) -> Codes:
@@ -79,32 +78,29 @@ class Painter(nn.Module):
         codes = self.encode(image)
         return torch.stack([self.layer(codes.alone(part))[1] for part in parts]).amax(0)
 
-    def compose(self, codes: Codes, onto: Tensor | None = None) -> Rendering:
-        """Codes painted onto pictures (N, 3, side, side) in [-1, 1], or onto their own base.
+    def strokes(self, codes: Codes, own: Codes, *, every: bool = False) -> Strokes:
+        """What turns a picture of the codes `own` into one of `codes`.
 
-        A part that is the picture's own is left as it is, so that unchanged codes change nothing.
+        A step that touches no picture of the batch is left out; with `every` none is, which comes
+        to the same: a graph that is traced once must serve all batches.
         """
         base = self.base(codes)
-        if onto is None:
-            onto, own = base, codes.without("a", "b")
-        else:
-            own = self.encode(onto)
         # First everything is taken off, then painted: the own part may lie where the new one goes.
         steps = []
-        for part in PARTS:
+        for part in self.config.parts:
             dropped = changed(own, codes, part) & present(own, part)  # (N, 1, 1, 1)
-            if dropped.any():
+            if every or dropped.any():
                 steps.append((base, removal_mask(self.layer(own.alone(part))[1]) * dropped))
-        for part in PARTS:
+        for part in self.config.parts:
             added = changed(own, codes, part) & present(codes, part)
-            if added.any():
+            if every or added.any():
                 rgb, mask = self.layer(codes.alone(part))
                 steps.append((rgb, opened(mask) * added))
-        paint, untouched = torch.zeros_like(onto), torch.ones_like(onto[:, :1])  # (N, 1, h, w)
+        paint, untouched = torch.zeros_like(base), torch.ones_like(base[:, :1])  # (N, 1, h, w)
         for new, mask in steps:
             paint = blend(new, paint, mask)
             untouched = untouched * (1 - mask)
-        return Rendering(untouched * onto + paint, 1 - untouched, paint)
+        return Strokes(base, 1 - untouched, paint)
 
 
 class Mask(Painter):

@@ -27,7 +27,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dida_cli import checkpoint, didd, losses, mask, memory
 from dida_cli.checkpoint import Network
-from dida_cli.config import ModelConfig, TrainConfig, Weights, checked
+from dida_cli.config import ModelConfig, TrainConfig, Weights, checked, read_json
 from dida_cli.distributed import ALONE, Group, ProcessLostError
 from dida_cli.errors import DidaError
 from dida_cli.images import write_bytes
@@ -346,7 +346,7 @@ def _share(place: float, ramp: tuple[float, float]) -> float:
 
 def _read_progress(path: Path) -> dict[str, Any]:
     """What `Training.save` wrote beside the state. Raises DidaError naming what is wrong."""
-    progress = checkpoint.read_json(path)
+    progress = read_json(path)
     if not isinstance(progress, dict) or not {"step", "seconds", "sums"} <= set(progress):
         raise DidaError(f"{path}: must hold step, seconds and sums; {LAST_BUT_ONE}")
     sums, best = progress["sums"], progress.get("best") or dict.fromkeys(Best._fields, 0)
@@ -553,7 +553,7 @@ def settings_of(run: Path) -> tuple[ModelConfig, TrainConfig, dict[str, Any]]:
     path = run / SETTINGS
     if not path.exists():
         raise DidaError(f"{run}: holds no {SETTINGS}; give the folder of a run")
-    record = checkpoint.read_json(path)
+    record = read_json(path)
     if not isinstance(record, dict) or set(record) != {"model", "training", "data"}:
         raise DidaError(f"{path}: not the settings of a training; give the folder of a run")
     training = record["training"]

@@ -15,7 +15,7 @@ import atheris
 
 with atheris.instrument_imports(include=["dida_cli"]):
     from dida_cli import checkpoint
-    from dida_cli.config import ModelConfig
+    from dida_cli.config import ModelConfig, read_config
     from dida_cli.errors import DidaError
 
 import torch
@@ -53,7 +53,7 @@ def one_input(data: bytes) -> None:
             assert found == EXPECTED
             assert all(tensor.isfinite().all() for tensor in tensors.values())
         else:
-            checkpoint.blank(checkpoint.read_config(path))
+            checkpoint.blank(read_config(path))
     except DidaError as error:
         line = str(error)
         assert line.startswith(str(path)) and line.isprintable() and len(line) < LONGEST, line

@@ -199,6 +199,8 @@ def test_everything_is_taken_off_before_anything_is_painted() -> None:
     """The own part's mask covers all; painted first, the new part would be wiped out again."""
 
     class Covers(Stub):
+        config = LAYERS
+
         def encode(self, image: Tensor) -> Codes:
             return Codes(image[:, :1], torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1))
 
@@ -214,6 +216,8 @@ def test_everything_is_taken_off_before_anything_is_painted() -> None:
 def test_a_part_that_is_replaced_leaves_the_base_where_only_the_old_one_was() -> None:
     class Halves(Mask):
         """A part of code 1 lies on the left half, another on the right; none shows as -0.5."""
+
+        config = COMPACT
 
         def __init__(self) -> None:
             nn.Module.__init__(self)

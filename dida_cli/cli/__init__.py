@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from dida_cli import __version__
-from dida_cli.cli import console, convert, data, edit, evaluate, models, study, train
+from dida_cli.cli import console, convert, data, edit, evaluate, export, models, study, train
 from dida_cli.errors import DidaError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("download")(models.download)
 app.command("push")(models.push)
 app.command("convert")(convert.convert)
+app.command("export")(export.export)
 app.command("doctor")(models.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")

@@ -19,6 +19,7 @@ from dida_cli.cli.options import (
     ModelOpt,
     ModelsOpt,
     OutOpt,
+    RuntimeOpt,
     SheetOpt,
     SizeOpt,
     parts,
@@ -54,6 +55,7 @@ def transfer(
     as_json: JsonOpt = False,
     model: ModelsOpt = None,
     device: DeviceOpt = "auto",
+    runtime: RuntimeOpt = "auto",
 ) -> None:
     """Give the content what the guides' domains alone have.
 
@@ -68,7 +70,7 @@ def transfer(
     stages = []
     guides: list[Guide] = []
     for name, given in zip(names, turns, strict=True):
-        editor = Editor.open(name, device)
+        editor = Editor.open(name, device, runtime)
         kept = parts(keep, editor.model.config, "--keep")
         own = {
             part: Guide(editor.name_of(part), part, path, read_one(path))
@@ -138,11 +140,12 @@ def remove_attribute(
     as_json: JsonOpt = False,
     model: ModelOpt = DEFAULT_MODEL,
     device: DeviceOpt = "auto",
+    runtime: RuntimeOpt = "auto",
 ) -> None:
     """Take a part off pictures, e.g. the glasses."""
     from dida_cli import codes
 
-    editor = Editor.open(model, device)
+    editor = Editor.open(model, device, runtime)
     removed = parts(attribute, editor.model.config, "--attribute")
     if not removed:
         raise typer.BadParameter("--attribute none removes nothing.")
@@ -175,9 +178,10 @@ def segment(
     as_json: JsonOpt = False,
     model: ModelOpt = DEFAULT_MODEL,
     device: DeviceOpt = "auto",
+    runtime: RuntimeOpt = "auto",
 ) -> None:
     """Show where a part is, e.g. the glasses: learned from two folders, without one outline."""
-    editor = Editor.open(model, device)
+    editor = Editor.open(model, device, runtime)
     config = editor.model.config
     wanted = parts(part, config, "--part")
     if not wanted:
@@ -236,6 +240,7 @@ def interpolate(
     as_json: JsonOpt = False,
     model: ModelOpt = DEFAULT_MODEL,
     device: DeviceOpt = "auto",
+    runtime: RuntimeOpt = "auto",
 ) -> None:
     """Move smoothly between two guides, or two contents; two of them at once make a grid.
 
@@ -249,7 +254,7 @@ def interpolate(
     paths = [path for ends in given.values() for path in ends if path != NOTHING]
     check_apart(paths, [target])
     check_stdout(target, as_json)
-    editor = Editor.open(model, device)
+    editor = Editor.open(model, device, runtime)
     kept = parts(keep, editor.model.config, "--keep")
     began = time.perf_counter()
     read = {path: read_one(path) for path in paths}

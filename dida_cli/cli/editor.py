@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,17 +15,15 @@ import typer
 from dida_cli import memory
 from dida_cli.cli import console, models
 from dida_cli.cli.files import STREAM, check_apart, read_one, targets, write_picture
-from dida_cli.cli.options import Device, MaskKind, Size, pick_device
+from dida_cli.cli.options import Device, MaskKind, Runtime, Size, pick_device
 from dida_cli.config import Domains, Part
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
-    from dida_cli.checkpoint import Network
-    from dida_cli.codes import Codes
+    from dida_cli.codes import Codes, MaskModel, Model
     from dida_cli.images import Picture
-    from dida_cli.mask import Painter
 
 SHEET_ROWS = 16  # of many pictures, a sheet shows the first ones
 AT_ONCE = 8  # pictures that are edited at the same time, on as many cores
@@ -47,17 +44,46 @@ class Guide(NamedTuple):
 class Editor:
     """A loaded model and where it came from."""
 
-    model: "Network"
-    folder: Path
+    model: "Model"
     name: str
-    device: "torch.device"
+    device: str
+    tensor: "Callable[[Picture], Tensor]"  # what the model reads of a picture, a batch of one
+    fingerprint: "Callable[[], str]"  # sha256 of what the model was read from
 
     @classmethod
-    def open(cls, name: str, wanted: Device) -> "Editor":
-        from dida_cli import checkpoint
+    def open(cls, name: str, wanted: Device, runtime: Runtime) -> "Editor":
+        """A model of -m, for torch or for onnxruntime. Raises DidaError when it is not for that."""
+        from dida_cli import onnx
 
-        folder, where = models.folder_of(name), pick_device(wanted)
-        return cls(checkpoint.load(folder, str(where)), folder, name, where)
+        exported = onnx.is_export(Path(name))
+        if runtime == "onnx" and not exported:
+            raise DidaError(f"{name}: is not exported; dida export {name} makes a folder for -m")
+        if runtime == "torch" and exported:
+            raise DidaError(f"{name}: is an export, which torch cannot run; drop --runtime torch")
+        return cls._exported(name, wanted) if exported else cls._network(name, wanted)
+
+    @classmethod
+    def _network(cls, name: str, wanted: Device) -> "Editor":
+        from dida_cli import checkpoint, hub, images
+
+        folder, device = models.folder_of(name), pick_device(wanted)
+        model = checkpoint.load(folder, str(device))
+
+        def tensor(picture: "Picture") -> "Tensor":
+            return images.to_tensor([picture], model.config).to(device)
+
+        return cls(model, name, str(device), tensor, lambda: hub.fingerprint(folder))
+
+    @classmethod
+    def _exported(cls, name: str, wanted: Device) -> "Editor":
+        from dida_cli import images, onnx
+
+        model = onnx.load(Path(name), wanted)
+
+        def tensor(picture: "Picture") -> Any:
+            return images.to_array([picture], model.config)
+
+        return cls(model, name, model.device, tensor, lambda: model.fingerprint)
 
     @property
     def domains(self) -> Domains:
@@ -69,38 +95,21 @@ class Editor:
             raise DidaError(f"{self.name} knows no part of its own in domain B; use part a")
         return self.domains.a if part == "a" else self.domains.b
 
-    @cached_property
-    def fingerprint(self) -> str:
-        from dida_cli import hub
-
-        return hub.fingerprint(self.folder)
-
-    def tensor(self, picture: "Picture") -> "torch.Tensor":
-        from dida_cli import images
-
-        return images.to_tensor([picture], self.model.config).to(self.device)
-
     def encode(self, picture: "Picture") -> "Codes":
-        import torch
+        return self.model.encode(self.tensor(picture))
 
-        with torch.inference_mode():
-            return self.model.encode(self.tensor(picture))
-
-    def compose(self, codes: "Codes", onto: "torch.Tensor | None") -> "Picture":
+    def compose(self, codes: "Codes", onto: "Tensor | None") -> "Picture":
         """The codes as a picture of the model's own side."""
-        import torch
-
         from dida_cli import images
 
-        with torch.inference_mode():
-            return images.to_pictures(self.model.compose(codes, onto).image)[0]
+        return images.to_pictures(self.model.compose(codes, onto).image)[0]
 
     @property
-    def painter(self) -> "Painter | None":
+    def painter(self) -> "MaskModel | None":
         """The model, if it has masks."""
-        from dida_cli.mask import Painter
+        from dida_cli.codes import MaskModel
 
-        return self.model if isinstance(self.model, Painter) else None
+        return self.model if isinstance(self.model, MaskModel) else None
 
     def edit(
         self,
@@ -113,16 +122,13 @@ class Editor:
 
         A model without masks gives the square it has drawn, and no mask.
         """
-        import torch
-
         from dida_cli import images
 
         config = self.model.config
         if size == "model":
             picture = images.fit(picture, config)
-        with torch.inference_mode():
-            onto = self.tensor(picture)
-            made = self.model.compose(change(self.model.encode(onto)), onto)
+        onto = self.tensor(picture)
+        made = self.model.compose(change(self.model.encode(onto)), onto)
         if made.mask is None or made.paint is None:
             return images.to_pictures(made.image)[0], None
         mask = images.full_mask(picture, made.mask[0], config) if with_mask else None
@@ -133,8 +139,6 @@ class Editor:
 
         Raises DidaError when the model has no masks.
         """
-        import torch
-
         from dida_cli import images
 
         if (painter := self.painter) is None:
@@ -142,8 +146,7 @@ class Editor:
                 f"{self.name} has no masks: it draws the whole picture anew; "
                 "give -m a model trained with --method layers or mask"
             )
-        with torch.inference_mode():
-            mask = painter.segment(self.tensor(picture), *wanted)[0]
+        mask = painter.segment(self.tensor(picture), *wanted)[0]
         return images.full_mask(picture, mask, self.model.config)
 
 
@@ -296,10 +299,10 @@ def check_stdout(target: Path, as_json: bool) -> None:
 def tell(editors: Sequence[Editor], told: dict[str, Any], target: Path, as_json: bool) -> None:
     """The path that was written, or all about it as JSON; nothing when the picture is on stdout."""
     if as_json:
-        models = [(editor.name, editor.fingerprint) for editor in editors]
+        models = [(editor.name, editor.fingerprint()) for editor in editors]
         names, prints = map(list, zip(*models, strict=True))
         one = len(models) == 1
         model = {"model": names[0] if one else names, "model_sha256": prints[0] if one else prints}
-        console.out_json(told | model | {"device": str(editors[0].device)})
+        console.out_json(told | model | {"device": editors[0].device})
     elif target != STREAM:
         console.out(str(target))

@@ -7,7 +7,7 @@ import typer
 
 from dida_cli.cli import console, models
 from dida_cli.cli.options import JsonOpt, ModelOpt, WithOpt, WithoutOpt
-from dida_cli.config import DEFAULT_MODEL
+from dida_cli.config import CONFIG, DEFAULT_MODEL
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
@@ -98,13 +98,13 @@ def _keep_threshold(folder: Path, config: "ModelConfig", result: dict[str, Any])
     from dataclasses import replace
     from statistics import mean
 
-    from dida_cli import checkpoint, images
+    from dida_cli import images
 
     rows = result["directions"].values()
     level = round(mean(row["segmentation"]["threshold"] for row in rows), 3)
     kept = json.dumps(replace(config, segment_from=level).to_json(), indent=2) + "\n"
-    images.write_bytes(kept.encode(), folder / checkpoint.CONFIG)
-    console.note(f"segment_from {level} kept in {folder / checkpoint.CONFIG}")
+    images.write_bytes(kept.encode(), folder / CONFIG)
+    console.note(f"segment_from {level} kept in {folder / CONFIG}")
 
 
 def _on_avatars(

@@ -12,7 +12,7 @@ import typer
 from dida_cli import __version__
 from dida_cli.cli import console
 from dida_cli.cli.options import JsonOpt
-from dida_cli.config import DEFAULT_MODEL
+from dida_cli.config import CONFIG, DEFAULT_MODEL, read_config
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def info(model: NameArg, as_json: JsonOpt = False) -> None:
     entry = hub.find(model)
     told = _told(entry)
     if entry.folder:
-        config = checkpoint.read_config(entry.folder / checkpoint.CONFIG)
+        config = read_config(entry.folder / CONFIG)
         parameters = sum(t.numel() for t in checkpoint.blank(config).state_dict().values())
         told |= config.to_json() | {"parameters": parameters}
         told["sha256"] = hub.fingerprint(entry.folder)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 Device = Literal["auto", "cpu", "cuda"]
+Runtime = Literal["auto", "torch", "onnx"]
 Size = Literal["own", "model"]
 MaskKind = Literal["grey", "alpha"]
 
@@ -22,6 +23,13 @@ ModelOpt = Annotated[
     ),
 ]
 DeviceOpt = Annotated[Device, typer.Option(help="Where to compute; auto takes CUDA when present.")]
+RuntimeOpt = Annotated[
+    Runtime,
+    typer.Option(
+        help="onnx: run what dida export wrote, without torch; auto does so where -m is such a "
+        "folder."
+    ),
+]
 ModelsOpt = Annotated[
     list[str] | None,
     typer.Option(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dida_cli import checkpoint, images
-from dida_cli.config import ModelConfig
+from dida_cli.config import CONFIG, ModelConfig, read_json
 from dida_cli.data import avatars, celeba, folders
 from dida_cli.errors import DidaError
 
@@ -187,7 +187,7 @@ def save(
     checkpoint.write_folder(
         folder,
         {
-            checkpoint.CONFIG: (json.dumps(description) + "\n").encode(),
+            CONFIG: (json.dumps(description) + "\n").encode(),
             checkpoint.CARD: card.encode(),
             checkpoint.WEIGHTS: dict(classifier.state_dict()),
         },
@@ -196,7 +196,7 @@ def save(
 
 def load(folder: Path, factors: Mapping[str, Sequence[str]] = FACTORS) -> FactorClassifier:
     """The classifier of a folder. Raises DidaError when it was trained for other factors."""
-    description = checkpoint.read_json(folder / checkpoint.CONFIG)
+    description = read_json(folder / CONFIG)
     if description != {"method": "factors", "side": SIDE, "factors": factors}:
         raise DidaError(f"{folder}: was trained for other factors; train one with --classifier")
     classifier = FactorClassifier(factors)

@@ -1,0 +1,179 @@
+"""A network as ONNX graphs, which `onnx` and any other program can run without torch.
+
+Traced by torch.export and translated by torch.onnx (`dynamo=True`): the way torch's own exporter
+goes by default since 2.9 and could before 2.6. The older way by TorchScript is deprecated.
+"""
+
+import contextlib
+import io
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dida_cli import checkpoint, onnx
+from dida_cli.checkpoint import CARD, Network
+from dida_cli.config import CONFIG, ModelConfig
+from dida_cli.didd import Didd
+from dida_cli.errors import DidaError
+from dida_cli.onnx import COMPOSE, ENCODE, Signature, as_codes, as_tensors
+
+OPSET = 18  # of ONNX's operators: the one torch translates to without a conversion after it
+PACKAGES = ("onnx", "onnxscript")  # what torch.onnx needs
+
+
+def export(source: Path, name: str, folder: Path) -> None:
+    """Write the model of the folder `source`, called `name`, into a new folder as ONNX graphs.
+
+    Raises DidaError, nothing written, when the folder is taken, the model does not load, or a
+    package is missing.
+    """
+    checkpoint.check_free(folder)
+    for package in PACKAGES:
+        if find_spec(package) is None:
+            raise DidaError(f"exporting needs the package {package}; pip install 'dida[onnx]'")
+    model = checkpoint.load(source)
+    signatures = onnx.signatures(model.config)
+    files = {file: graph(model, file, signature) for file, signature in signatures.items()}
+    own = source / CARD
+    text = card(name, model.config, own.read_text(encoding="utf-8") if own.exists() else "")
+    config = (source / CONFIG).read_bytes()
+    checkpoint.write_folder(folder, {CONFIG: config, CARD: text.encode(), **files})
+
+
+class Traced(nn.Module):
+    """The network behind one graph: tensors in, tensors out, no choice that looks at values."""
+
+    def __init__(self, model: Network, name: str) -> None:
+        super().__init__()
+        self.model = model
+        self.name = name
+
+    def forward(self, *inputs: Tensor) -> list[Tensor]:
+        """The outputs of the graph in the order of its signature."""
+        model = self.model
+        if self.name == ENCODE:
+            return as_tensors(model.encode(*inputs), model.config)
+        if isinstance(model, Didd):
+            return [model.compose(as_codes(inputs)).image]
+        if self.name == COMPOSE:
+            half = len(inputs) // 2
+            codes, own = as_codes(inputs[:half]), as_codes(inputs[half:])
+            return list(model.strokes(codes, own, every=True))
+        codes = model.encode(*inputs)
+        return [model.layer(codes.alone(part))[1] for part in model.config.parts]
+
+
+def graph(model: Network, name: str, signature: Signature) -> bytes:
+    """One graph of a network in eval mode, as a file. Raises DidaError when it gets too large."""
+    example = [torch.zeros(2, *shape) for shape in signature.inputs.values()]
+    batch = torch.export.Dim("batch")
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # of torch about itself; stdout is for our data
+        program = torch.export.export(
+            Traced(model, name).eval(),
+            tuple(example),
+            dynamic_shapes=(tuple({0: batch} for _ in example),),
+            strict=False,
+        )
+        translated = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[*signature.inputs],
+            output_names=[*signature.outputs],
+            verbose=False,
+        )
+    assert translated is not None
+    file = translated.model_proto
+    _tidy(file)
+    if file.ByteSize() > onnx.MAX_BYTES:
+        raise DidaError(f"{name} is larger than an ONNX file can be; export a narrower model")
+    return bytes(file.SerializeToString(deterministic=True))
+
+
+def _tidy(file: Any) -> None:
+    """Name the batch, and leave out where on this machine every line of code was traced."""
+    content = file.graph
+    for value in (*content.input, *content.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    content.ClearField("value_info")
+    parts = (*content.input, *content.output, *content.node, *content.initializer)
+    for part in (file, content, *parts):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+
+
+def card(name: str, config: ModelConfig, own: str) -> str:
+    """The README.md of an export, before what the model's `own` card says."""
+    head, body = "", own
+    if own.startswith("---\n") and (end := own.find("\n---\n", 4)) > 0:
+        head, body = own[: end + 5], own[end + 5 :]  # what the Hub reads: it must come first
+    rows = [
+        f"| {file} | {way} | {tensor} | {', '.join(map(str, ('N', *shape)))} |"
+        for file, signature in onnx.signatures(config).items()
+        for way, tensors in zip(("input", "output"), signature, strict=True)
+        for tensor, shape in tensors.items()
+    ]
+    masks = config.method != "didd"
+    return CARD_TEXT.format(
+        head=head,
+        name=name,
+        opset=OPSET,
+        rows="\n".join(rows),
+        ranges=MASKED if masks else PLAIN,
+        code=MASKED_CODE if masks else PLAIN_CODE,
+        side=config.side,
+        square="its largest centred square" if config.fit == "crop" else "all of it",
+        own=body.strip() or "It has none.",
+    )
+
+
+CARD_TEXT = """{head}# {name}, as ONNX graphs
+
+Written by `dida export`; opset {opset}. `dida transfer --runtime onnx -m FOLDER` runs it without
+torch, and so does any program with onnxruntime. The weights are those of {name} under the licence
+of its card, which stands below.
+
+| graph | | tensor | float32 shape, N pictures |
+|---|---|---|---|
+{rows}
+
+`image` and `base` are RGB in [-1, 1]. A code of zeros is "nothing": the picture has no such part.
+{ranges}
+
+```python
+import numpy as np, onnxruntime
+from PIL import Image
+
+encode, compose = (onnxruntime.InferenceSession(f"{{n}}.onnx") for n in ("encode", "compose"))
+def read(path):  # of a picture: {square}
+    rgb = Image.open(path).convert("RGB").resize(({side}, {side}), Image.Resampling.LANCZOS)
+    return np.float32(rgb).transpose(2, 0, 1)[None] / 127.5 - 1
+x, guide = read("content.png"), read("guide.png")
+{code}
+Image.fromarray(np.uint8(((image[0] + 1) * 127.5).round().clip(0, 255)).transpose(1, 2, 0))
+```
+
+## The model's own card
+
+{own}
+"""
+PLAIN = "`compose.onnx` draws the picture of three codes."
+MASKED = """`compose.onnx` says what turns a picture of the `own_` codes into one of the others:
+`mask` in [0, 1] is where to paint, `paint` is what, already times the mask, so that the edit is
+`(1 - mask) * image + paint`; `base` is the picture with no part. The masks of `segment.onnx`, in
+[0, 1], are where a picture's own parts are."""
+PLAIN_CODE = """own = dict(zip(["common", "a", "b"], encode.run(None, {"image": x})))
+new = {n: 0 * v for n, v in own.items()} | {"common": own["common"]}  # no part
+new["a"] = encode.run(["a"], {"image": guide})[0]  # but the guide's of domain A
+image = compose.run(["image"], new)[0]"""
+MASKED_CODE = """own = dict(zip(["common", "a", "b"], encode.run(None, {"image": x})))
+new = {n: 0 * v for n, v in own.items()} | {"common": own["common"]}  # no part
+new["a"] = encode.run(["a"], {"image": guide})[0]  # but the guide's of domain A
+both = new | {f"own_{n}": v for n, v in own.items()}
+mask, paint = compose.run(["mask", "paint"], both)
+image = (1 - mask) * x + paint"""
