@@ -2,20 +2,12 @@
 
 Nothing here depends on when it runs: batches are a function of the step, and the whole state is
 in `state.safetensors`, so a stopped and resumed training is the training that never stopped.
-
-A run's folder:
-
-    train.json          what is trained, and on what
-    log.jsonl           a JSON object a line: step, the terms' means since the last line, scores
-    last/, last-1/      a model folder each, with all that a resume needs
-    best/               the model folder of the best score so far
 """
 
 import json
 import math
 import shlex
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,36 +22,14 @@ from dida_cli.checkpoint import Network
 from dida_cli.config import ModelConfig, TrainConfig, Weights, checked, read_json
 from dida_cli.distributed import ALONE, Group, ProcessLostError
 from dida_cli.errors import DidaError
-from dida_cli.images import write_bytes
 from dida_cli.nets import Critic, settle_spectral
+from dida_cli.runs import BEST, LOG, Line, append, log_until, watch_critic
 
-STATE, PROGRESS, SETTINGS, LOG = "state.safetensors", "progress.json", "train.json", "log.jsonl"
-BEST = "best"
+STATE, PROGRESS = "state.safetensors", "progress.json"
 LAST_RATE = 0.05  # what is left of the learning rate at the end
 BETAS = (0.5, 0.999)
 LAST_BUT_ONE = "delete its folder to go on from last-1"
 NAMED = 4  # pictures of a bad batch that are named one by one
-# What runs that earlier versions have begun do not say.
-EARLIER = {
-    "score_every": 0,
-    "patience": 0,
-    "accumulate": 1,
-    "precision": "float32",
-    "compile": False,
-}
-
-# When the game with the critic counts as over: every one of so many log lines says so.
-WINDOW = 50  # log lines
-WON = 0.95  # share of codes that the critic gets right
-CHANCE = (0.4, 0.6)  # shares that are as good as a guess
-STILL = 1e-3  # norm of the critic's gradient; about 1 where it plays
-CRITIC = {
-    "critic wins": f"the critic was right of {WON:.0%} of the codes or more in {WINDOW} log lines: "
-    "the common code keeps what tells A from B; raise training.weights.common",
-    "critic dead": f"the critic guessed in {WINDOW} log lines, and its gradient was nothing: "
-    "common codes no longer differ between pictures; lower training.weights.common",
-}
-
 AUTOENCODER_LOSS: dict[str, Callable[..., losses.Losses]] = {
     "didd": didd.autoencoder_loss,
     "mask": mask.mask_loss,
@@ -67,7 +37,6 @@ AUTOENCODER_LOSS: dict[str, Callable[..., losses.Losses]] = {
 }
 
 Batch = Callable[[int], tuple[Tensor, Tensor]]
-Line = dict[str, Any]  # of a log: "step", figures, and "warning", a key of `CRITIC`
 
 
 class NotFiniteError(DidaError):
@@ -394,7 +363,7 @@ def fit(
     was last saved being kept, when a loss is not finite or the disk is full.
     """
     settings, group = training.settings, training.group
-    log = _log_until(run, training.step, group)
+    log = log_until(run, training.step, writes=group.writes)
     is_scored = group.agreed(score is not None)
     try:
         while not training.is_over and not group.any(should_stop(), training.device):
@@ -410,9 +379,9 @@ def fit(
                     checkpoint.write_folder(run / BEST, model)
             if line:
                 log.append({"step": step, "learning_rate": training.rate(), **line})
-                _warn_of_critic(log, settings)
+                watch_critic(log, settings)
                 if group.writes:
-                    _append(run / LOG, log[-1])
+                    append(run / LOG, log[-1])
             on_step(step, log[-1] if line else None)
             # a score is saved at once, lest `best` be of a state that nothing remembers
             if (step % settings.save_every == 0 or "score" in line) and not training.is_over:
@@ -487,110 +456,6 @@ def _means(training: Training) -> dict[str, float]:
     return means
 
 
-def critic_state(log: Sequence[Line], settings: TrainConfig) -> str | None:
-    """What the last 50 log lines say of the game with the critic: a key of `CRITIC`, or None.
-
-    It wins where it was right of 95 % of the codes in every line. It is dead where it was at
-    chance and its gradient's norm below 0.001: being at chance alone is what the encoder wants, and
-    a critic that plays then still follows the noise of every batch. Lines before `critic_start`
-    do not count, nor do those that only tell scores.
-    """
-    lines = [n for n in log if "critic_gradient" in n and n["step"] > settings.critic_start]
-    last = lines[-WINDOW:]
-    if len(last) < WINDOW:
-        return None
-    if all(line["critic_right"] >= WON for line in last):
-        return "critic wins"
-    low, high = CHANCE
-    if all(low <= n["critic_right"] <= high and n["critic_gradient"] < STILL for n in last):
-        return "critic dead"
-    return None
-
-
-def _warn_of_critic(log: list[Line], settings: TrainConfig) -> None:
-    """Write into the last line, once, that the game with the critic is over, and warn of it."""
-    state = critic_state(log, settings)
-    if state and all(line.get("warning") != state for line in log):
-        log[-1]["warning"] = state
-        warnings.warn(f"step {log[-1]['step']}: {CRITIC[state]}", stacklevel=3)
-
-
-def refuse_taken(run: Path) -> None:
-    """Raises DidaError when a new run cannot have this folder."""
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise DidaError(
-            f"{run}: is not empty; go on with --resume {shlex.quote(str(run))} or choose --out"
-        )
-
-
-def start(run: Path, model: ModelConfig, settings: TrainConfig, data: dict[str, Any]) -> None:
-    """Make a run folder that records what is trained, and on what. DidaError if it is taken."""
-    refuse_taken(run)
-    record(run, model, settings, data)
-
-
-def record(run: Path, model: ModelConfig, settings: TrainConfig, data: dict[str, Any]) -> None:
-    """Write what is trained, and on what, over what was recorded."""
-    found = {"model": model.to_json(), "training": settings.to_json(), "data": data}
-    write_bytes((json.dumps(found, indent=2) + "\n").encode(), run / SETTINGS)
-
-
-def refuse_other_network(before: ModelConfig, now: ModelConfig) -> None:
-    """Raises DidaError when a saved state does not fit a changed config."""
-    free = ("domains", "fit", "segment_from")
-    same = replace(before, domains=now.domains, fit=now.fit, segment_from=now.segment_from)
-    if same != now:
-        old, new = before.to_json(), now.to_json()
-        name = next(name for name in old if name not in free and old[name] != new[name])
-        raise DidaError(
-            f"model.{name}: {old[name]} -> {new[name]} is another network; start a new run, with "
-            "--init to begin from this one"
-        )
-
-
-def settings_of(run: Path) -> tuple[ModelConfig, TrainConfig, dict[str, Any]]:
-    """What `start` recorded. Raises DidaError when the folder is no run."""
-    path = run / SETTINGS
-    if not path.exists():
-        raise DidaError(f"{run}: holds no {SETTINGS}; give the folder of a run")
-    record = read_json(path)
-    if not isinstance(record, dict) or set(record) != {"model", "training", "data"}:
-        raise DidaError(f"{path}: not the settings of a training; give the folder of a run")
-    training = record["training"]
-    if isinstance(training, dict):
-        training = EARLIER | training
-    return (
-        ModelConfig.from_json(record["model"], f"{path}: model"),
-        TrainConfig.from_json(training, f"{path}: training"),
-        record["data"],
-    )
-
-
-def read_log(run: Path) -> list[Line]:
-    """The lines of a run's log, oldest first; what a kill has left of a last one is left out.
-
-    Raises DidaError naming the first line that is not one.
-    """
-    path = run / LOG
-    lines: list[Line] = []
-    try:
-        texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return lines
-    except OSError as error:
-        raise DidaError(f"{path}: cannot be read ({error.strerror})") from None
-    for number, text in enumerate(texts, start=1):
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
-            line = None
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            lines.append(line)
-        elif number < len(texts):
-            raise DidaError(f"{path}, line {number}: no line of a log; take it out")
-    return lines
-
-
 def card(training: Training, data: dict[str, Any], command: str) -> str:
     """The README of a saved model: what it is, and what it was made from, with what."""
     model, settings = training.averaged.config, training.settings
@@ -619,22 +484,3 @@ Moves the {model.domains.a} or the {model.domains.b} of one picture onto another
 | time | {training.seconds / 60:.0f} min in steps on {training.device.type} |
 | scores | {scores} |
 """
-
-
-def _append(log: Path, line: Line) -> None:
-    try:
-        with log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-    except OSError as error:
-        raise DidaError(
-            f"{log}: cannot be written ({error.strerror}); the last saved state is kept, make room "
-            f"and go on: dida train --resume {shlex.quote(str(log.parent))}"
-        ) from None
-
-
-def _log_until(run: Path, step: int, group: Group) -> list[Line]:
-    """The log of a run, without what was logged after the state that is gone on from."""
-    kept = [line for line in read_log(run) if line["step"] <= step]
-    if (run / LOG).exists() and group.writes:
-        write_bytes("".join(f"{json.dumps(line)}\n" for line in kept).encode(), run / LOG)
-    return kept

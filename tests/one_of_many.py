@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dida_cli import distributed
+from dida_cli import distributed, runs
 from dida_cli import train as core
 from dida_cli.config import WEIGHTS, ModelConfig, TrainConfig
 
@@ -41,7 +41,7 @@ def fit(
     if (run / "last").exists():
         training.restore(run / "last")
     elif group.writes:
-        core.start(run, MODEL, settings, {})
+        runs.start(run, MODEL, settings, {})
 
     def is_over() -> bool:
         time.sleep(pause)

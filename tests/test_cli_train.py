@@ -14,7 +14,7 @@ from torch import Tensor
 from dida_cli import images, settings
 from dida_cli import train as core
 from dida_cli.cli import train as commands
-from dida_cli.cli.train import _duration
+from dida_cli.cli.trainer import _duration
 from dida_cli.data import avatars, folders
 from dida_cli.evaluate import attributes, validation
 

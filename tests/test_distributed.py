@@ -15,6 +15,7 @@ from conftest import Result
 from one_of_many import MODEL, SETTINGS, batches, fit
 from safetensors.torch import load_file
 
+from dida_cli import runs
 from dida_cli import train as core
 from dida_cli.errors import DidaError
 
@@ -57,7 +58,7 @@ def test_two_processes_are_one_and_a_resume_may_change_their_number(tmp_path: Pa
     fit(tmp_path / "one", 8)
     finish(two(tmp_path / "two", 8))
     assert same(tmp_path / "one", tmp_path / "two")
-    logs = [core.read_log(tmp_path / run) for run in ("one", "two")]
+    logs = [runs.read_log(tmp_path / run) for run in ("one", "two")]
     assert [line["step"] for line in logs[1]] == [2, 4, 6, 8]
     for one, both in zip(*logs, strict=True):
         assert one == pytest.approx(both, abs=CLOSE)
@@ -76,9 +77,9 @@ def test_a_lost_process_ends_the_training_and_what_is_done_is_saved(
     both = two(run, 100_000, pause=0.02)
     for _ in range(600):
         time.sleep(0.1)
-        if len(core.read_log(run)) > 2:
+        if len(runs.read_log(run)) > 2:
             break
-    step = core.read_log(run)[-1]["step"]
+    step = runs.read_log(run)[-1]["step"]
     os.kill(int(Path(f"{run}-{lost}.pid").read_text()), signal.SIGKILL)
     _, said = both.communicate(timeout=120)
     assert both.returncode != 0
@@ -130,5 +131,5 @@ def test_the_command_trains_in_two_processes(
     assert done.returncode == 0, done.stderr
     assert done.stdout == "run\n"  # said once
     assert done.stderr.count("dida: trained") == 1
-    assert core.read_log(tmp_path / "run")[-1]["step"] == 2
+    assert runs.read_log(tmp_path / "run")[-1]["step"] == 2
     assert (tmp_path / "run" / "sheets" / "step-000002.png").exists()

@@ -30,6 +30,8 @@ MAY_IMPORT = {
     "images": {"errors", "config"},
     "render": {"errors", "config", "images"},
     "distributed": {"errors"},
+    "memory": set[str](),
+    "runs": {"errors", "config", "images"},
     "tracking": {"errors", "config", "images"},
     "train": {
         "errors",
@@ -39,8 +41,9 @@ MAY_IMPORT = {
         "didd",
         "mask",
         "checkpoint",
-        "images",
         "distributed",
+        "memory",
+        "runs",
     },
     "data": {"errors", "config", "images", "data"},
     # models only through codes; checkpoint for the classifier's own weights

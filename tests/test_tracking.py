@@ -10,7 +10,7 @@ import pytest
 from conftest import Result
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dida_cli import train as core
+from dida_cli import runs
 
 SMALL = "--side 32 --width 16 --common 8 --batch 4 --save-every 20".split()
 
@@ -24,9 +24,9 @@ def test_tensorboard_gets_the_log_and_the_sheets(
     assert done.code == 0, done.err
     events = EventAccumulator(str(run / "tensorboard"))
     events.Reload()
-    logged = {name for line in core.read_log(run) for name in line} - {"step"}
+    logged = {name for line in runs.read_log(run) for name in line} - {"step"}
     assert logged and set(events.Tags()["scalars"]) == logged
-    for line in core.read_log(run):
+    for line in runs.read_log(run):
         (found,) = [e for e in events.Scalars("critic") if e.step == line["step"]]
         assert found.value == pytest.approx(line["critic"], rel=1e-6)
     assert [image.step for image in events.Images("sheet")] == [20, 40]

@@ -17,9 +17,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dida_cli import checkpoint, hub, images, nets, render
+from dida_cli import checkpoint, hub, images, nets, render, runs
 from dida_cli import train as core
-from dida_cli.cli.train import sheet
+from dida_cli.cli.trainer import sheet
 from dida_cli.codes import transfer
 from dida_cli.config import TERMS, WEIGHTS, ModelConfig, TrainConfig, Weights
 from dida_cli.data import folders
@@ -42,7 +42,7 @@ def fit(run: Path, steps: int, model: ModelConfig = TINY) -> core.Training:
     if (run / "last").exists():
         training.restore(run / "last")
     else:
-        core.start(run, model, settings, {})
+        runs.start(run, model, settings, {})
     card = "card"
     core.fit(
         training, batches, run, card=lambda t: card, should_stop=lambda: training.step >= steps
@@ -73,7 +73,7 @@ def test_a_stopped_and_resumed_training_is_the_one_that_never_stopped(
         assert all(torch.equal(whole[key], parts[key]) for key in whole)
     for name in ("last/model.safetensors", "log.jsonl"):
         assert len({(tmp_path / run / name).read_bytes() for run in ("whole", "parts")}) == 1
-    steps = [line["step"] for line in core.read_log(tmp_path / "whole")]
+    steps = [line["step"] for line in runs.read_log(tmp_path / "whole")]
     assert steps == [2, 4, 6, 8, 10, 12]
 
 
@@ -91,7 +91,7 @@ def test_lines_logged_after_the_saved_state_are_not_kept_twice(tmp_path: Path) -
     log = tmp_path / "run" / "log.jsonl"
     log.write_text(log.read_text() + json.dumps({"step": 8}) + "\n")  # killed after logging 8
     fit(tmp_path / "run", 12)
-    steps = [line["step"] for line in core.read_log(tmp_path / "run")]
+    steps = [line["step"] for line in runs.read_log(tmp_path / "run")]
     assert steps == [2, 4, 6, 8, 10, 12]
 
 
@@ -343,7 +343,7 @@ def critic_log(right: float, gradient: float, count: int = 50) -> list[core.Line
 
 def test_a_critic_has_won_or_died_only_after_many_lines_that_say_so() -> None:
     def state(log: list[core.Line]) -> str | None:
-        return core.critic_state(log, SETTINGS)
+        return runs.critic_state(log, SETTINGS)
 
     assert state(critic_log(0.97, 0.5)) == "critic wins"
     assert state(critic_log(0.5, 1e-5)) == "critic dead"
@@ -352,19 +352,19 @@ def test_a_critic_has_won_or_died_only_after_many_lines_that_say_so() -> None:
     assert state(critic_log(0.97, 0.5, count=49)) is None
     assert state([*critic_log(0.97, 0.5, count=49), {"step": 200, "score": 0.5}]) is None
     assert state([*critic_log(0.97, 0.5), *critic_log(0.9, 0.5, count=1)]) is None
-    assert core.critic_state(critic_log(0.97, 0.5), replace(SETTINGS, critic_start=100)) is None
+    assert runs.critic_state(critic_log(0.97, 0.5), replace(SETTINGS, critic_start=100)) is None
 
 
 def test_a_critic_that_wins_is_logged_and_warned_of_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core, "WINDOW", 2)
-    monkeypatch.setattr(core, "WON", 0.0)
+    monkeypatch.setattr(runs, "WINDOW", 2)
+    monkeypatch.setattr(runs, "WON", 0.0)
     with pytest.warns(UserWarning, match="step 6: the critic was right") as told:
         fit(tmp_path, 8)
         fit(tmp_path, 12)
     assert len(told) == 1
-    warned = [line["step"] for line in core.read_log(tmp_path) if "warning" in line]
+    warned = [line["step"] for line in runs.read_log(tmp_path) if "warning" in line]
     assert warned == [6]  # lines 4 and 6 are the first after the critic's start
 
 
@@ -398,13 +398,13 @@ def test_the_best_score_is_kept_as_a_model(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, wanted[n]) for n, tensor in kept.state_dict().items())
     assert "0.400 on held-out pictures" in (tmp_path / "run" / "best" / "README.md").read_text()
     assert hub.resolve(str(tmp_path / "run")) == tmp_path / "run" / "last"
-    logged = {line["step"]: line["score"] for line in core.read_log(tmp_path / "run")}
+    logged = {line["step"]: line["score"] for line in runs.read_log(tmp_path / "run")}
     assert logged == scores
 
 
 def test_scores_between_log_lines_have_lines_of_their_own(tmp_path: Path) -> None:
     scored(tmp_path, dict.fromkeys(range(13), 0.5), log_every=3)
-    lines = core.read_log(tmp_path)
+    lines = runs.read_log(tmp_path)
     assert [line["step"] for line in lines] == [2, 3, 4, 6, 8, 9, 10, 12]
     assert [n["step"] for n in lines if "critic" in n] == [3, 6, 9, 12]
     render.curves(lines, tmp_path / "curves.png")
@@ -516,24 +516,24 @@ def test_a_state_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     path.write_text(json.dumps({name: saved[name] for name in ("step", "seconds", "sums")}))
     fit(tmp_path, 12)
     fit(tmp_path / "whole", 12)
-    logs = [(run / core.LOG).read_bytes() for run in (tmp_path, tmp_path / "whole")]
+    logs = [(run / runs.LOG).read_bytes() for run in (tmp_path, tmp_path / "whole")]
     assert logs[0] == logs[1]
 
 
 def test_a_torn_last_line_of_a_log_is_dropped(tmp_path: Path) -> None:
     fit(tmp_path, 5)
-    log = tmp_path / core.LOG
+    log = tmp_path / runs.LOG
     for torn in (b'{"step": 6, "learn', b"{", b"\0\0\0", b"\xff", b"7"):
         log.write_bytes(log.read_bytes() + torn)
         fit(tmp_path, 5)
-        assert [line["step"] for line in core.read_log(tmp_path)] == [2, 4]
+        assert [line["step"] for line in runs.read_log(tmp_path)] == [2, 4]
     fit(tmp_path, 12)
-    assert [line["step"] for line in core.read_log(tmp_path)] == [2, 4, 6, 8, 10, 12]
+    assert [line["step"] for line in runs.read_log(tmp_path)] == [2, 4, 6, 8, 10, 12]
 
 
 def test_a_log_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
     fit(tmp_path, 5)
-    log = tmp_path / core.LOG
+    log = tmp_path / runs.LOG
     log.write_text("nonsense\n" + log.read_text())
     with pytest.raises(DidaError, match=r"log\.jsonl, line 1: no line of a log"):
         fit(tmp_path, 12)
@@ -542,7 +542,7 @@ def test_a_log_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_log_that_does_not_fit_on_the_disk_is_told_in_one_line() -> None:
     with pytest.raises(DidaError, match=r"/dev/full: cannot be written \(No space .*--resume"):
-        core._append(Path("/dev/full"), {"step": 1})
+        runs.append(Path("/dev/full"), {"step": 1})
 
 
 def test_a_state_of_another_network_is_refused(tmp_path: Path) -> None:

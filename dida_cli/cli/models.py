@@ -101,9 +101,10 @@ def _training_state(run: Path, last: Path) -> dict[str, Path | bytes]:
     """What it takes to go on with a run, by file name. Raises DidaError when it is not whole."""
     import json
 
+    from dida_cli import runs
     from dida_cli import train as core
 
-    model, settings, data = core.settings_of(run)
+    model, settings, data = runs.settings_of(run)
     core.Training(model, settings).restore(last)
     # Where the pictures lie on this machine is nobody's business.
     data |= {"root": Path(data["root"]).name}
@@ -111,7 +112,7 @@ def _training_state(run: Path, last: Path) -> dict[str, Path | bytes]:
     return {
         core.STATE: last / core.STATE,
         "progress.json": last / "progress.json",
-        core.SETTINGS: (json.dumps(record, indent=2) + "\n").encode(),
+        runs.SETTINGS: (json.dumps(record, indent=2) + "\n").encode(),
     }
 
 

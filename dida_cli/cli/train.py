@@ -2,18 +2,13 @@
 
 import shlex
 import shutil
-import signal
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dida_cli.cli import console, models
+from dida_cli.cli import console, models, trainer
 from dida_cli.cli.options import Device, DeviceOpt, WithOpt, WithoutOpt, pick_device
 from dida_cli.config import (
     Architecture,
@@ -29,12 +24,7 @@ from dida_cli.errors import DidaError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dida_cli.checkpoint import Network
-    from dida_cli.data.folders import Batches, Split
     from dida_cli.distributed import Group
-    from dida_cli.evaluate.validation import Validation
-    from dida_cli.tracking import Tracker
-    from dida_cli.train import Line, Training
 
     HeldOut = tuple[Tensor, Tensor]
     Files = Callable[[int], tuple[Sequence[str], Sequence[str]]]
@@ -44,12 +34,6 @@ AVATAR_COUNT, AVATAR_SEED = 24_000, 0
 WORDS = {"Smiling": "smile", "Eyeglasses": "glasses", "Beard": "beard"}
 CHOICE = ("data.a", "data.b", "data.with", "data.without")  # only where an attribute list is
 CONFIG = "config.toml"  # of a run: all its settings, for people and for --config
-JUDGE = "judge"  # of a run: the classifier of its domains, where no bundled one knows them
-LEARNED = 2000  # pictures of each domain that it learns from
-HELD_OUT = 64  # pictures of each domain that are scored
-SHOWN = 5  # of them, contents and guides on a sheet, each way
-TRIED = 4  # steps of a dry run; the first, which warms up, is not timed
-COPIES = 5  # of a weight in a training: itself, gradient, two moments of Adam, running mean
 
 
 def train(
@@ -219,7 +203,7 @@ def train(
     saves and stops; --resume RUN goes on. The run's folder is a model for dida transfer -m, so is
     RUN/best, the one of the best score, and config.toml is all of its settings, for --config.
     """
-    from dida_cli import checkpoint, distributed, settings, tracking
+    from dida_cli import checkpoint, distributed, runs, settings, tracking
     from dida_cli import train as core
     from dida_cli.data import sources
     from dida_cli.images import write_bytes
@@ -279,24 +263,24 @@ def train(
     model = settings.model_of(values)
     training_config = settings.training_of(values, model)
     run = out or group.agreed(_free_name(Path("runs") / f"{model.domains.a}-{model.domains.b}"))
-    core.refuse_taken(run)
+    runs.refuse_taken(run)
     begin_from = values.get("init")
     begun = checkpoint.load(models.folder_of(begin_from)) if begin_from else None
     split = sources.for_training(pictures)
     pictures |= {"fingerprint": sources.fingerprint(split.train)}
     training = core.Training(model, training_config, str(pick_device(device)), group)
-    batches, held_out, files = _load(split, model, training_config, group)
+    batches, held_out, files = trainer.load(split, model, training_config, group)
     if begun:
         fresh = training.begin_from(begun)
         console.note(f"begun from {begin_from}; fresh: {', '.join(fresh) or 'nothing'}")
     if dry_run:
-        _tell_costs(training, batches)
+        trainer.tell_costs(training, batches)
         return
     if group.writes:
-        core.start(run, model, training_config, pictures)
+        runs.start(run, model, training_config, pictures)
         text = settings.to_toml(model, training_config, pictures, begin_from)
         write_bytes(text.encode(), run / CONFIG)
-    _go(training, run, batches, held_out, files, pictures, command, track)
+    trainer.go(training, run, batches, held_out, files, pictures, command, track)
 
 
 def _pictures(values: dict[str, Any], given: dict[str, Any], *, may_draw: bool) -> dict[str, Any]:
@@ -366,10 +350,11 @@ def _resume(
     override: bool,
 ) -> None:
     """Go on with a run; with `override` by other settings, and on pictures that changed."""
+    from dida_cli import runs
     from dida_cli import train as core
     from dida_cli.data import sources
 
-    model, settings, pictures = core.settings_of(run)
+    model, settings, pictures = runs.settings_of(run)
     last = next((run / n for n in ("last", "last-1") if (run / n / core.STATE).exists()), None)
     if last is None:
         raise DidaError(f"{run}: was stopped before its first save; start it anew")
@@ -387,7 +372,7 @@ def _resume(
         )
     training = core.Training(model, settings, str(pick_device(device)), group)
     training.restore(last)
-    batches, held_out, files = _load(split, model, settings, group)
+    batches, held_out, files = trainer.load(split, model, settings, group)
     for line in changes + others:
         console.note(f"override: {line}")
     if override and group.writes:
@@ -395,8 +380,8 @@ def _resume(
         _record(run, model, settings, pictures)
     if others:  # scores of other pictures cannot be compared
         training.best = None
-        shutil.rmtree(run / JUDGE, ignore_errors=True)
-    _go(training, run, batches, held_out, files, pictures, command, track)
+        shutil.rmtree(run / trainer.JUDGE, ignore_errors=True)
+    trainer.go(training, run, batches, held_out, files, pictures, command, track)
 
 
 def _changed(
@@ -406,16 +391,15 @@ def _changed(
 
     Raises DidaError when they make another network.
     """
-    from dida_cli import settings
-    from dida_cli import train as core
+    from dida_cli import runs, settings
 
     if "init" in values:
         raise typer.BadParameter("--resume goes on with a run; drop init.")
-    old_model, old_training, old_pictures = core.settings_of(run)
+    old_model, old_training, old_pictures = runs.settings_of(run)
     old = settings.values_of(old_model, old_training, old_pictures)
     new = old | values
     model = settings.model_of(new)
-    core.refuse_other_network(old_model, model)
+    runs.refuse_other_network(old_model, model)
     training = settings.training_of(new, model)
     pictures = old_pictures
     if any(name.startswith("data.") for name in values):
@@ -426,290 +410,10 @@ def _changed(
 
 def _record(run: Path, model: ModelConfig, training: TrainConfig, pictures: dict[str, Any]) -> None:
     """Write changed settings over a run's own; its config still says what it was begun from."""
-    from dida_cli import settings
-    from dida_cli import train as core
+    from dida_cli import runs, settings
     from dida_cli.images import write_bytes
 
     config = run / CONFIG
     init = settings.read(str(config)).get("init") if config.exists() else None
-    core.record(run, model, training, pictures)
+    runs.record(run, model, training, pictures)
     write_bytes(settings.to_toml(model, training, pictures, init).encode(), config)
-
-
-def _load(
-    split: "Split", model: ModelConfig, settings: TrainConfig, group: "Group"
-) -> tuple["Batches", "HeldOut", "Files"]:
-    """Batches, held-out pictures (A, B), each (N, 3, side, side), and the files of a step."""
-    from dida_cli import hub, images
-    from dida_cli.data import check, folders
-
-    folders.check_enough(split.train, settings.batch)
-    cache = hub.home() / "pictures"
-    with console.progress("reading", "pictures") as report, group.first():
-        a, b = (
-            folders.read(files, model, report, cache=cache)
-            for files in (split.train.a, split.train.b)
-        )
-    check.training(split.train, a, b).enforce()
-    held_out = (split.held_out.a[:HELD_OUT], split.held_out.b[:HELD_OUT])
-    held_a, held_b = (images.to_unit(folders.load(files, model)) for files in held_out)
-    batches = folders.Batches(
-        a.rows, b.rows, batch=settings.batch, seed=settings.seed, flip=settings.flip
-    )
-
-    def files(step: int) -> tuple[list[str], list[str]]:
-        in_a = [str(split.train.a[n]) for n in a.facts["file"][batches.rows(0, step)]]
-        in_b = [str(split.train.b[n]) for n in b.facts["file"][batches.rows(1, step)]]
-        return in_a, in_b
-
-    return batches, (held_a, held_b), files
-
-
-def _validation(
-    training: "Training",
-    run: Path,
-    batches: "Batches",
-    held_out: "HeldOut",
-    pictures: dict[str, Any],
-) -> "Validation | None":
-    """What scores a training now and then; None, with a note, where that cannot be."""
-    from dida_cli import hub
-    from dida_cli.evaluate import attributes, validation
-
-    settings, config = training.settings, training.model.config
-    if not training.group.writes or not 0 < settings.score_every <= settings.steps:
-        return None
-    if task := validation.drawn_task(config, pictures):
-        judge = attributes.load(hub.BUNDLED / hub.JUDGE)
-        return validation.Validation(judge, validation.drawn(task, config.side))
-    try:
-        pairs = validation.held_out(*held_out)
-        return validation.Validation(_judge(run, batches), pairs)
-    except DidaError as error:
-        console.note(f"warning: no scores, and no best: {error}")
-        return None
-
-
-def _judge(run: Path, batches: "Batches") -> Any:
-    """The classifier of a run's domains, trained on its pictures when first asked for."""
-    from dida_cli.evaluate import attributes
-
-    if (run / JUDGE).exists():
-        return attributes.load(run / JUDGE, attributes.DOMAIN)
-    a, b = (rows[:: -(-len(rows) // LEARNED)] for rows in batches.domains)
-    with console.progress("training the judge", "steps") as report:
-        judge = attributes.tell_apart(a, b, on_progress=report)
-    card = f"Tells the domains of {run.name} apart, to score its training.\n"
-    attributes.save(judge, run / JUDGE, card, attributes.DOMAIN)
-    return judge
-
-
-def _go(
-    training: "Training",
-    run: Path,
-    batches: "Batches",
-    held_out: "HeldOut",
-    files: "Files",
-    pictures: dict[str, Any],
-    command: str,
-    track: Tracking | None,
-) -> None:
-    from dida_cli import checkpoint, images, render
-    from dida_cli import train as core
-
-    total = training.settings.steps
-    tracker = _tracker(track, run, training)
-    validation = _validation(training, run, batches, held_out, pictures)
-
-    def score(model: "Network") -> dict[str, float]:
-        assert validation
-        return validation(checkpoint.baked(model).to("cpu"))
-
-    def on_save(training: "Training") -> None:
-        picture = sheet(training.averaged, *(domain[:SHOWN] for domain in held_out))
-        images.write(picture, run / "sheets" / f"step-{training.step:06d}.png")
-        if log := core.read_log(run):
-            render.curves(log, run / "curves.png")
-        if tracker:
-            tracker.show(training.step, picture)
-
-    with _stop_on_signals() as stop, console.progress("training", "steps") as report:
-
-        def on_step(step: int, line: "Line | None") -> None:
-            figures = {n: v for n, v in (line or {}).items() if isinstance(v, float)}
-            words = " ".join(f"{name} {value:.3f}" for name, value in figures.items())
-            report(step, total, words)
-            if tracker and figures:
-                tracker.log(step, figures)
-            if step % training.settings.save_every == 0 and words and not sys.stderr.isatty():
-                console.note(f"step {step}/{total} {words}")
-
-        report(training.step, total)
-        finished = core.fit(
-            training,
-            batches,
-            run,
-            card=lambda t: core.card(t, pictures, command),
-            files=files,
-            score=score if validation else None,
-            on_step=on_step,
-            on_save=on_save,
-            should_stop=lambda: stop.signal is not None,
-        )
-    if tracker:
-        tracker.close()
-    _tell_end(training, run)
-    if not finished:
-        console.note(f"stopped at step {training.step} and saved; go on: dida train --resume {run}")
-        raise typer.Exit(128 + int(stop.signal or signal.SIGINT))
-    console.note(f"trained; try: dida transfer -m {run} --content FACE --guide-a GUIDE")
-    console.out(str(run))
-
-
-def _tracker(track: Tracking | None, run: Path, training: "Training") -> "Tracker | None":
-    from dida_cli import tracking
-
-    if track is None or not training.group.writes:
-        return None
-    settings = training.settings.to_json() | training.model.config.to_json()
-    return tracking.tracker(track, run, settings, training.step)
-
-
-def _tell_end(training: "Training", run: Path) -> None:
-    """What there is to know of a training that has ended, or was stopped."""
-    from dida_cli import train as core
-
-    for line in core.read_log(run):
-        if warning := line.get("warning"):
-            console.note(f"step {line['step']}: {core.CRITIC.get(warning, warning)}")
-    if not training.best:
-        return
-    if training.is_over and training.step < training.settings.steps:
-        console.note(
-            f"ended early at step {training.step}: {training.best.since} scores without a better "
-            "one; more: --resume with --override --patience 0"
-        )
-    best = f"{training.best.score:.3f} at step {training.best.step}"
-    console.note(f"best score {best}; it is kept: dida transfer -m {run / core.BEST}")
-
-
-def _tell_costs(training: "Training", batches: "Batches") -> None:
-    """Make a few steps and print what the whole training will take. No run is made."""
-    seconds = _seconds_a_step(training, batches)
-    settings, config = training.settings, training.model.config
-    a, b = (len(domain) for domain in batches.domains)
-    parts = _parts(training)
-    total = sum(parts.values())
-    state = 4 * (COPIES * total - parts["critic"])  # which has no running mean
-    pictures = sum(domain.nbytes for domain in batches.domains)
-    peak = _peak_memory(training)
-    console.out(f"pictures  A {a}, B {b} ({config.domains.a}, {config.domains.b})")
-    console.out(f"network   {config.method}, {config.architecture}, {config.side} px")
-    for name, count in [*parts.items(), ("together", total)]:
-        console.out(f"  {name:<20} {count:>11,} parameters {_megabytes(4 * count):>9}")
-    console.out(f"memory    about {_megabytes(peak + state)} at most, on {training.device.type}")
-    console.out(f"  {'weights and Adam':<20} {_megabytes(state)}, twice in a save")
-    console.out(f"  {'pictures':<20} {_megabytes(pictures)}")
-    console.out(f"  {'measured':<20} {_megabytes(peak)} in {TRIED} steps, all this among it")
-    console.out(
-        f"speed     {1 / seconds:.3g} steps/s at {settings.batch} + {settings.batch} pictures"
-    )
-    console.out(
-        f"time      {_duration(settings.steps * seconds)} for {settings.steps} steps, saves apart"
-    )
-
-
-def _seconds_a_step(training: "Training", batches: "Batches") -> float:
-    """How long a step takes, making one that warms up and some more."""
-    training.advance(*batches(0))
-    began = time.perf_counter()
-    for step in range(1, TRIED):
-        training.advance(*batches(step))
-    return (time.perf_counter() - began) / (TRIED - 1)
-
-
-def _parts(training: "Training") -> dict[str, int]:
-    """How many parameters each part of both players has."""
-    parts = {f"encoder {name}": part for name, part in training.model.encoders.named_children()}
-    parts |= {n: part for n, part in training.model.named_children() if n != "encoders"}
-    parts["critic"] = training.critic
-    return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
-
-
-def _peak_memory(training: "Training") -> int:
-    """The most bytes this process has held so far, on the device that trains."""
-    import resource
-
-    import torch
-
-    if training.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(training.device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
-
-
-def _duration(seconds: float) -> str:
-    """Days, hours and minutes, the two largest that count."""
-    minutes = max(1, round(seconds / 60))
-    hours, days = minutes // 60, minutes // 1440
-    if days:
-        return f"{days} d {hours % 24} h"
-    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
-
-
-class _Stop:
-    signal: int | None = None
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[_Stop]:
-    """SIGINT and SIGTERM ask to stop after the step; a second one interrupts at once."""
-    stop = _Stop()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop.signal is not None:
-            raise KeyboardInterrupt
-        stop.signal = number
-        console.note("finishing the step, saving, stopping; once more stops at once")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def sheet(model: Any, a: "Tensor", b: "Tensor") -> Any:
-    """Transfers between held-out pictures: contents down the left, guides along the top.
-
-    Above: B's pictures with A's parts, below: A's pictures with B's parts.
-    a, b: (N, 3, side, side) in [-1, 1].
-    """
-    import torch
-
-    from dida_cli import render
-    from dida_cli.codes import transfer
-    from dida_cli.images import to_pictures
-
-    device = next(model.parameters()).device
-    a, b = a.to(device), b.to(device)
-    rows: list[list[Any]] = []
-    with torch.inference_mode():
-        in_a, in_b = model.encode(a), model.encode(b)
-        for contents, codes, guides, guide_codes, part in (
-            (b, in_b, a, in_a, "guide_a"),
-            (a, in_a, b, in_b, "guide_b"),
-        ):
-            rows.append([None, *to_pictures(guides)])
-            for i, content in enumerate(to_pictures(contents)):
-                row = [content]
-                for j in range(len(guides)):
-                    moved = transfer(codes.take(i), **{part: guide_codes.take(j)})
-                    row += to_pictures(model.compose(moved, contents[i : i + 1]).image)
-                rows.append(row)
-    return render.sheet(rows)

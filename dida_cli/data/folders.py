@@ -173,7 +173,7 @@ def from_folders(root: Path) -> Split:
     if is_there(root / "testA") or is_there(root / "testB"):
         split = Split(train, Pair(_pictures_of(root / "testA"), _pictures_of(root / "testB")))
     else:
-        split = Split(*map(Pair, *(_hold_out(files) for files in (train.a, train.b))))
+        split = hold_out(train)
     check_apart(split)
     return split
 
@@ -192,6 +192,11 @@ def _pictures_of(folder: Path) -> Sequence[File]:
 
 def _archive_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.zip")
+
+
+def hold_out(pair: Pair) -> Split:
+    """All but the last 64 pictures (a tenth at most) of each domain, and these."""
+    return Split(*map(Pair, *(_hold_out(files) for files in (pair.a, pair.b))))
 
 
 def _hold_out(files: Sequence[File]) -> tuple[Sequence[File], Sequence[File]]:

@@ -30,9 +30,14 @@ def record(
 
 
 def for_training(found: dict[str, Any]) -> folders.Split:
-    """The files of both domains to learn from, and some to look at meanwhile."""
+    """The files of both domains to learn from, and some to look at and to choose by meanwhile.
+
+    These are never test pictures.
+    """
     if "a" not in found:
-        return folders.from_folders(Path(found["root"]))
+        root = Path(found["root"])
+        split = folders.from_folders(root)
+        return folders.hold_out(split.train) if folders.is_there(root / "testA") else split
     return celeba.for_training(Path(found["root"]), _selection(found))
 
 
@@ -80,9 +85,11 @@ def parts(found: dict[str, Any]) -> dict[str, folders.Pair]:
     """The files of both domains in every part there is, by its name; "train" is the first."""
     root = Path(found["root"])
     if "a" not in found:
-        split = folders.from_folders(root)
-        tested = folders.is_there(root / "testA")
-        return {"train": split.train, "test" if tested else "held out": split.held_out}
+        split = for_training(found)
+        there = {"train": split.train, "held out": split.held_out}
+        if folders.is_there(root / "testA"):
+            there["test"] = folders.from_folders(root).held_out
+        return there
     pairs = celeba.from_attributes(root, _selection(found))
     return dict(zip(("train", "validation", "test"), pairs.values(), strict=True))
 
