@@ -1,9 +1,9 @@
 """A run's folder: what a training records there, and what a resume reads.
 
-    train.json          what is trained, and on what
-    log.jsonl           a JSON object a line: step, the terms' means since the last line, scores
-    last/, last-1/      a model folder each, with all that a resume needs
-    best/               the model folder of the best score so far
+train.json          what is trained, and on what
+log.jsonl           a JSON object a line: step, the terms' means since the last line, scores
+last/, last-1/      a model folder each, with all that a resume needs
+best/               the model folder of the best score so far
 """
 
 import json

@@ -59,10 +59,10 @@ def picture(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def domains(tmp_path: Path) -> Path:
-    """trainA and trainB with eight pictures each, testA and testB with two."""
+    """trainA and trainB with nine pictures each, the last held out; testA and testB with two."""
     root = tmp_path / "domains"
     for seed, (name, count) in enumerate(
-        {"trainA": 8, "trainB": 8, "testA": 2, "testB": 2}.items()
+        {"trainA": 9, "trainB": 9, "testA": 2, "testB": 2}.items()
     ):
         for index in range(count):
             write_picture(root / name / f"{index}.png", seed=100 * seed + index)

@@ -11,11 +11,11 @@ import torch
 from conftest import Result, write_picture
 from torch import Tensor
 
-from dida_cli import images, settings
+from dida_cli import runs, settings
 from dida_cli import train as core
-from dida_cli.cli import train as commands
+from dida_cli.cli import trainer
 from dida_cli.cli.trainer import _duration
-from dida_cli.data import avatars, folders
+from dida_cli.data import avatars, folders, sources
 from dida_cli.evaluate import attributes, validation
 
 Dida = Callable[..., Result]
@@ -216,7 +216,7 @@ def test_pictures_that_changed_are_refused_and_accepted_by_override(
     dida: Dida, domains: Path, run: Path
 ) -> None:
     before = everything_in(run)
-    (domains / "trainA" / "7.png").rename(domains / "trainA" / "8.png")
+    (domains / "trainA" / "7.png").rename(domains / "trainA" / "75.png")
     (domains / "trainB" / "7.png").unlink()
     result = dida("train", "--resume", run)
     assert result.code == 1 and result.err.count("\n") == 1 and everything_in(run) == before
@@ -259,7 +259,7 @@ def test_any_pictures_are_scored_by_a_judge_that_the_run_keeps(
     monkeypatch.setattr(attributes, "LEAST_STEPS", 2)
     monkeypatch.setattr(attributes, "EPOCHS", 1)
     data, run = tmp_path / "data", tmp_path / "run"
-    counts = {"trainA": 32, "trainB": 32, "testA": 10, "testB": 10}
+    counts = {"trainA": 100, "trainB": 100, "testA": 1, "testB": 1}  # a tenth is held out
     for number, (part, count) in enumerate(counts.items()):
         for index in range(count):
             write_picture(data / part / f"{index}.png", seed=100 * number + index)
@@ -286,9 +286,9 @@ def test_any_pictures_are_scored_by_a_judge_that_the_run_keeps(
 def test_a_training_without_better_scores_ends_early_and_tells_what_it_kept(
     dida: Dida, domains: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "_validation", lambda *_: lambda model: {"score": 0.5})
+    monkeypatch.setattr(trainer, "_validation", lambda *_: lambda model: {"score": 0.5})
     monkeypatch.setattr(
-        core, "critic_state", lambda log, _: "critic wins" if len(log) > 1 else None
+        runs, "critic_state", lambda log, _: "critic wins" if len(log) > 1 else None
     )
     run = tmp_path / "run"
     arguments = ["--config", small, "--data", domains, "--steps", 9, "--score-every", 1]
@@ -320,10 +320,10 @@ def test_a_bad_batch_is_told_by_its_files(
     result = dida("train", "--config", small, "--data", domains, "--no-flip", "-o", run)
     assert result.code == 1 and "step 1: the zero is not finite (" in result.err
     named = re.findall(r"trainA/(\d+\.png)", result.err)
-    files = [path for path in images.pictures_in(domains / "trainA") if path.name != "0.png"]
-    rows = folders.Batches(torch.empty(23, 0), torch.empty(8, 0), batch=4, seed=0, flip=False).rows(
-        0, 1
-    )
+    train = sources.for_training(sources.record(domains, None, None, [], [])).train
+    files = [file for file in train.a if file.name != "0.png"]
+    learned = torch.empty(len(files), 0), torch.empty(8, 0)
+    rows = folders.Batches(*learned, batch=4, seed=0, flip=False).rows(0, 1)
     assert named == ["0.png", *(files[row].name for row in rows)] and "4 more)" in result.err
 
 

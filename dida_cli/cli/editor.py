@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from dida_cli import memory
 from dida_cli.cli import console, models
 from dida_cli.cli.files import STREAM, check_apart, read_one, targets, write_picture
 from dida_cli.cli.options import Device, MaskKind, Runtime, Size, pick_device
@@ -273,6 +272,8 @@ def _in_threads(
     core's share of a network, and a picture's bytes do not depend on those beside it, as they
     would in a batch.
     """
+    from dida_cli import memory
+
     memory.keep_freed()
     threads = min(AT_ONCE, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads, initializer=_on_one_core) as pool:

@@ -17,7 +17,7 @@ from dida_cli.data.folders import Pair, Verdict
 from dida_cli.errors import DidaError
 
 CONFIG = ModelConfig(side=32)
-PARTS = {"trainA": 22, "trainB": 21, "testA": 3, "testB": 4}
+PARTS = {"trainA": 24, "trainB": 23, "testA": 3, "testB": 4}  # the last 2 of 24 are held out
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def blank(path: Path, level: int) -> None:
 
 def verdict(root: Path) -> Verdict:
     """What a training on the folders would be told."""
-    train = folders.from_folders(root).train
+    train = sources.for_training(sources.record(root, None, None, [], [])).train
     a, b = (folders.read(files, CONFIG) for files in (train.a, train.b))
     return check.training(train, a, b)
 
@@ -171,7 +171,7 @@ def test_without_test_folders_what_is_held_out_is_looked_at(root: Path) -> None:
         shutil.rmtree(root / name)
     found = survey(root)
     assert {name: (a.pictures, b.pictures) for name, (a, b) in found.parts.items()} == {
-        "train": (20, 19),
+        "train": (22, 21),
         "held out": (2, 2),
     }
 
@@ -206,6 +206,7 @@ def test_a_survey_counts_what_there_is(root: Path) -> None:
     )
     assert {name: (a.pictures, b.pictures) for name, (a, b) in found.parts.items()} == {
         "train": (22, 21),
+        "held out": (2, 2),
         "test": (3, 4),
     }
     assert found.imbalance == 22 / 21
@@ -216,7 +217,7 @@ def test_progress_counts_the_pictures_of_all_parts(root: Path) -> None:
     told: list[tuple[int, int]] = []
     parts = sources.parts(sources.record(root, None, None, [], []))
     check.survey(parts, CONFIG, 16, lambda done, total: told.append((done, total)))
-    assert told == [(done, 50) for done in range(1, 51)]
+    assert told == [(done, 54) for done in range(1, 55)]
 
 
 def test_what_a_survey_decodes_a_training_finds(
@@ -228,7 +229,7 @@ def test_what_a_survey_decodes_a_training_finds(
     kept = sorted((tmp_path / "kept").iterdir())
     assert len(kept) == 2  # of the training; the tests are looked at and not kept
     assert (found.bytes_in_memory, found.bytes_on_disk) == (0, 43 * 3 * 32 * 32)
-    train = folders.from_folders(root).train
+    train = sources.for_training(sources.record(root, None, None, [], [])).train
     for files in (train.a, train.b):
         folders.load(files, CONFIG, cache=tmp_path / "kept")
     assert sorted((tmp_path / "kept").iterdir()) == kept
