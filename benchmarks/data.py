@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for seed, name in enumerate("ab")
         )
         batches = Batches(a, b, batch=settings.batch, seed=0, flip=True)
-        ready = tuple(x.to(training.device) for x in batches(0))
+        ready = batches(0)
         step = count()
         times = in_turns(
             lambda: seconds(lambda: training.advance(*batches(next(step))), given.device),

@@ -9,7 +9,6 @@ import argparse
 import json
 import multiprocessing
 import resource
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -73,8 +72,11 @@ def peak(device: str) -> int:
     """The most bytes held so far: by this process, or on the GPU."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage begins at the peak of the process that has started this one
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
+        return 1024 * int(line.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def measure_folder(counts: Sequence[int], device: str) -> list[Point]:
@@ -115,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = options(__doc__, rounds=5)
     parser.add_argument("--side", type=int, default=128, help="where it is not varied")
     parser.add_argument("--batch", type=int, default=TrainConfig.batch, help="likewise")
+    parser.add_argument("--varied", nargs="+", choices=VARIED, default=list(VARIED))
     parser.add_argument("--values", type=int, help="only so many of each thing, the smallest")
     parser.add_argument("--counts", type=int, nargs="*", default=COUNTS, help="of folders")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("growth.png"))
@@ -122,7 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found: dict[str, list[Point]] = {}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
-        for name, (values, power) in VARIED.items():
+        for name in given.varied:
+            values, power = VARIED[name]
             chosen = values[: given.values]
             jobs = [pool.submit(measure, name, value, power, given) for value in chosen]
             found[name] = [job.result() for job in jobs]

@@ -79,7 +79,7 @@ class Literal:
         wide, stages = config.width, config.stages
         doubling = [min(32 << k, wide) for k in range(stages - 1)]
         common = [*doubling[:-1], config.channels - config.separate_a, config.common]
-        self.weights = weights
+        self.weights, self.device = weights, device
         self.e_common = Encoder(common, slip=True).to(device)
         self.e_a = Encoder([*doubling, config.separate_a]).to(device)
         self.e_b = Encoder([*doubling, config.separate_b]).to(device)
@@ -116,8 +116,14 @@ class Literal:
         loss = F.binary_cross_entropy(verdict_a, torch.zeros_like(verdict_a))
         return loss + F.binary_cross_entropy(verdict_b, torch.ones_like(verdict_b))
 
+    def terms(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
+        """All losses, unweighted, of pictures (B, 3, side, side) in [-1, 1]; nothing is learned."""
+        a, b = a.to(self.device), b.to(self.device)
+        return self.autoencoder_terms(a, b) | {"critic": self.critic_term(a, b)}
+
     def advance(self, a: Tensor, b: Tensor) -> None:
         """One step of both players on pictures (B, 3, side, side) in [-1, 1]."""
+        a, b = a.to(self.device), b.to(self.device)
         terms = self.autoencoder_terms(a, b)
         self.adam.zero_grad()
         sum(getattr(self.weights, name) * term for name, term in terms.items()).backward()

@@ -90,11 +90,11 @@ def until_good(
     most = min(settings.steps, given.steps or settings.steps)
     while not (lines and is_good(lines[-1])) and training.step < most and spent < limit:
         began = time.process_time()
-        for _ in range(given.every):
+        for _ in range(min(given.every, most - training.step)):
             training.advance(*batches(training.step))
         spent += (time.process_time() - began) / 60
         line = {"kind": kind, "step": training.step, "minutes": round(spent, 3)}
-        lines.append(line | judge.scores(training.averaged.eval()))
+        lines.append(line | judge.scores(training.averaged))
         print(json.dumps(lines[-1]), flush=True)
         with log.open("a") as file:
             file.write(json.dumps(lines[-1]) + "\n")

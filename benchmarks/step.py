@@ -9,7 +9,7 @@
 
 import argparse
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -21,8 +21,6 @@ from benchmarks.literal import Literal
 from benchmarks.paired import Pair, in_turns, options, seconds, synchronize, tell
 from dida_cli.config import LEARNING_RATES, WEIGHTS, Method, ModelConfig, TrainConfig
 from dida_cli.train import Training
-
-Stepper = Callable[[Tensor, Tensor], None]
 
 SAME = {"cpu": 1e-5, "cuda": 1e-3}  # CUDA's convolutions round to TF32
 PAPER = replace(WEIGHTS["didd"], common=0.001)  # the released weights
@@ -39,26 +37,18 @@ KINDS = {
 }
 
 
-def stepper(config: ModelConfig, settings: TrainConfig, device: str) -> Stepper:
-    """One step of a training; on CUDA its networks are compiled and compute in bfloat16."""
-    training = Training(config, settings, device)
-    cuda = training.device.type == "cuda"
-    if cuda:
-        for part in training.model.children():
-            part.compile()
-
-    def step(a: Tensor, b: Tensor) -> None:
-        with torch.autocast(training.device.type, torch.bfloat16, enabled=cuda):
-            training.advance(a, b)
-
-    return step
+def quick(settings: TrainConfig, device: str) -> TrainConfig:
+    """The settings with what a device is fastest with: on CUDA bfloat16, compiled."""
+    if device.startswith("cuda"):
+        return replace(settings, precision="bfloat16", compile=True)
+    return settings
 
 
-def pictures(settings: TrainConfig, config: ModelConfig, device: str) -> tuple[Tensor, Tensor]:
-    """Noise (batch, 3, side, side) in [-1, 1], the same each time."""
+def pictures(settings: TrainConfig, config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """Noise (batch, 3, side, side) in [-1, 1], the same each time, in the memory of the host."""
     random = torch.Generator().manual_seed(0)
     a, b = torch.rand(2, settings.batch, 3, config.side, config.side, generator=random) * 2 - 1
-    return a.to(device), b.to(device)
+    return a, b
 
 
 def against_literal(config: ModelConfig, batch: int, given: argparse.Namespace) -> Pair:
@@ -70,14 +60,14 @@ def against_literal(config: ModelConfig, batch: int, given: argparse.Namespace) 
         critic_target="paper",
         critic_start=0,
     )
-    a, b = pictures(settings, config, given.device)
+    a, b = pictures(settings, config)
     ours = Training(config, settings, given.device)
     literal = Literal(config, PAPER, settings.learning_rate, given.device)
     literal.take_over(ours.model, ours.critic)
-    check_same(literal.autoencoder_terms(a, b) | {"critic": literal.critic_term(a, b)}, ours, a, b)
-    step = stepper(config, settings, given.device)
+    check_same(literal.terms(a, b), ours, a, b)
+    ours = Training(config, quick(settings, given.device), given.device)
     times = in_turns(
-        lambda: 2 * batch / seconds(lambda: step(a, b), given.device),
+        lambda: 2 * batch / seconds(lambda: ours.advance(a, b), given.device),
         lambda: 2 * batch / seconds(lambda: literal.advance(a, b), given.device),
         rounds=given.rounds,
     )
@@ -99,30 +89,30 @@ def against_peak(
 ) -> tuple[Pair, dict[str, str]]:
     """FLOP/s of a step over those of a matrix product, and the profile of a step."""
     settings = TrainConfig(batch=batch, weights=WEIGHTS[method], critic_start=0)
-    a, b = pictures(settings, config, given.device)
+    a, b = pictures(settings, config)
     with FlopCounterMode(display=False) as counter:
         Training(config, settings, given.device).advance(a, b)
-    step = stepper(config, settings, given.device)
+    ours = Training(config, quick(settings, given.device), given.device)
     kind = torch.bfloat16 if given.device.startswith("cuda") else torch.float32
     left, right = torch.rand(2, matrix, matrix, device=given.device).to(kind)
     times = in_turns(
-        lambda: counter.get_total_flops() / 1e9 / seconds(lambda: step(a, b), given.device),
+        lambda: counter.get_total_flops() / 1e9 / seconds(lambda: ours.advance(a, b), given.device),
         lambda: 2 * matrix**3 / 1e9 / seconds(lambda: left @ right, given.device),
         rounds=given.rounds,
     )
     pair = Pair(f"`compact` {method} step", f"matrix product of {matrix}", "GFLOP/s", *times)
-    return pair, profiled(step, a, b, given.device)
+    return pair, profiled(ours, a, b)
 
 
-def profiled(step: Stepper, a: Tensor, b: Tensor, device: str) -> dict[str, str]:
+def profiled(ours: Training, a: Tensor, b: Tensor) -> dict[str, str]:
     """The share of a step's time that each kind of operator takes, largest first."""
     kinds = [ProfilerActivity.CPU]
-    if device.startswith("cuda"):
+    if ours.device.type == "cuda":
         kinds.append(ProfilerActivity.CUDA)
     with profile(activities=kinds) as found:
         for _ in range(3):
-            step(a, b)
-        synchronize(device)
+            ours.advance(a, b)
+        synchronize(str(ours.device))
     spent: dict[str, float] = defaultdict(float)
     for event in found.key_averages():
         own = event.self_cpu_time_total if len(kinds) == 1 else event.self_device_time_total
@@ -144,13 +134,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.threads:
         torch.set_num_threads(given.threads)
     size = {"side": 32, "width": 32, "common": 8} if given.tiny else {"side": 128}
-    few = given.tiny
-    pairs = [against_literal(ModelConfig.of("didd", "paper", **size), 2 if few else 32, given)]
+    batch, compact_batch, matrix = (2, 2, 256) if given.tiny else (32, 16, 3072)
+    pairs = [against_literal(ModelConfig.of("didd", "paper", **size), batch, given)]
     profiles = {}
     for method in ("didd", "layers"):
         config = ModelConfig.of(method, "compact", **size)
-        matrix = 256 if few else 3072
-        pair, shares = against_peak(method, config, 2 if few else 16, matrix, given)
+        pair, shares = against_peak(method, config, compact_batch, matrix, given)
         pairs.append(pair)
         profiles[f"share_of_a_compact_{method}_step"] = shares
     tell("Training step", pairs, given, **profiles)
