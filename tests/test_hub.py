@@ -22,7 +22,7 @@ import torch
 from conftest import Result
 from hub_server import Hub, Repository, blob_id, sha256
 
-from dida_cli import checkpoint, hub, train
+from dida_cli import checkpoint, hub, runs, train
 from dida_cli.config import DEFAULT_MODEL, ModelConfig, TrainConfig
 from dida_cli.errors import DidaError
 
@@ -393,6 +393,7 @@ def test_an_interrupted_download_keeps_nothing_half(
 ) -> None:
     server.fault("/large/", "slow")
     command = [sys.executable, "-m", "dida_cli", "download", FACES]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run unattended
     started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert server.slowed.wait(300)
     started.send_signal(signal.SIGINT)
@@ -481,7 +482,7 @@ def test_a_bundle_can_be_trained_on_elsewhere(
     training = train.Training(model, settings)
     training.advance(*torch.rand(2, 2, 3, 32, 32))
     data = {"root": "/home/somebody/faces"}
-    train.start(tmp_path / "run", model, settings, data)
+    runs.start(tmp_path / "run", model, settings, data)
     training.save(tmp_path / "run", train.card(training, data, "dida train"))
     assert dida("push", tmp_path / "run", "org/run", "--bundle").code == 0
     (there,) = server.repositories["org/run"].commits.values()
@@ -489,7 +490,7 @@ def test_a_bundle_can_be_trained_on_elsewhere(
     one_line(dida("push", tmp_path / "run", "org/run", "--bundle"), train.STATE, "not a whole")
     assert b"somebody" not in b"".join(there.values())
     for name, content in there.items():
-        folder = tmp_path / "other" if name == train.SETTINGS else tmp_path / "other" / "last"
+        folder = tmp_path / "other" if name == runs.SETTINGS else tmp_path / "other" / "last"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     assert train.settings_of(tmp_path / "other") == (model, settings, {"root": "faces"})
