@@ -493,8 +493,8 @@ def test_a_bundle_can_be_trained_on_elsewhere(
         folder = tmp_path / "other" if name == runs.SETTINGS else tmp_path / "other" / "last"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    assert train.settings_of(tmp_path / "other") == (model, settings, {"root": "faces"})
-    other = train.Training(*train.settings_of(tmp_path / "other")[:2])
+    assert runs.settings_of(tmp_path / "other") == (model, settings, {"root": "faces"})
+    other = train.Training(*runs.settings_of(tmp_path / "other")[:2])
     for parameter in other.critic.parameters():
         parameter.data.zero_()
     other.restore(tmp_path / "other" / "last")
