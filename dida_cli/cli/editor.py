@@ -65,6 +65,7 @@ class Editor:
     def _network(cls, name: str, wanted: Device) -> "Editor":
         from dida_cli import checkpoint, hub, images
 
+        _on_one_core()
         folder, device = models.folder_of(name), pick_device(wanted)
         model = checkpoint.load(folder, str(device))
 
@@ -286,7 +287,11 @@ def _in_threads(
 
 
 def _on_one_core() -> None:
-    """Tell torch, where it is what models run on, that this thread has no others to help it."""
+    """Tell torch, where it is what models run on, that this thread has no others to help it.
+
+    A picture is some milliseconds of one core. Cores that share it wait for each other, a hundred
+    times as long when one of them is busy with something else.
+    """
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
 
