@@ -1,8 +1,8 @@
 """The bundled models still do what their cards say.
 
 After a new model is bundled on purpose, make the golden files again:
-    dida transfer -m NAME --size model --content examples/glasses.png --guide-a examples/smile.png \\
-        -o tests/golden/NAME.png
+    dida transfer -m NAME --content examples/glasses.png --guide-a examples/smile.png \\
+        --size model -o tests/golden/NAME.png
     dida evaluate -m NAME --pairs 16 --json > tests/golden/NAME.json
 """
 
