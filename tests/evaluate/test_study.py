@@ -194,8 +194,8 @@ def test_folders_give_the_pairs(dida: Dida, models: list[Path], domains: Path) -
     out = domains / "page.html"
     options = ("study", "make", "-m", models[0], "-o", out, "--json", "--pairs")
     guides = ("--guide-a", domains / "trainA", "--guide-b", domains / "trainB")
-    result = dida(*options, 8, *guides)
-    assert json.loads(result.out)["items"] == 16
+    result = dida(*options, 9, *guides)
+    assert json.loads(result.out)["items"] == 18
     used = set(told(out)["pictures"])
     for folder in ("trainA", "trainB"):
         for path in images.pictures_in(domains / folder):
@@ -210,10 +210,10 @@ def test_folders_give_the_pairs(dida: Dida, models: list[Path], domains: Path) -
 
 def test_contents_and_guides_are_paired_at_random(domains: Path) -> None:
     folder = domains / "trainA"  # the same pictures as content and guide, in two orders
-    (way,) = study.folder_ways(8, 0, content=folder, guide_a=folder)
+    (way,) = study.folder_ways(9, 0, content=folder, guide_a=folder)
     assert [c.tobytes() for c in way.contents] != [g.tobytes() for g in way.guides]
     assert {c.tobytes() for c in way.contents} == {g.tobytes() for g in way.guides}
-    (other,) = study.folder_ways(8, 1, content=folder, guide_a=folder)
+    (other,) = study.folder_ways(9, 1, content=folder, guide_a=folder)
     assert [c.tobytes() for c in way.contents] != [c.tobytes() for c in other.contents]
 
 
