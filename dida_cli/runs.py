@@ -66,8 +66,7 @@ def record(run: Path, model: ModelConfig, settings: TrainConfig, data: dict[str,
 def refuse_other_network(before: ModelConfig, now: ModelConfig) -> None:
     """Raises DidaError when a saved state does not fit a changed config."""
     free = ("domains", "fit", "segment_from")
-    same = replace(before, domains=now.domains, fit=now.fit, segment_from=now.segment_from)
-    if same != now:
+    if replace(before, **{name: getattr(now, name) for name in free}) != now:
         old, new = before.to_json(), now.to_json()
         name = next(name for name in old if name not in free and old[name] != new[name])
         raise DidaError(
@@ -120,6 +119,7 @@ def read_log(run: Path) -> list[Line]:
 
 
 def append(log: Path, line: Line) -> None:
+    """Write a line at a log's end. Raises DidaError when it cannot be written."""
     try:
         with log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

@@ -159,22 +159,23 @@ class Training:
 
     def _descend(self, terms: dict[str, Tensor]) -> None:
         """Clip both players' gradients and step along them; neither steps if one is not finite."""
+        norms = []
         for player, optimizer in ((self.model, self.adam), (self.critic, self.critic_adam)):
             for group in optimizer.param_groups:
                 group["lr"] = self.rate()
             self.scaler.unscale_(optimizer)
-            norm = torch.nn.utils.clip_grad_norm_(player.parameters(), self.settings.clip)
-            self._check_finite(norm, terms)
-        terms["critic_gradient"] = norm.detach()
+            norms.append(torch.nn.utils.clip_grad_norm_(player.parameters(), self.settings.clip))
+        self._check_finite(norms, terms)
+        terms["critic_gradient"] = norms[1].detach()
         for optimizer in (self.adam, self.critic_adam):
             self.scaler.step(optimizer)
         self.scaler.update()
 
-    def _check_finite(self, norm: Tensor, terms: dict[str, Tensor]) -> None:
+    def _check_finite(self, norms: Sequence[Tensor], terms: dict[str, Tensor]) -> None:
         wrong = [name for name, term in terms.items() if not term.isfinite()]
         # float16 finds its scale by gradients that overflow: such a step is left out
         overflows = self.scaler.is_enabled() and self.scaler.get_scale() > 1
-        if wrong or not (overflows or norm.isfinite()):
+        if wrong or not (overflows or all(norm.isfinite() for norm in norms)):
             what = wrong[0] if wrong else "gradient"
             raise NotFiniteError(f"step {self.step}: the {what} is not finite")
 

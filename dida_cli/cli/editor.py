@@ -190,11 +190,12 @@ class Job:
 
         def one(source: Path, target: Path) -> Tell:
             before, after, told = self._one(source, target, mask_of[target], mask_as)
-            cells = [before, *(guide.picture for guide in guides), after] if sheet else []
-            row = [images.fit(cell, config) for cell in cells]
+            cells = [before, *(guide.picture for guide in guides), after]
+            wanted = sheet and len(rows) < SHEET_ROWS  # of later pictures none is shown
+            row = [images.fit(cell, config) for cell in cells] if wanted else []
 
             def say() -> None:
-                if len(rows) < SHEET_ROWS:
+                if row and len(rows) < SHEET_ROWS:
                     rows.append(row)
                 tell([stage.editor for stage in self.stages], told, target, self.as_json)
 

@@ -111,7 +111,7 @@ def _training_state(run: Path, last: Path) -> dict[str, Path | bytes]:
     record = {"model": model.to_json(), "training": settings.to_json(), "data": data}
     return {
         core.STATE: last / core.STATE,
-        "progress.json": last / "progress.json",
+        core.PROGRESS: last / core.PROGRESS,
         runs.SETTINGS: (json.dumps(record, indent=2) + "\n").encode(),
     }
 

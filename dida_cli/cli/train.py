@@ -361,7 +361,7 @@ def _resume(
     before = pictures.get("fingerprint")
     changes: list[str] = []
     if override:
-        model, settings, pictures, changes = _changed(run, values, given)
+        model, settings, pictures, changes = _changed(model, settings, pictures, values, given)
     split = sources.for_training(pictures)
     now = sources.fingerprint(split.train)
     others = sources.differences(before, now) if before else []
@@ -385,7 +385,11 @@ def _resume(
 
 
 def _changed(
-    run: Path, values: dict[str, Any], given: dict[str, Any]
+    old_model: ModelConfig,
+    old_training: TrainConfig,
+    old_pictures: dict[str, Any],
+    values: dict[str, Any],
+    given: dict[str, Any],
 ) -> tuple[ModelConfig, TrainConfig, dict[str, Any], list[str]]:
     """A run's settings under these values, and a line for each that is not the same.
 
@@ -395,7 +399,6 @@ def _changed(
 
     if "init" in values:
         raise typer.BadParameter("--resume goes on with a run; drop init.")
-    old_model, old_training, old_pictures = runs.settings_of(run)
     old = settings.values_of(old_model, old_training, old_pictures)
     new = old | values
     model = settings.model_of(new)

@@ -115,6 +115,7 @@ def go(
     command: str,
     track: Tracking | None,
 ) -> None:
+    """Train to the end or until stopped, showing and telling how it goes."""
     from dida_cli import checkpoint, images, render, runs
     from dida_cli import train as core
 
