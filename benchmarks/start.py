@@ -1,9 +1,10 @@
 """How long commands take as whole processes, over the imports that nobody gets around.
 
 `dida --help` over `import typer, rich`; `dida transfer` on one picture over `import torch`, by
-torch and, where this dida has it, by onnxruntime.
+torch and, where this dida has it, by onnxruntime. Both sides run from bytecode, as pip leaves it.
 """
 
+import compileall
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import dida_cli
 from benchmarks.paired import Pair, in_turns, options, seconds, tell
 from dida_cli.config import DEFAULT_MODEL
 
@@ -41,6 +43,7 @@ def compared(ours: str, command: Sequence[str], code: str, rounds: int) -> Pair:
 def main(arguments: Sequence[str] | None = None) -> None:
     given = options(__doc__, rounds=10).parse_args(arguments)
     rounds = given.rounds
+    compileall.compile_dir(Path(dida_cli.__file__).parent, quiet=1)
     pairs = [compared("dida --help", [*DIDA, "--help"], "import typer, rich", rounds)]
     with tempfile.TemporaryDirectory() as place:
         files = ["--content", EXAMPLES / "glasses.png", "--guide-a", EXAMPLES / "smile.png"]

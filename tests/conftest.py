@@ -1,5 +1,6 @@
 """A tiny model, a tiny data set, and the command line as a function."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,11 @@ from dida_cli import checkpoint
 from dida_cli.cli import main
 from dida_cli.config import ModelConfig
 from dida_cli.didd import Didd
+
+# Where tests run in several processes, each keeps to its share of the cores, as do its commands.
+THREADS = (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) or 1
+torch.set_num_threads(THREADS)
+os.environ["OMP_NUM_THREADS"] = str(THREADS)
 
 TINY = ModelConfig(side=32, grid=4, width=16, common=8, separate_a=3, separate_b=2)
 

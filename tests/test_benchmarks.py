@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import data, folder, growth, paired, quality, start, step
+from benchmarks import data, folder, growth, paired, quality, settings, start, step
 from benchmarks.literal import Literal
 from dida_cli.config import ModelConfig, TrainConfig
 from dida_cli.train import Training
@@ -111,6 +111,26 @@ def test_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert sides(found) == [("step on real data", "step on data in memory")]
     table = ask(capsys, data, *TINY_DATA, "--rounds", 1)
     assert "| step on real data | step on data in memory |" in table
+
+
+def test_settings(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda loss: loss)  # it takes minutes
+    tiny = ["--side", "32", "--batch", "2", "--width", "16"]
+    found = answered(capsys, settings, *tiny, "--rounds", 1)
+    steps = ["`compact` layers step", "`paper` didd step"]
+    names = ["--compile", "accumulate = 2", "channels_last"]
+    assert sides(found) == [(f"{step}, {name}", step) for step in steps for name in names]
+
+
+def test_the_other_layout_is_another_with_the_same_losses() -> None:
+    model, plain = ModelConfig(side=32, width=16), TrainConfig(batch=2)
+    usual, other = Training(model, plain), settings.in_channels_last(model, plain, "cpu")
+    assert all(weight.is_contiguous() for weight in usual.model.parameters())
+    assert not all(weight.is_contiguous() for weight in other.model.parameters())
+    pictures = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    expected, found = (training.advance(pictures, pictures) for training in (usual, other))
+    for name, value in expected.items():
+        assert found[name].item() == pytest.approx(value.item(), abs=1e-4), name
 
 
 def test_start(capsys: pytest.CaptureFixture[str], once: None) -> None:
