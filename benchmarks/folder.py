@@ -73,7 +73,8 @@ def forward(files: Sequence[Path], device: str) -> Callable[[], float]:
             with torch.inference_mode():
                 for first in range(0, len(pictures), batch):
                     some = pictures[first : first + batch]
-                    model.compose(transfer(model.encode(some), guide_a=guide), some)
+                    own = model.encode(some)
+                    model.compose(transfer(own, guide_a=guide), some, own)
 
         return len(pictures) / seconds(work, device)
 

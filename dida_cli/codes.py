@@ -62,8 +62,13 @@ class Model(Protocol):
     def encode(self, image: "Tensor") -> Codes:
         """Pictures (N, 3, side, side) in [-1, 1] to their codes."""
 
-    def compose(self, codes: Codes, onto: "Tensor | None" = None) -> Rendering:
-        """Codes to pictures; a model with masks paints them onto `onto`, a plain one ignores it."""
+    def compose(
+        self, codes: Codes, onto: "Tensor | None" = None, own: Codes | None = None
+    ) -> Rendering:
+        """Codes to pictures; a model with masks paints them onto `onto`, a plain one ignores it.
+
+        `own`: the codes of `onto`, where they are known; else it is encoded once more.
+        """
 
 
 class Strokes(NamedTuple):
@@ -91,12 +96,18 @@ class MaskModel:
         """The mask of the parts that pictures (N, 3, side, side) have, (N, 1, side, side)."""
         raise NotImplementedError
 
-    def compose(self, codes: Codes, onto: "Tensor | None" = None) -> Rendering:
+    def compose(
+        self, codes: Codes, onto: "Tensor | None" = None, own: Codes | None = None
+    ) -> Rendering:
         """Codes painted onto pictures (N, 3, side, side) in [-1, 1], or onto their own base.
 
         A part that is the picture's own is left as it is, so that unchanged codes change nothing.
+        `own`: the codes of `onto`, where they are known; else it is encoded once more.
         """
-        own = codes.without("a", "b") if onto is None else self.encode(onto)
+        if onto is None:
+            own = codes.without("a", "b")
+        elif own is None:
+            own = self.encode(onto)
         base, mask, paint = self.strokes(codes, own)
         return Rendering((1 - mask) * (base if onto is None else onto) + paint, mask, paint)
 

@@ -195,6 +195,7 @@ class Weights(_Json):
             beta2).
         mask: small masks (`layers`).
         mask_late: what `mask` rises to in the second half of a training (`layers`).
+        base: a picture with no part is still the picture (`layers`).
     """
 
     reconstruction_a: float = 1.0
@@ -207,6 +208,7 @@ class Weights(_Json):
     cycle_separate: float = 0.0
     mask: float = 0.0
     mask_late: float = 0.0
+    base: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -252,6 +254,7 @@ TERMS: dict[Method, tuple[str, ...]] = {
         "repaint_b",
         "mask",
         "mask_late",
+        "base",
     ),
 }
 

@@ -38,8 +38,10 @@ class Didd(nn.Module):
         """Pictures (N, 3, side, side) in [-1, 1] to (E_c(x), E_A(x), E_B(x))."""
         return self.encoders(image)  # type: ignore[no-any-return]
 
-    def compose(self, codes: Codes, onto: Tensor | None = None) -> Rendering:
-        """G of the codes: pictures (N, 3, side, side) in [-1, 1]. `onto` is not looked at."""
+    def compose(
+        self, codes: Codes, onto: Tensor | None = None, own: Codes | None = None
+    ) -> Rendering:
+        """G of the codes: pictures (N, 3, side, side) in [-1, 1]. Only the codes are looked at."""
         return Rendering(torch.tanh(self.decoder(torch.cat(codes, dim=1))), None)
 
 

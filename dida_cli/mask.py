@@ -31,6 +31,7 @@ E1 is `encoders.common`, E2 `encoders.separate_a`, D_A `plain` (base), D_B `pain
     reconstruction    |blend(layer, base, m) - x|          the model as in DIDD, through the mask
     repaint           |blend(layer, x, m) - x|             the layer's colours fit the picture
     mask              mean m + mean m of (c, 0, 0)         small masks; none where no part is
+    base              |base - x|                           what is no part is in the common code
     zero, common      see `losses`                         the split, as in DIDD
 
 `repaint` and `mask` start at 0 and rise from step 800 to 1600 (`MASK_RAMP`): on from the start,
@@ -233,6 +234,7 @@ def layers_loss(
         "repaint_a": F.l1_loss(repainted[:half], a),
         "repaint_b": F.l1_loss(repainted[half:], b),
         "mask": 2 * masks.mean(),
+        "base": F.l1_loss(base, both),
         "zero": losses.zero(codes),
         "common": losses.common(critic, codes, target),
     }

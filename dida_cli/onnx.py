@@ -119,8 +119,8 @@ class Exported:
 class ExportedPlain(Exported):
     """An exported model of the method didd."""
 
-    def compose(self, codes: Codes, onto: Any = None) -> Rendering:
-        """Codes to pictures (N, 3, side, side) in [-1, 1]. `onto` is not looked at."""
+    def compose(self, codes: Codes, onto: Any = None, own: Codes | None = None) -> Rendering:
+        """Codes to pictures (N, 3, side, side) in [-1, 1]. Only the codes are looked at."""
         (image,) = self.graphs[COMPOSE](*as_tensors(codes, self.config))
         return Rendering(image, None)
 

@@ -27,6 +27,7 @@ EARLIER = {
     "precision": "float32",
     "compile": False,
 }
+EARLIER_WEIGHTS = {"base": 0.0}
 
 # When the game with the critic counts as over: every one of so many log lines says so.
 WINDOW = 50  # log lines
@@ -86,6 +87,8 @@ def settings_of(run: Path) -> tuple[ModelConfig, TrainConfig, dict[str, Any]]:
     training = record["training"]
     if isinstance(training, dict):
         training = EARLIER | training
+        if isinstance(weights := training.get("weights"), dict):
+            training["weights"] = EARLIER_WEIGHTS | weights
     return (
         ModelConfig.from_json(record["model"], f"{path}: model"),
         TrainConfig.from_json(training, f"{path}: training"),

@@ -97,7 +97,9 @@ class Stub(Didd):
         mean = image.mean(dim=(1, 2, 3), keepdim=True)
         return Codes(mean, 2 * mean, 3 * mean)
 
-    def compose(self, codes: Codes, onto: Tensor | None = None) -> Rendering:
+    def compose(
+        self, codes: Codes, onto: Tensor | None = None, own: Codes | None = None
+    ) -> Rendering:
         return Rendering((codes.common + codes.a + codes.b).expand(-1, 3, 4, 4), None)
 
 

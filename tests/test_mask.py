@@ -153,6 +153,18 @@ def test_unchanged_codes_change_nothing(config: ModelConfig) -> None:
 
 
 @every_form
+def test_codes_that_are_known_are_not_made_again(
+    config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, (picture, guide) = built(config), pictures(6).split(3)
+    own = model.encode(picture)
+    codes = transfer(own, guide_a=model.encode(guide))
+    expected = model.compose(codes, picture)
+    monkeypatch.setattr(model, "encode", None)
+    assert torch.equal(model.compose(codes, picture, own).image, expected.image)
+
+
+@every_form
 def test_an_edit_is_the_picture_and_the_paint(config: ModelConfig) -> None:
     model, (picture, guide) = built(config), pictures(6).chunk(2)
     made = model.compose(transfer(model.encode(picture), guide_a=model.encode(guide)), picture)
@@ -286,6 +298,7 @@ def test_the_losses_are_the_formulas_of_the_docstring() -> None:
         repaint_a=11,
         repaint_b=13,
         mask=17,
+        base=19,
     )
     made = mask.layers_loss(Stub(), Says(0.7), a, b, weights, "paper")
     terms = {name: term.item() for name, term in made.terms.items()}
@@ -295,6 +308,7 @@ def test_the_losses_are_the_formulas_of_the_docstring() -> None:
     assert terms["repaint_a"] == pytest.approx(0.25 * 0.3)
     assert terms["repaint_b"] == pytest.approx(0.25 * 0.1)
     assert terms["mask"] == pytest.approx(0.25)  # both domains' layers; the base's is closed
+    assert terms["base"] == pytest.approx((0.2 + 0.4) / 2)  # a base of 0
     assert terms["zero"] == pytest.approx(0.4 + 0.2)
     assert terms["common"] == pytest.approx(2 * math.log(1 + math.exp(-0.7)))
     expected = sum(getattr(weights, name) * term for name, term in terms.items())

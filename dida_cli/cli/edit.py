@@ -265,7 +265,8 @@ def interpolate(
         rows = codes.grid(start, end, down=moving[0], across=moving[1], steps=steps)
     # Of two contents neither is painted on: the model draws what lies between them.
     onto = None if len(content) == 2 else editor.tensor(read[content[0]])
-    table = [[editor.compose(one, onto) for one in row] for row in rows]
+    own = None if onto is None else editor.model.encode(onto)
+    table = [[editor.compose(one, onto, own) for one in row] for row in rows]
     if frames:
         for y, row in enumerate(table):
             for x, picture in enumerate(row):

@@ -98,11 +98,13 @@ class Editor:
     def encode(self, picture: "Picture") -> "Codes":
         return self.model.encode(self.tensor(picture))
 
-    def compose(self, codes: "Codes", onto: "Tensor | None") -> "Picture":
+    def compose(
+        self, codes: "Codes", onto: "Tensor | None", own: "Codes | None" = None
+    ) -> "Picture":
         """The codes as a picture of the model's own side."""
         from dida_cli import images
 
-        return images.to_pictures(self.model.compose(codes, onto).image)[0]
+        return images.to_pictures(self.model.compose(codes, onto, own).image)[0]
 
     @property
     def painter(self) -> "MaskModel | None":
@@ -128,7 +130,8 @@ class Editor:
         if size == "model":
             picture = images.fit(picture, config)
         onto = self.tensor(picture)
-        made = self.model.compose(change(self.model.encode(onto)), onto)
+        own = self.model.encode(onto)
+        made = self.model.compose(change(own), onto, own)
         if made.mask is None or made.paint is None:
             return images.to_pictures(made.image)[0], None
         mask = images.full_mask(picture, made.mask[0], config) if with_mask else None

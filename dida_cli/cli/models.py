@@ -302,7 +302,7 @@ def _self_test() -> str:
     with torch.inference_mode():
         grey = torch.zeros(1, 3, model.config.side, model.config.side)
         own = model.encode(grey)
-        made = model.compose(codes.transfer(own, guide_a=own), grey).image
+        made = model.compose(codes.transfer(own, guide_a=own), grey, own).image
     if made.shape != grey.shape or not made.isfinite().all():
         raise DidaError(f"{DEFAULT_MODEL} makes no picture of a grey one; install dida anew")
     return f"{DEFAULT_MODEL} edits a picture in {time.perf_counter() - began:.2f} s"

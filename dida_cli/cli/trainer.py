@@ -311,7 +311,8 @@ def sheet(model: Any, a: "Tensor", b: "Tensor") -> Any:
             for i, content in enumerate(to_pictures(contents)):
                 row = [content]
                 for j in range(len(guides)):
-                    moved = transfer(codes.take(i), **{part: guide_codes.take(j)})
-                    row += to_pictures(model.compose(moved, contents[i : i + 1]).image)
+                    own, onto = codes.take(i), contents[i : i + 1]
+                    moved = transfer(own, **{part: guide_codes.take(j)})
+                    row += to_pictures(model.compose(moved, onto, own).image)
                 rows.append(row)
     return render.sheet(rows)

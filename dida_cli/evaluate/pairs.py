@@ -169,11 +169,11 @@ def edit(model: Model, pairs: Pairs) -> Edits:
 def _edit(model: Model, content: Tensor, guide: Tensor, guide_part: Part) -> Edits:
     own, of_guide = model.encode(content), model.encode(guide)
     moved = moved_to(own, of_guide, guide_part)
-    made = model.compose(moved, content)
+    made = model.compose(moved, content, own)
     return Edits(
         made.image,
-        model.compose(own, content).image,
-        model.compose(own.without("a", "b"), content).image,
+        model.compose(own, content, own).image,
+        model.compose(own.without("a", "b"), content, own).image,
         made.mask,
         own,
         of_guide,

@@ -167,7 +167,7 @@ def _by_many_guides(model: Model, drawn: Pairs, edits: Edits, row: int) -> Tenso
     onto = drawn.content[row : row + 1].expand(count, -1, -1, -1)
     with torch.inference_mode():
         moved = pairs.moved_to(content, guides, drawn.guide_part)
-        return model.compose(moved, onto).image
+        return model.compose(moved, onto, content).image
 
 
 def _codes(judged: Mapping[Part, tuple[Pairs, Edits]], settings: Settings) -> dict[str, Any]:

@@ -266,7 +266,7 @@ def _edit(model: Model, part: Part, content: Picture, guide: Picture) -> Picture
         codes, wanted = model.encode(onto), model.encode(images.to_tensor([guide], model.config))
         to_a = part == "a"
         edit = transfer(codes, guide_a=wanted) if to_a else transfer(codes, guide_b=wanted)
-        return images.to_pictures(model.compose(edit, onto).image)[0]
+        return images.to_pictures(model.compose(edit, onto, codes).image)[0]
 
 
 def _uri(picture: Picture, shown: ModelConfig) -> str:

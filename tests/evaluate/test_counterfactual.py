@@ -45,7 +45,9 @@ class Copies:
         small = image[:, :, ::8, ::8]
         return Codes(small, small.clone(), small.clone())
 
-    def compose(self, codes: Codes, onto: Tensor | None = None) -> Rendering:
+    def compose(
+        self, codes: Codes, onto: Tensor | None = None, own: Codes | None = None
+    ) -> Rendering:
         assert onto is not None
         return Rendering(onto, None)
 
@@ -167,7 +169,9 @@ def test_everything_together_is_the_same_every_time(judge: FactorClassifier) -> 
 class Paints(Copies):
     """Moves the coloured corner of `corners`: what a perfect model would do there."""
 
-    def compose(self, codes: Codes, onto: Tensor | None = None) -> Rendering:
+    def compose(
+        self, codes: Codes, onto: Tensor | None = None, own: Codes | None = None
+    ) -> Rendering:
         assert onto is not None
         picture = onto.clone()
         if codes.a.any() and not codes.b.any():

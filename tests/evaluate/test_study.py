@@ -177,7 +177,9 @@ class Painter:
     def encode(self, image: Tensor) -> Codes:
         return Codes(image, image.clone(), image.clone())
 
-    def compose(self, codes: Codes, onto: Tensor | None = None) -> Rendering:
+    def compose(
+        self, codes: Codes, onto: Tensor | None = None, own: Codes | None = None
+    ) -> Rendering:
         assert onto is not None and torch.equal(codes.common, onto)
         return Rendering((codes.a if codes.a.any() else codes.b) * bool(codes.a.any()), None)
 
