@@ -153,6 +153,35 @@ def settle_spectral(module: nn.Module) -> None:
                 part.weight  # noqa: B018
 
 
+def narrowed(
+    state: dict[str, Tensor], before: ModelConfig, after: ModelConfig
+) -> dict[str, Tensor]:
+    """The weights of a compact model with one decoder, its separate codes of fewer channels.
+
+    Between the convolution that makes a code and the one that reads it lies nothing: their
+    weights' product is one matrix, and its largest singular values are kept, so that what a code
+    says loudest stays (Eckart and Young, 1936). A code as wide as before is left as it is.
+    """
+    state = dict(state)
+    reads = state["decoder.0.weight"]  # (channels, width, 4, 4)
+    codes = list(torch.split(reads, [before.common, before.separate_a, before.separate_b]))
+    for place, part in enumerate(before.parts, start=1):
+        wanted = getattr(after, f"separate_{part}")
+        if not 0 < wanted < len(codes[place]):
+            continue
+        made = f"encoders.separate_{part}.{3 * before.stages}"
+        weight, bias = state[f"{made}.weight"].double(), state[f"{made}.bias"].double()
+        reader = codes[place].flatten(1).T.double()  # (width * 16, code)
+        left, values, right = torch.linalg.svd(reader @ weight.flatten(1), full_matrices=False)
+        root = values[:wanted].sqrt()
+        narrow = (root[:, None] * right[:wanted]).view(wanted, *weight.shape[1:])
+        state[f"{made}.weight"] = narrow.float()
+        state[f"{made}.bias"] = (left[:, :wanted].T @ reader @ bias / root).float()
+        codes[place] = (root[:, None] * left[:, :wanted].T).view(wanted, *reads.shape[1:]).float()
+    state["decoder.0.weight"] = torch.cat(codes)
+    return state
+
+
 def _norm(config: ModelConfig, channels: int) -> nn.Module:
     if config.architecture == "compact":
         return nn.GroupNorm(math.gcd(8, channels), channels)

@@ -22,7 +22,7 @@ from dida_cli.checkpoint import Network
 from dida_cli.config import ModelConfig, TrainConfig, Weights, checked, read_json
 from dida_cli.distributed import ALONE, Group, ProcessLostError
 from dida_cli.errors import DidaError
-from dida_cli.nets import Critic, settle_spectral
+from dida_cli.nets import Critic, narrowed, settle_spectral
 from dida_cli.runs import BEST, LOG, Line, append, log_until, watch_critic
 
 STATE, PROGRESS = "state.safetensors", "progress.json"
@@ -92,9 +92,12 @@ class Training:
 
         A tensor is taken when its name and shape agree. Further output channels of the decoder's
         last layer stay fresh beside those taken: so a model with masks begins with what a plain
-        one has learned. Raises DidaError when the two have no tensor in common.
+        one has learned. Compact separate codes are narrowed to fewer channels (`nets.narrowed`).
+        Raises DidaError when the two have no tensor in common.
         """
         known, own = checkpoint.baked(model).state_dict(), checkpoint.plain_state(self.model)
+        if model.config.architecture == "compact" and "decoder.0.weight" in known:
+            known = narrowed(known, model.config, self.model.config)
         same = {n for n, t in own.items() if n in known and t.shape == known[n].shape}
         wider = {n for n in self._last_layer() if n in known} - same
         if any(not _is_wider(own[name], known[name]) for name in wider):

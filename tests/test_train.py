@@ -211,6 +211,26 @@ def test_tensors_to_begin_from_are_taken_whole_or_not_at_all() -> None:
         assert torch.equal(training.model.state_dict()[name], before[name]), name
 
 
+def test_narrower_separate_codes_go_on_saying_what_is_loudest() -> None:
+    torch.manual_seed(1)
+    known, narrow = checkpoint.build(TINY).eval(), replace(TINY, separate_a=2)
+    last = known.get_submodule(f"encoders.separate_a.{3 * TINY.stages}")
+    assert isinstance(last, torch.nn.Conv2d) and last.bias is not None
+    with torch.no_grad():
+        last.weight[2] = last.weight[0] - 2 * last.weight[1]  # three channels that say two things
+        last.bias[2] = last.bias[0] - 2 * last.bias[1]
+        picture = batches(0)[0]
+        codes = known.encode(picture)
+        wanted = [known.compose(given).image for given in (codes, codes.without("a"))]
+        training = core.Training(narrow, SETTINGS)
+        assert training.begin_from(known) == []
+        model = training.averaged
+        codes = model.encode(picture)
+        assert codes.a.shape[1] == 2
+        for expected, given in zip(wanted, (codes, codes.without("a")), strict=True):
+            assert torch.allclose(model.compose(given).image, expected, atol=1e-4)
+
+
 def test_a_last_layer_begins_whole_when_its_bias_does_not_fit() -> None:
     training = core.Training(LAYERS, SETTINGS)
     known = checkpoint.build(TINY)
