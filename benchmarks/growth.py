@@ -107,6 +107,8 @@ def plot(found: Mapping[str, Sequence[Point]], path: Path) -> None:
             axis.set(xscale="log", yscale="log", xlabel=name, ylabel=unit)
             axis.set_xticks(values, [str(value) for value in values])
             axis.minorticks_off()
+            low, high = min(measured + expected), max(measured + expected)
+            axis.set_ylim(min(low, high / 10) / 1.2, high * 1.2)  # a decade: no growth looks flat
     axes[0][0].legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
