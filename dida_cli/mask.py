@@ -39,9 +39,9 @@ the mask dies at 0 and never comes back. Once the split is learned, in the secon
 training, `mask` rises on to `mask_late`: what the base can show (the eyes behind the glasses) is
 then left to the picture. Pressed so from the start, the common code keeps the part.
 
-`base` is 0 unless asked for. With separate codes of 2 channels it moves what is no part (eyes, brows)
-into the common code; on to the end of a training, and pressed by `mask_late`, it brings the part as
-well, and removals fail. So it is for a beginning, from which another training goes on without it.
+`base` is 0 unless asked for. With separate codes of 2 channels it moves what is no part (eyes,
+brows) into the common code. Kept on to the end of a training, and pressed by `mask_late`, it brings
+the part as well, and removals fail.
 """
 
 import torch
