@@ -26,7 +26,7 @@ ON_CUDA: dict[str, dict[str, Any]] = {
 }
 
 
-def in_channels_last(config: ModelConfig, settings: TrainConfig, device: str) -> Training:
+def in_other_layout(config: ModelConfig, settings: TrainConfig, device: str) -> Training:
     """The training with the other memory layout than it would choose on this device."""
     training = Training(config, settings, device)
     contiguous = training.layout == torch.contiguous_format
@@ -43,9 +43,8 @@ def compared(config: ModelConfig, batch: int, given: argparse.Namespace) -> list
     others = {n: Training(config, replace(plain, **c), device) for n, c in changes.items()}
     usual = Training(config, plain, device)
     contiguous = usual.layout == torch.contiguous_format
-    others["channels_last" if contiguous else "contiguous"] = in_channels_last(
-        config, plain, device
-    )
+    layout = "channels_last" if contiguous else "contiguous"
+    others[layout] = in_other_layout(config, plain, device)
     a, b = pictures(plain, config)
 
     def timed(training: Training) -> Callable[[], float]:

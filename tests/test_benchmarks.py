@@ -124,7 +124,7 @@ def test_settings(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
 
 def test_the_other_layout_is_another_with_the_same_losses() -> None:
     model, plain = ModelConfig(side=32, width=16), TrainConfig(batch=2)
-    usual, other = Training(model, plain), settings.in_channels_last(model, plain, "cpu")
+    usual, other = Training(model, plain), settings.in_other_layout(model, plain, "cpu")
     assert all(weight.is_contiguous() for weight in usual.model.parameters())
     assert not all(weight.is_contiguous() for weight in other.model.parameters())
     pictures = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
