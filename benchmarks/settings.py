@@ -1,7 +1,7 @@
 """A training step with one setting over the step without it: what each is worth on a device.
 
-`--compile`, a batch in two parts (`accumulate`), channels_last; on CUDA bfloat16 and float16 too.
-Both sides begin from the same weights, and take the same pictures.
+`--compile`, a batch in two parts (`accumulate`), the other memory layout; on CUDA bfloat16 and
+float16 too. Both sides begin from the same weights, and take the same pictures.
 """
 
 import argparse
