@@ -268,7 +268,8 @@ class TrainConfig(_Json):
         critic_target: what the encoder wants the critic to say of every picture: `half`, that
             it cannot tell (0.5), or `paper`, that it comes from B (1).
         critic_start: steps before the encoder first answers to the critic.
-        ema: decay of the running mean of the weights, which is the model that is kept.
+        ema: decay of the running mean of the weights, which is the model that is kept; it rises to
+            this value with the steps (`train.running_mean`).
         score_every: steps between scores on held-out pictures, by which `best` is chosen;
             a training of at least as many is scored at its end too; 0: never.
         patience: scores in a row without a better one after which a training ends; 0: it never

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
 from dida_cli import checkpoint, didd, losses, mask, memory
 from dida_cli.checkpoint import Network
@@ -74,7 +74,7 @@ class Training:
         self.critic = Critic(model).to(self.device)
         self.adam = _adam(self.model, settings)
         self.critic_adam = _adam(self.critic, settings)
-        average = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
+        average = running_mean(settings.ema)
         self.mean = AveragedModel(self.model, multi_avg_fn=average).eval()
         loss = AUTOENCODER_LOSS[model.method]
         self.loss = torch.compile(loss) if settings.compile else loss
@@ -299,6 +299,21 @@ class Training:
             "adam": self.adam,
             "critic_adam": self.critic_adam,
         }
+
+
+def running_mean(decay: float) -> Callable[[PARAM_LIST, PARAM_LIST, Tensor | int], None]:
+    """How the kept weights follow those in training: the mean of the last steps.
+
+    The decay rises as (1 + n) / (10 + n) after n steps until it is reached, so that a young model
+    is not held back by its first steps.
+    """
+
+    def follow(mean: PARAM_LIST, now: PARAM_LIST, count: Tensor | int) -> None:
+        n = int(count)
+        risen = min(decay, (1 + n) / (10 + n))
+        get_ema_multi_avg_fn(risen)(mean, now, count)  # type: ignore[no-untyped-call]
+
+    return follow
 
 
 def _check_possible(settings: TrainConfig, device: torch.device, group: Group) -> None:
