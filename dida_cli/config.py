@@ -196,6 +196,7 @@ class Weights(_Json):
         mask: small masks (`layers`).
         mask_late: what `mask` rises to in the second half of a training (`layers`).
         base: a picture with no part is still the picture (`layers`).
+        exchange: a layer is the guide's own, whatever it is painted onto (`layers`).
     """
 
     reconstruction_a: float = 1.0
@@ -209,6 +210,7 @@ class Weights(_Json):
     mask: float = 0.0
     mask_late: float = 0.0
     base: float = 0.0
+    exchange: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -255,6 +257,7 @@ TERMS: dict[Method, tuple[str, ...]] = {
         "mask",
         "mask_late",
         "base",
+        "exchange",
     ),
 }
 

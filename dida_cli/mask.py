@@ -32,16 +32,23 @@ E1 is `encoders.common`, E2 `encoders.separate_a`, D_A `plain` (base), D_B `pain
     repaint           |blend(layer, x, m) - x|             the layer's colours fit the picture
     mask              mean m + mean m of (c, 0, 0)         small masks; none where no part is
     base              |base - x|                           what is no part is in the common code
+    exchange          m |layer' - x| + |m' - m| / 10       a layer is of its separate code alone:
+                                                           ' with a common code of the other domain
     zero, common      see `losses`                         the split, as in DIDD
+
+`exchange` is what makes the guide obeyed. Nothing else here tells a kind of smile from what faces
+share: the common code may say "mouth 3", which is the third smile in A and the third other mouth
+in B, or the separate code may carry the brows. With another's common code the layer must still
+show the guide's own pixels where the mask lies, and as the masks are small by then, that is asked
+of the part alone. It rises from step 2000 to 3000 (`EXCHANGE_RAMP`), when they are.
 
 `repaint` and `mask` start at 0 and rise from step 800 to 1600 (`MASK_RAMP`): on from the start,
 the mask dies at 0 and never comes back. Once the split is learned, in the second half of a
 training, `mask` rises on to `mask_late`: what the base can show (the eyes behind the glasses) is
 then left to the picture. Pressed so from the start, the common code keeps the part.
 
-`base` is 0 unless asked for. With separate codes of 2 channels it moves what is no part (eyes,
-brows) into the common code. Kept on to the end of a training, and pressed by `mask_late`, it brings
-the part as well, and removals fail.
+`base` moves what is no part (eyes, brows) into the common code. Strong (0.5), kept on to the end of
+a training, and pressed by `mask_late`, it brings the part as well, and removals fail.
 """
 
 import torch
@@ -54,7 +61,9 @@ from dida_cli.config import CriticTarget, ModelConfig, Part, Weights
 from dida_cli.losses import Losses
 
 MASK_RAMP = (800, 1600)  # steps between which the weights of repaint and mask rise to their value
+EXCHANGE_RAMP = (2000, 3000)  # steps between which the weight of exchange rises to its value
 LATE_RAMP = (0.5, 0.75)  # shares of a training between which `mask` rises to `mask_late`
+MASK_SHARE = 0.1  # of the masks' difference in `exchange`
 FIRST_MASK = 1.0  # added to the mask's logit in `Layers`: the first masks are open
 REMOVED_FROM = 0.1  # of a part's own mask on, the base replaces the picture when it is dropped
 SAME = 1e-4  # of a code's size; a difference up to here is rounding
@@ -230,6 +239,7 @@ def layers_loss(
     bare = own.without("a", "b")
     rgb, masks = model.layer(Codes(*(torch.cat(pair) for pair in zip(own, bare, strict=True))))
     size, half = len(both), len(a)
+    untold = both.new_zeros(())
     layer, base, mask = rgb[:size], rgb[size:], masks[:size]
     rebuilt, repainted = blend(layer, base, mask), blend(layer, both, mask)
     terms = {
@@ -239,7 +249,19 @@ def layers_loss(
         "repaint_b": F.l1_loss(repainted[half:], b),
         "mask": 2 * masks.mean(),
         "base": F.l1_loss(base, both),
+        "exchange": exchange_loss(model, own, both, mask) if weights.exchange else untold,
         "zero": losses.zero(codes),
         "common": losses.common(critic, codes, target),
     }
     return losses.weighted(terms, weights, codes.common)
+
+
+def exchange_loss(model: Layers, own: Codes, both: Tensor, mask: Tensor) -> Tensor:
+    """mean m |layer' - x| + |m' - m| / 10, the layers with common codes of the other domain.
+
+    `own`: the codes of `both`, 2 B pictures (2 B, 3, side, side), A's first, each with its own
+    part alone; `mask`: their masks m (2 B, 1, side, side), which this loss does not move.
+    """
+    layer, moved = model.layer(own._replace(common=own.common.roll(len(both) // 2, dims=0)))
+    mask = mask.detach()
+    return (mask * (layer - both).abs()).mean() + MASK_SHARE * F.l1_loss(moved, mask)

@@ -27,7 +27,7 @@ EARLIER = {
     "precision": "float32",
     "compile": False,
 }
-EARLIER_WEIGHTS = {"base": 0.0}
+EARLIER_WEIGHTS = {"base": 0.0, "exchange": 0.0}
 
 # When the game with the critic counts as over: every one of so many log lines says so.
 WINDOW = 50  # log lines

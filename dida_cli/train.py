@@ -230,6 +230,7 @@ class Training:
             full,
             repaint_a=rise * full.repaint_a,
             repaint_b=rise * full.repaint_b,
+            exchange=_share(self.step, mask.EXCHANGE_RAMP) * full.exchange,
             mask=rise * (full.mask + late * (full.mask_late - full.mask)),
         )
 

@@ -240,7 +240,9 @@ def test_pictures_that_moved_are_found_by_override(dida: Dida, domains: Path, ru
 def test_a_run_of_an_earlier_version_goes_on(dida: Dida, domains: Path, run: Path) -> None:
     found = record(run)
     del found["data"]["fingerprint"], found["training"]["patience"]
-    del found["training"]["score_every"], found["training"]["weights"]["base"]
+    del found["training"]["score_every"]
+    for later in ("base", "exchange"):
+        del found["training"]["weights"][later]
     (run / "train.json").write_text(json.dumps(found))
     (domains / "trainA" / "7.png").unlink()  # nobody could know
     assert dida("train", "--resume", run).code == 0
@@ -248,7 +250,7 @@ def test_a_run_of_an_earlier_version_goes_on(dida: Dida, domains: Path, run: Pat
     assert result.code == 0, result.err
     assert record(run)["data"]["fingerprint"]["a"]["files"] == 7
     assert record(run)["training"]["score_every"] == 0
-    assert record(run)["training"]["weights"]["base"] == 0
+    assert [record(run)["training"]["weights"][n] for n in ("base", "exchange")] == [0, 0]
 
 
 # Scores

@@ -299,6 +299,7 @@ def test_the_losses_are_the_formulas_of_the_docstring() -> None:
         repaint_b=13,
         mask=17,
         base=19,
+        exchange=23,
     )
     made = mask.layers_loss(Stub(), Says(0.7), a, b, weights, "paper")
     terms = {name: term.item() for name, term in made.terms.items()}
@@ -309,10 +310,34 @@ def test_the_losses_are_the_formulas_of_the_docstring() -> None:
     assert terms["repaint_b"] == pytest.approx(0.25 * 0.1)
     assert terms["mask"] == pytest.approx(0.25)  # both domains' layers; the base's is closed
     assert terms["base"] == pytest.approx((0.2 + 0.4) / 2)  # a base of 0
+    assert terms["exchange"] == pytest.approx(0.25 * (0.3 + 0.1) / 2)  # the masks are the same
     assert terms["zero"] == pytest.approx(0.4 + 0.2)
     assert terms["common"] == pytest.approx(2 * math.log(1 + math.exp(-0.7)))
     expected = sum(getattr(weights, name) * term for name, term in terms.items())
     assert made.total.item() == pytest.approx(expected)
+
+
+class Told(Layers):
+    """A layer is the common code's value, its mask half the separate code's and a tenth of it."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+
+    def layer(self, codes: Codes) -> tuple[Tensor, Tensor]:
+        mask = (codes.a + codes.b) / 2 + codes.common / 10
+        return codes.common.expand(-1, 3, 4, 4), mask.expand(-1, 1, 4, 4)
+
+
+def test_the_exchange_paints_each_part_by_the_common_code_of_the_other_domain() -> None:
+    common, a, b = (torch.tensor(v).view(2, 1, 1, 1) for v in ([0.3, 0.7], [0.8, 0.0], [0.0, 0.4]))
+    own, model = Codes(common, a, b), Told()
+    both = torch.zeros(2, 3, 4, 4)
+    layer, own_mask = model.layer(own)
+    own_mask.requires_grad_()
+    lost = mask.exchange_loss(model, own, both, own_mask)
+    shown = (0.43 * 0.7 + 0.27 * 0.3) / 2  # own masks, the other's common code
+    assert lost.item() == pytest.approx(shown + 0.1 * 0.04)
+    assert torch.equal(layer[0], common[0].expand(3, 4, 4)) and not lost.requires_grad
 
 
 class PublishedStub(Mask):

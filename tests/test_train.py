@@ -153,10 +153,12 @@ def test_the_critic_counts_only_after_its_start() -> None:
     assert not same()
 
 
-def test_repaint_and_mask_rise_slowly() -> None:
-    full = Weights(zero=1, common=1, repaint_a=0.2, repaint_b=0.3, mask=0.1, mask_late=0.5)
+def test_repaint_mask_and_exchange_rise_slowly() -> None:
+    full = Weights(
+        zero=1, common=1, repaint_a=0.2, repaint_b=0.3, mask=0.1, mask_late=0.5, exchange=2
+    )
     training = core.Training(LAYERS, replace(SETTINGS, steps=8000, weights=full))
-    risen, pressure = [], []
+    risen, pressure, exchanged = [], [], []
     for training.step in (0, 800, 1200, 1600, 4000, 5000, 6000, 8000):
         weights = training.weights()
         risen.append(weights.repaint_a / 0.2)
@@ -164,6 +166,9 @@ def test_repaint_and_mask_rise_slowly() -> None:
         assert weights.repaint_b / 0.3 == pytest.approx(risen[-1])
     assert risen == pytest.approx([0, 0, 0.5, 1, 1, 1, 1, 1])
     assert pressure == pytest.approx([0, 0, 0.05, 0.1, 0.1, 0.3, 0.5, 0.5])
+    for training.step in (1600, 2000, 2500, 3000, 8000):
+        exchanged.append(training.weights().exchange)
+    assert exchanged == pytest.approx([0, 0, 1, 2, 2])
 
 
 def test_the_published_weights_do_not_move_but_for_the_critics_start() -> None:
