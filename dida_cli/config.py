@@ -282,8 +282,8 @@ class TrainConfig(_Json):
         compile: fuse the networks by torch.compile, which takes a minute or two at the start.
     """
 
-    steps: int = 9000
-    batch: int = 16
+    steps: int = 12_000
+    batch: int = 8
     learning_rate: float = 1e-3
     weights: Weights = WEIGHTS["didd"]
     critic_target: CriticTarget = "half"

@@ -34,7 +34,8 @@ DEFINITIONS = {
     "perceptual": "distance to the true answer between the features of the bundled classifier, as "
     "LPIPS but of our own network; 0 = the same",
     "preserved": "share of outputs in which a factor that both domains share is named right, "
-    "held against _real: the same on real pictures",
+    "held against _real: the same on the unedited contents, and _of_truth: on the true answers, "
+    "where dark glasses hide eyes too",
 }
 # Attribute -> the factor that tells its kinds apart, and how many there are.
 KINDS = {"Smiling": ("mouth", 4), "Eyeglasses": ("glasses", 8), "Beard": ("beard", 7)}
@@ -116,15 +117,19 @@ def truth(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, floa
 def preservation(
     judge: FactorClassifier, pairs: Pairs, edits: Edits
 ) -> dict[str, dict[str, float]]:
-    """For each factor that both domains share: named right after the edit, and in real pictures."""
+    """For each factor that both domains share: named right after the edit, and in real pictures.
+
+    Real are the contents before it, and the true answers.
+    """
     known = _known(pairs)
     changed = {KINDS[attribute][0] for attribute in known.task.attributes}
     wanted = labels(known.contents)
-    after, before = classify(judge, edits.output), classify(judge, pairs.content)
+    pictures = {"": edits.output, "_real": pairs.content, "_of_truth": known.truth}
+    classified = {suffix: classify(judge, shown) for suffix, shown in pictures.items()}
     return {
         name: {
-            "preserved": _share(after[name], wanted[name]),
-            "preserved_real": _share(before[name], wanted[name]),
+            f"preserved{suffix}": _share(logits[name], wanted[name])
+            for suffix, logits in classified.items()
         }
         for name in FACTORS
         if name not in changed

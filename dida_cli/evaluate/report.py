@@ -301,9 +301,17 @@ def _preservation(directions: Mapping[str, Any]) -> Table:
     rows = []
     for name in names:
         cells = [row["preservation"][name] for row in directions.values()]
-        words = [f"{_number(c['preserved'])} ({_number(c['preserved_real'])})" for c in cells]
-        rows.append([name, *words])
-    return Table("Preserved factors, after (in real pictures)", ["factor", *directions], rows)
+        rows.append([name, *map(_preserved, cells)])
+    title = "Preserved factors, after (in real contents; in true answers)"
+    return Table(title, ["factor", *directions], rows)
+
+
+def _preserved(cell: Mapping[str, float]) -> str:
+    """One factor of one direction, in words."""
+    after, before, truth = (
+        _number(cell[f"preserved{suffix}"]) for suffix in ("", "_real", "_of_truth")
+    )
+    return f"{after} ({before}; {truth})"
 
 
 def _code_tables(result: Mapping[str, Any]) -> list[Table]:
