@@ -36,7 +36,7 @@ E1 is `encoders.common`, E2 `encoders.separate_a`, D_A `plain` (base), D_B `pain
                                                            ' with a common code of the other domain
     zero, common      see `losses`                         the split, as in DIDD
 
-`exchange` is what makes the guide obeyed. Nothing else here tells a kind of smile from what faces
+`exchange` makes the guide obeyed. Nothing else here tells a kind of smile from what faces
 share: the common code may say "mouth 3", which is the third smile in A and the third other mouth
 in B, or the separate code may carry the brows. With another's common code the layer must still
 show the guide's own pixels where the mask lies, and as the masks are small by then, that is asked
