@@ -667,7 +667,9 @@ def test_what_cannot_be_trained_is_refused_in_one_line(
         assert not run.exists()
         return result.err
 
-    assert "fewer than the batch of 16; add pictures or use --batch 8" in refused("--data", domains)
+    assert "fewer than the batch of 16; add pictures or use --batch 8" in refused(
+        "--data", domains, "--batch", 16
+    )
     assert "neither trainA and trainB" in refused("--data", tmp_path)
     assert "side 100" in refused("--data", domains, "--side", 100)
     assert "learning_rate" in refused("--data", domains, "--learning-rate", 2)
