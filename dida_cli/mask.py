@@ -36,11 +36,12 @@ E1 is `encoders.common`, E2 `encoders.separate_a`, D_A `plain` (base), D_B `pain
                                                            ' with a common code of the other domain
     zero, common      see `losses`                         the split, as in DIDD
 
-`exchange` makes the guide obeyed. Nothing else here tells a kind of smile from what faces
+`exchange` is for a guide that is obeyed. Nothing else here tells a kind of smile from what faces
 share: the common code may say "mouth 3", which is the third smile in A and the third other mouth
 in B, or the separate code may carry the brows. With another's common code the layer must still
 show the guide's own pixels where the mask lies, and as the masks are small by then, that is asked
-of the part alone. It rises from step 2000 to 3000 (`EXCHANGE_RAMP`), when they are.
+of the part alone. It rises from step 2000 to 3000 (`EXCHANGE_RAMP`), when they are. A kind that
+opens no mask, as a thin smile that the base can show, is not reached.
 
 `repaint` and `mask` start at 0 and rise from step 800 to 1600 (`MASK_RAMP`): on from the start,
 the mask dies at 0 and never comes back. Once the split is learned, in the second half of a
