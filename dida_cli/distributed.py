@@ -97,6 +97,11 @@ def joined(device: torch.device) -> Iterator[Group]:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield ALONE
         return
+    # Its functions have the group of all processes as a default argument, bound when it is first
+    # imported. Imported before there is one (an optimizer does so later), it keeps none alive:
+    # threads that outlive destroy_process_group abort a process that is ending.
+    import torch.distributed.nn
+
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)

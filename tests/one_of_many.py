@@ -1,6 +1,7 @@
 """One process of a training under torchrun, for the tests: RUN, the step to stop at, a pause.
 
-Leaves its process id in RUN-RANK.pid.
+Leaves its process id in RUN-RANK.pid. Fails when a thread of the group outlives it: such a thread
+aborts a process that ends at the wrong moment.
 """
 
 import os
@@ -59,3 +60,6 @@ if __name__ == "__main__":
     with distributed.joined(torch.device("cpu")) as group:
         Path(f"{run}-{group.rank}.pid").write_text(str(os.getpid()))
         fit(run, stop, replace(SETTINGS, steps=max(stop, SETTINGS.steps)), pause, group)
+    threads = [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
+    if left := [name for name in threads if "gloo" in name]:
+        sys.exit(f"threads outlive their group: {left}")
