@@ -221,8 +221,7 @@ def state_of(parts: Mapping[str, nn.Module | torch.optim.Optimizer]) -> dict[str
         if isinstance(part, nn.Module):
             flat |= {f"{name}.{key}": value.clone() for key, value in part.state_dict().items()}
         else:
-            if not part.state:
-                _touch(part)
+            _touch(part)
             for index, moments in part.state_dict()["state"].items():
                 flat |= {f"{name}.{index}.{key}": value for key, value in moments.items()}
     return flat
@@ -246,16 +245,24 @@ def restore(parts: Mapping[str, nn.Module | torch.optim.Optimizer], path: Path) 
 
 
 def _touch(optimizer: torch.optim.Optimizer) -> None:
-    """Make Adam create its moments, all zero as before its first step: a step at rate 0 does."""
+    """Make Adam create the moments that it has not yet, of parameters that never had a gradient.
+
+    All zero, as before a first step: a step at rate 0 does.
+    """
+    every = [p for group in optimizer.param_groups for p in group["params"]]
+    untouched = [p for p in every if p not in optimizer.state]
+    if not untouched:
+        return
+    optimizer.zero_grad(set_to_none=True)
+    for parameter in untouched:
+        parameter.grad = torch.zeros_like(parameter)
     rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
         group["lr"] = 0.0
-        for parameter in group["params"]:
-            parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
-    for moments in optimizer.state.values():
-        for value in moments.values():
+    for parameter in untouched:
+        for value in optimizer.state[parameter].values():
             value.zero_()

@@ -197,6 +197,9 @@ class Weights(_Json):
         mask_late: what `mask` rises to in the second half of a training (`layers`).
         base: a picture with no part is still the picture (`layers`).
         exchange: a layer is the guide's own, whatever it is painted onto (`layers`).
+        open: each picture of a domain shows its part somewhere: no mask of it is shut (`layers`).
+        alike: pictures without their part look alike in both domains: a game with a critic of
+            pictures (`layers`).
     """
 
     reconstruction_a: float = 1.0
@@ -211,6 +214,8 @@ class Weights(_Json):
     mask_late: float = 0.0
     base: float = 0.0
     exchange: float = 0.0
+    open: float = 0.0
+    alike: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -258,6 +263,8 @@ TERMS: dict[Method, tuple[str, ...]] = {
         "mask_late",
         "base",
         "exchange",
+        "open",
+        "alike",
     ),
 }
 
@@ -273,6 +280,10 @@ class TrainConfig(_Json):
         critic_start: steps before the encoder first answers to the critic.
         ema: decay of the running mean of the weights, which is the model that is kept; it rises to
             this value with the steps (`train.running_mean`).
+        rise: whether the weights of masks rise from 0 (`mask.py`), as they must where no masks are
+            yet; a training begun from a model with masks needs none of it.
+        hold: steps for which weights taken from another model stand still, so that the fresh ones
+            around them come to fit.
         score_every: steps between scores on held-out pictures, by which `best` is chosen;
             a training of at least as many is scored at its end too; 0: never.
         patience: scores in a row without a better one after which a training ends; 0: it never
@@ -290,6 +301,8 @@ class TrainConfig(_Json):
     critic_start: int = 200
     clip: float = 5.0
     ema: float = 0.999
+    rise: bool = True
+    hold: int = 0
     flip: bool = True
     seed: int = 0
     log_every: int = 20
@@ -310,7 +323,7 @@ class TrainConfig(_Json):
             raise DidaError(f"ema must be 0 or more and below 1, not {self.ema}")
         if not self.clip > 0:
             raise DidaError(f"clip must be above 0, not {self.clip}")
-        for name in ("critic_start", "score_every", "patience"):
+        for name in ("critic_start", "hold", "score_every", "patience"):
             if getattr(self, name) < 0:
                 raise DidaError(f"{name} must be 0 or more, not {getattr(self, name)}")
         if self.patience and not self.score_every:

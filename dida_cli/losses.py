@@ -17,6 +17,7 @@ class Losses(NamedTuple):
     total: Tensor
     terms: dict[str, Tensor]
     common: Tensor  # (2 B, C, grid, grid), A's first
+    base: Tensor | None = None  # (2 B, 3, side, side) in [-1, 1], where a critic looks at it
 
 
 def weighted(terms: dict[str, Tensor], weights: Weights, common: Tensor) -> Losses:
@@ -50,24 +51,43 @@ def common(critic: Critic, codes: Codes, target: CriticTarget) -> Tensor:
 
     The paper's t is 1; `half` is 0.5. The critic's parameters should be frozen by the caller.
     """
-    logits = critic(codes.common)  # (2 B,)
-    wanted = torch.full_like(logits, 0.5 if target == "half" else 1.0)
-    return 2 * F.binary_cross_entropy_with_logits(logits, wanted)  # mean over 2 B, twice
+    return _says(critic(codes.common), 0.5 if target == "half" else 1.0)
 
 
-def critic(player: Critic, codes: Tensor) -> Losses:
+def alike(critic: Critic, base: Tensor) -> Tensor:
+    """BCE(d'(base(a)), 1/2) + BCE(d'(base(b)), 1/2) on pictures with no part, A's first.
+
+    `base`: (2 B, 3, side, side) in [-1, 1]. The critic's parameters should be frozen.
+    """
+    return _says(critic.look(base), 0.5)
+
+
+def critic(player: Critic, codes: Tensor, base: Tensor | None = None) -> Losses:
     """BCE(d(E_c(a)), 0) + BCE(d(E_c(b)), 1) on common codes (2 B, C, grid, grid), A's first.
 
-    The codes are detached here, so no gradient reaches an encoder. Beside the loss the share of
-    codes the critic gets right: 0.5 is what the encoder wants.
+    With `base` (2 B, 3, side, side) the same of d' on these pictures. All are detached here, so no
+    gradient reaches the other player. Beside each loss the share that the critic gets right: 0.5
+    is what the other player wants.
     """
     codes = codes.detach()
-    logits = player(codes)  # (2 B,)
+    terms = _tells("critic", player(codes))
+    if base is not None:
+        terms |= _tells("base_critic", player.look(base.detach()))
+    total = torch.stack([loss for name, loss in terms.items() if "right" not in name]).sum()
+    return Losses(total, terms, codes)
+
+
+def _says(logits: Tensor, wanted: float) -> Tensor:
+    """2 B logits held against what they should say: the mean over 2 B, twice."""
+    return 2 * F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, wanted))
+
+
+def _tells(name: str, logits: Tensor) -> dict[str, Tensor]:
+    """A critic's loss on 2 B logits, A's first, and the share of them that is right."""
     half = len(logits) // 2
     truth = torch.cat([torch.zeros_like(logits[:half]), torch.ones_like(logits[half:])])
     loss = 2 * F.binary_cross_entropy_with_logits(logits, truth)
-    right = ((logits > 0) == (truth > 0.5)).float().mean()
-    return Losses(loss, {"critic": loss, "critic_right": right}, codes)
+    return {name: loss, f"{name}_right": ((logits > 0) == (truth > 0.5)).float().mean()}
 
 
 def _halves(codes: Codes) -> tuple[Codes, Codes]:

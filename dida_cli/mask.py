@@ -32,21 +32,29 @@ E1 is `encoders.common`, E2 `encoders.separate_a`, D_A `plain` (base), D_B `pain
     repaint           |blend(layer, x, m) - x|             the layer's colours fit the picture
     mask              mean m + mean m of (c, 0, 0)         small masks; none where no part is
     base              |base - x|                           what is no part is in the common code
-    exchange          m |layer' - x| + |m' - m| / 10       a layer is of its separate code alone:
+    exchange          |blend(layer', base, m') - x|        a layer is of its separate code alone:
                                                            ' with a common code of the other domain
+    open              -log(mean of m's largest hundredth)  no mask is shut where a part is
+    alike             BCE(d'(base), 1/2), both domains     no part is left in a base: d' is a critic
+                                                           of pictures, which tells A's from B's
     zero, common      see `losses`                         the split, as in DIDD
 
-`exchange` is for a guide that is obeyed. Nothing else here tells a kind of smile from what faces
+The last three are for a guide that is obeyed. Nothing above tells a kind of smile from what faces
 share: the common code may say "mouth 3", which is the third smile in A and the third other mouth
-in B, or the separate code may carry the brows. With another's common code the layer must still
-show the guide's own pixels where the mask lies, and as the masks are small by then, that is asked
-of the part alone. It rises from step 2000 to 3000 (`EXCHANGE_RAMP`), when they are. A kind that
-opens no mask, as a thin smile that the base can show, is not reached.
+in B, or the separate code may carry the brows. With a common code of the other domain a layer must
+still make the picture whole (`exchange`): a part that a mask covers moves into the separate code.
+A thin smile that the base can show opens no mask, and the common code can keep it: it holds more
+than the critic d, which learns beside it, ever finds. So every picture of A must open its mask
+somewhere, and where the smiles are is the cheapest place (`open`); and a base must not tell its
+domain to anyone who looks at it (`alike`). Neither is enough without the other. Shown pictures
+with their part taken off instead of bases, d' finds the seams, wins, and spoils the base.
 
 `repaint` and `mask` start at 0 and rise from step 800 to 1600 (`MASK_RAMP`): on from the start,
-the mask dies at 0 and never comes back. Once the split is learned, in the second half of a
-training, `mask` rises on to `mask_late`: what the base can show (the eyes behind the glasses) is
-then left to the picture. Pressed so from the start, the common code keeps the part.
+the mask dies at 0 and never comes back. The last three rise from 2000 to 3000 (`EXCHANGE_RAMP`),
+when masks are small. A training begun from a model with masks needs no rise (`rise`). Once the
+split is learned, in the second half of a training, `mask` rises on to `mask_late`: what the base
+can show (the eyes behind the glasses) is then left to the picture. Pressed so from the start, the
+common code keeps the part.
 
 `base` moves what is no part (eyes, brows) into the common code. Strong (0.5), kept on to the end of
 a training, and pressed by `mask_late`, it brings the part as well, and removals fail.
@@ -62,11 +70,12 @@ from dida_cli.config import CriticTarget, ModelConfig, Part, Weights
 from dida_cli.losses import Losses
 
 MASK_RAMP = (800, 1600)  # steps between which the weights of repaint and mask rise to their value
-EXCHANGE_RAMP = (2000, 3000)  # steps between which the weight of exchange rises to its value
+EXCHANGE_RAMP = (2000, 3000)  # the same for exchange, open and alike
 LATE_RAMP = (0.5, 0.75)  # shares of a training between which `mask` rises to `mask_late`
-MASK_SHARE = 0.1  # of the masks' difference in `exchange`
+OPEN_SHARE = 100  # of a mask's pixels, one is open at least
+SHUT = 1e-8  # what a mask is at least, that has a logarithm
 FIRST_MASK = 1.0  # added to the mask's logit in `Layers`: the first masks are open
-REMOVED_FROM = 0.1  # of a part's own mask on, the base replaces the picture when it is dropped
+REMOVAL_GAIN = 4  # of a part's own mask, when it is taken off: the base replaces the picture
 SAME = 1e-4  # of a code's size; a difference up to here is rounding
 CLOSED = 0.02  # an edit takes a mask up to here for 0, which a sigmoid never reaches
 
@@ -184,12 +193,12 @@ def opened(mask: Tensor) -> Tensor:
 
 
 def removal_mask(mask: Tensor) -> Tensor:
-    """Where a dropped part goes: its own mask from a threshold on, one pixel grown, feathered.
+    """Where a dropped part goes: its own mask, of which a quarter is enough.
 
-    (N, 1, h, w) in [0, 1]. A soft mask would leave a shadow of the part.
+    (N, 1, h, w) in [0, 1]. The mask as it is would leave a shadow of the part; grown by a pixel it
+    would take brows along.
     """
-    grown = F.max_pool2d((mask >= REMOVED_FROM).to(mask.dtype), 3, stride=1, padding=1)
-    return F.avg_pool2d(grown, 3, stride=1, padding=1, count_include_pad=False)
+    return (opened(mask) * REMOVAL_GAIN).clamp_max(1)
 
 
 def mask_loss(
@@ -250,19 +259,31 @@ def layers_loss(
         "repaint_b": F.l1_loss(repainted[half:], b),
         "mask": 2 * masks.mean(),
         "base": F.l1_loss(base, both),
-        "exchange": exchange_loss(model, own, both, mask) if weights.exchange else untold,
+        "exchange": exchange_loss(model, own, both, base) if weights.exchange else untold,
+        "open": open_loss(mask[:half] if model.config.separate_b == 0 else mask),
+        "alike": losses.alike(critic, base) if weights.alike else untold,
         "zero": losses.zero(codes),
         "common": losses.common(critic, codes, target),
     }
-    return losses.weighted(terms, weights, codes.common)
+    made = losses.weighted(terms, weights, codes.common)
+    return made._replace(base=base) if weights.alike else made
 
 
-def exchange_loss(model: Layers, own: Codes, both: Tensor, mask: Tensor) -> Tensor:
-    """mean m |layer' - x| + |m' - m| / 10, the layers with common codes of the other domain.
+def open_loss(mask: Tensor) -> Tensor:
+    """-log of the mean of each mask's largest hundredth; masks (N, 1, side, side) in [0, 1].
+
+    The logarithm, since a mask that is all but shut has no other gradient left.
+    """
+    values = mask.float().flatten(1)  # (N, side * side)
+    largest = values.topk(max(1, values.shape[1] // OPEN_SHARE), dim=1).values
+    return -(largest.mean(1) + SHUT).log().mean()
+
+
+def exchange_loss(model: Layers, own: Codes, both: Tensor, base: Tensor) -> Tensor:
+    """mean |blend(layer', base, m') - x|, the layers with common codes of the other domain.
 
     `own`: the codes of `both`, 2 B pictures (2 B, 3, side, side), A's first, each with its own
-    part alone; `mask`: their masks m (2 B, 1, side, side), which this loss does not move.
+    part alone; `base`: their own bases. So glass that can be seen through is painted as such.
     """
-    layer, moved = model.layer(own._replace(common=own.common.roll(len(both) // 2, dims=0)))
-    mask = mask.detach()
-    return (mask * (layer - both).abs()).mean() + MASK_SHARE * F.l1_loss(moved, mask)
+    layer, mask = model.layer(own._replace(common=own.common.roll(len(both) // 2, dims=0)))
+    return F.l1_loss(blend(layer, base, mask), both)

@@ -25,6 +25,8 @@ from dida_cli.config import ModelConfig
 
 SLOPE = 0.2  # of the leaky ReLU
 LEAST_WIDTH = 16  # channels of the outermost compact stages
+LOOK_WIDTHS = (24, 48, 96)  # channels of the critic of pictures; the last one stays
+LOOK_GRID = 4
 POWER_STEPS = 50  # that find the spectral norm of a weight from any start
 
 
@@ -112,9 +114,15 @@ def _separate(config: ModelConfig, code: int) -> nn.Module:
 
 
 class Critic(nn.Module):
-    """Tells from a common code which domain its picture came from."""
+    """Tells from a common code which domain its picture came from; with `looks`, from a base too.
 
-    def __init__(self, config: ModelConfig) -> None:
+    With `looks` it tells that from pictures whose part is taken off as well, by other layers.
+
+    A code of hundreds of numbers can say to the decoder what it does not say to a critic that
+    learns beside it; a picture that is shown hides nothing.
+    """
+
+    def __init__(self, config: ModelConfig, *, looks: bool = False) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Flatten(),
@@ -122,11 +130,28 @@ class Critic(nn.Module):
             nn.LeakyReLU(SLOPE, inplace=True),
             nn.Linear(512, 1),
         )
+        self.pictures = _picture_critic(config) if looks else None
 
     def forward(self, common: Tensor) -> Tensor:
         """Common codes (N, C, grid, grid) to the logit (N,) that they come from B."""
         logits: Tensor = self.layers(common)
         return logits.squeeze(1)
+
+    def look(self, base: Tensor) -> Tensor:
+        """Pictures (N, 3, side, side) in [-1, 1] to the logit (N,) that they come from B."""
+        assert self.pictures is not None
+        logits: Tensor = self.pictures(base)
+        return logits.squeeze(1)
+
+
+def _picture_critic(config: ModelConfig) -> nn.Sequential:
+    halvings = int(math.log2(config.side // LOOK_GRID))
+    widths = [LOOK_WIDTHS[min(k, len(LOOK_WIDTHS) - 1)] for k in range(halvings)]
+    blocks: list[nn.Module] = []
+    for c_in, c_out in zip([3, *widths], widths, strict=False):
+        blocks.append(nn.Conv2d(c_in, c_out, 4, stride=2, padding=1))
+        blocks.append(nn.LeakyReLU(SLOPE, inplace=True))
+    return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(widths[-1] * LOOK_GRID**2, 1))
 
 
 def spectral(conv: nn.Module) -> nn.Module:
@@ -151,35 +176,6 @@ def settle_spectral(module: nn.Module) -> None:
         for part in module.train().modules():
             for _ in range(POWER_STEPS if parametrize.is_parametrized(part, "weight") else 0):
                 part.weight  # noqa: B018
-
-
-def narrowed(
-    state: dict[str, Tensor], before: ModelConfig, after: ModelConfig
-) -> dict[str, Tensor]:
-    """The weights of a compact model with one decoder, its separate codes of fewer channels.
-
-    Between the convolution that makes a code and the one that reads it lies nothing: their
-    weights' product is one matrix, and its largest singular values are kept, so that what a code
-    says loudest stays (Eckart and Young, 1936). A code as wide as before is left as it is.
-    """
-    state = dict(state)
-    reads = state["decoder.0.weight"]  # (channels, width, 4, 4)
-    codes = list(torch.split(reads, [before.common, before.separate_a, before.separate_b]))
-    for place, part in enumerate(before.parts, start=1):
-        wanted = getattr(after, f"separate_{part}")
-        if not 0 < wanted < len(codes[place]):
-            continue
-        made = f"encoders.separate_{part}.{3 * before.stages}"
-        weight, bias = state[f"{made}.weight"].double(), state[f"{made}.bias"].double()
-        reader = codes[place].flatten(1).T.double()  # (width * 16, code)
-        left, values, right = torch.linalg.svd(reader @ weight.flatten(1), full_matrices=False)
-        root = values[:wanted].sqrt()
-        narrow = (root[:, None] * right[:wanted]).view(wanted, *weight.shape[1:])
-        state[f"{made}.weight"] = narrow.float()
-        state[f"{made}.bias"] = (left[:, :wanted].T @ reader @ bias / root).float()
-        codes[place] = (root[:, None] * left[:, :wanted].T).view(wanted, *reads.shape[1:]).float()
-    state["decoder.0.weight"] = torch.cat(codes)
-    return state
 
 
 def _norm(config: ModelConfig, channels: int) -> nn.Module:

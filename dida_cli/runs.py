@@ -21,13 +21,15 @@ from dida_cli.images import write_bytes
 SETTINGS, LOG, BEST = "train.json", "log.jsonl", "best"
 # What runs that earlier versions have begun do not say.
 EARLIER = {
+    "rise": True,
+    "hold": 0,
     "score_every": 0,
     "patience": 0,
     "accumulate": 1,
     "precision": "float32",
     "compile": False,
 }
-EARLIER_WEIGHTS = {"base": 0.0, "exchange": 0.0}
+EARLIER_WEIGHTS = {"base": 0.0, "exchange": 0.0, "open": 0.0, "alike": 0.0}
 
 # When the game with the critic counts as over: every one of so many log lines says so.
 WINDOW = 50  # log lines

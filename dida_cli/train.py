@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
-from dida_cli import checkpoint, didd, losses, mask, memory
+from dida_cli import begin, checkpoint, didd, losses, mask, memory
 from dida_cli.checkpoint import Network
 from dida_cli.config import ModelConfig, TrainConfig, Weights, checked, read_json
 from dida_cli.distributed import ALONE, Group, ProcessLostError
 from dida_cli.errors import DidaError
-from dida_cli.nets import Critic, narrowed, settle_spectral
+from dida_cli.nets import Critic
 from dida_cli.runs import BEST, LOG, Line, append, log_until, watch_critic
 
 STATE, PROGRESS = "state.safetensors", "progress.json"
@@ -71,7 +71,7 @@ class Training:
         cuda = self.device.type == "cuda"
         self.layout = torch.channels_last if cuda else torch.contiguous_format
         self.model = checkpoint.build(model).to(self.device).to(memory_format=self.layout)
-        self.critic = Critic(model).to(self.device)
+        self.critic = Critic(model, looks=settings.weights.alike > 0).to(self.device)
         self.adam = _adam(self.model, settings)
         self.critic_adam = _adam(self.critic, settings)
         average = running_mean(settings.ema)
@@ -86,40 +86,20 @@ class Training:
         self.sums: dict[str, float] = {}  # of the terms since the last log line
         self.summed = 0  # steps they are of
         self.best: Best | None = None
+        self.held: list[str] = []  # parameters that stand still until the step `hold`
 
     def begin_from(self, model: Network) -> list[str]:
         """Take over the weights of a trained model; the names of those that stay fresh.
 
-        A tensor is taken when its name and shape agree. Further output channels of the decoder's
-        last layer stay fresh beside those taken: so a model with masks begins with what a plain
-        one has learned. Compact separate codes are narrowed to fewer channels (`nets.narrowed`).
-        Raises DidaError when the two have no tensor in common.
+        See `begin.take_over`. With `hold`, those taken stand still for that many steps. Raises
+        DidaError when the two have no tensor in common.
         """
-        known, own = checkpoint.baked(model).state_dict(), checkpoint.plain_state(self.model)
-        if model.config.architecture == "compact" and "decoder.0.weight" in known:
-            known = narrowed(known, model.config, self.model.config)
-        same = {n for n, t in own.items() if n in known and t.shape == known[n].shape}
-        wider = {n for n in self._last_layer() if n in known} - same
-        if any(not _is_wider(own[name], known[name]) for name in wider):
-            wider = set()  # weight and bias go together
-        if not same:
-            raise DidaError("the model to begin from has no tensor in common with the new one")
-        for name in same:
-            own[name].copy_(known[name])
-        for name in wider:
-            own[name][: len(known[name])].copy_(known[name])
-        settle_spectral(self.model)
+        fresh = begin.take_over(self.model, model)
         self.averaged.load_state_dict(self.model.state_dict())
-        return sorted([*(own.keys() - same - wider), *(f"{n}[{len(known[n])}:]" for n in wider)])
-
-    def _last_layer(self) -> list[str]:
-        """The parameters of the decoder's last layer where their first dimension is its output."""
-        layers = getattr(self.model, "decoder", None)
-        if not isinstance(layers, torch.nn.Sequential) or not isinstance(
-            layers[-1], torch.nn.Conv2d
-        ):
-            return []
-        return [f"decoder.{len(layers) - 1}.{name}" for name, _ in layers[-1].named_parameters()]
+        names = {name for name, _ in self.model.named_parameters()}
+        if self.settings.hold and fresh:
+            self.held = sorted(names - {name.partition("[")[0] for name in fresh})
+        return fresh
 
     @property
     def averaged(self) -> Network:
@@ -134,6 +114,7 @@ class Training:
         NotFiniteError when a loss or gradient is not finite, ProcessLostError when a process of
         the group is gone; the weights are then unchanged.
         """
+        self._hold()
         terms = self._differentiate(self.group.share(a), self.group.share(b))
         gradients = [p.grad for p in self._parameters() if p.grad is not None]
         self.group.mean_([*gradients, *terms.values()])
@@ -141,6 +122,14 @@ class Training:
         self.mean.update_parameters(self.model)
         self.step += 1
         return terms
+
+    def _hold(self) -> None:
+        """Let the weights that are held stand still, so that fresh ones come to fit them."""
+        held = self.step < self.settings.hold
+        for name in self.held:
+            self.model.get_parameter(name).requires_grad_(not held)
+        if not held:
+            self.held = []
 
     def _differentiate(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
         """Both players' gradients on pictures (B, 3, side, side), a part after the other."""
@@ -154,7 +143,7 @@ class Training:
             self.scaler.scale(loss.total / parts).backward()  # type: ignore[no-untyped-call]
             self.critic.requires_grad_(True)
             with self._autocast():
-                critic = losses.critic(self.critic, loss.common)
+                critic = losses.critic(self.critic, loss.common, loss.base)
             self.scaler.scale(critic.total / parts).backward()  # type: ignore[no-untyped-call]
             for name, term in (loss.terms | critic.terms).items():
                 sums[name] = sums.get(name, 0) + term.detach().float() / parts
@@ -224,13 +213,18 @@ class Training:
             full = replace(full, common=0.0)
         if self.model.config.method != "layers":
             return full
-        rise = _share(self.step, mask.MASK_RAMP)
+        rise, exchange = (
+            _share(self.step, ramp) if self.settings.rise else 1.0
+            for ramp in (mask.MASK_RAMP, mask.EXCHANGE_RAMP)
+        )
         late = _share(self.step / self.settings.steps, mask.LATE_RAMP)
         return replace(
             full,
             repaint_a=rise * full.repaint_a,
             repaint_b=rise * full.repaint_b,
-            exchange=_share(self.step, mask.EXCHANGE_RAMP) * full.exchange,
+            exchange=exchange * full.exchange,
+            open=exchange * full.open,
+            alike=exchange * full.alike,
             mask=rise * (full.mask + late * (full.mask_late - full.mask)),
         )
 
@@ -270,6 +264,7 @@ class Training:
             "sums": self.sums,
             "summed": self.summed,
             "best": self.best._asdict() if self.best else None,
+            "held": self.held,
             "scale": self.scaler.state_dict(),  # nothing but with float16
         }
         files = checkpoint.model_files(self.averaged, card)
@@ -289,6 +284,7 @@ class Training:
         self.summed = progress.get("summed", self.step % self.settings.log_every)
         best = progress.get("best")
         self.best = Best(**best) if best else None
+        self.held = progress.get("held", [])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(progress["scale"])
 
@@ -352,10 +348,6 @@ def _read_progress(path: Path) -> dict[str, Any]:
             if not 0 <= checked(kind, value, f"{path}: {name}") < math.inf:
                 raise DidaError(f"{path}: {name} must be 0 or more, not {value}; {LAST_BUT_ONE}")
     return progress
-
-
-def _is_wider(own: Tensor, other: Tensor) -> bool:
-    return own.shape[1:] == other.shape[1:] and len(own) > len(other)
 
 
 def _adam(player: torch.nn.Module, settings: TrainConfig) -> torch.optim.Optimizer:

@@ -241,7 +241,9 @@ def test_a_run_of_an_earlier_version_goes_on(dida: Dida, domains: Path, run: Pat
     found = record(run)
     del found["data"]["fingerprint"], found["training"]["patience"]
     del found["training"]["score_every"]
-    for later in ("base", "exchange"):
+    del found["training"]["rise"], found["training"]["hold"]
+    later_weights = ("base", "exchange", "open", "alike")
+    for later in later_weights:
         del found["training"]["weights"][later]
     (run / "train.json").write_text(json.dumps(found))
     (domains / "trainA" / "7.png").unlink()  # nobody could know
@@ -250,7 +252,7 @@ def test_a_run_of_an_earlier_version_goes_on(dida: Dida, domains: Path, run: Pat
     assert result.code == 0, result.err
     assert record(run)["data"]["fingerprint"]["a"]["files"] == 7
     assert record(run)["training"]["score_every"] == 0
-    assert [record(run)["training"]["weights"][n] for n in ("base", "exchange")] == [0, 0]
+    assert [record(run)["training"]["weights"][n] for n in later_weights] == [0] * 4
 
 
 # Scores

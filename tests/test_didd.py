@@ -5,6 +5,7 @@ import pytest
 import torch
 from conftest import TINY
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dida_cli import checkpoint, losses, nets
 from dida_cli.codes import Codes, Rendering
@@ -150,6 +151,22 @@ def test_the_critic_learns_zero_for_a_and_one_for_b() -> None:
     expected = math.log(1 + math.exp(2.0)) + math.log(1 + math.exp(-2.0))
     assert made.total.item() == pytest.approx(expected)
     assert made.terms["critic_right"].item() == 0.5  # B right, A wrong
+
+
+def test_the_critic_of_pictures_tells_them_apart_on_its_own() -> None:
+    torch.manual_seed(0)
+    critic = nets.Critic(TINY, looks=True)
+    base = torch.rand(4, 3, 32, 32, requires_grad=True)
+    made = losses.critic(critic, torch.zeros(4, TINY.common, TINY.grid, TINY.grid), base)
+    logits = critic.look(base)
+    wanted = -(F.logsigmoid(-logits[:2]).mean() + F.logsigmoid(logits[2:]).mean())
+    assert made.terms["base_critic"].item() == pytest.approx(wanted.item(), rel=1e-5)
+    both = made.terms["critic"] + made.terms["base_critic"]
+    assert made.total.item() == pytest.approx(both.item())
+    made.total.backward()
+    assert base.grad is None  # the other player's
+    with torch.no_grad():
+        assert losses.alike(critic, base) >= 2 * math.log(2)  # least when it cannot tell
 
 
 def test_no_gradient_of_the_critic_reaches_an_encoder(tiny: Didd) -> None:

@@ -33,7 +33,9 @@ MAY_IMPORT = {
     "memory": set[str](),
     "runs": {"errors", "config", "images"},
     "tracking": {"errors", "config", "images"},
+    "begin": {"errors", "config", "nets", "checkpoint"},
     "train": {
+        "begin",
         "errors",
         "config",
         "nets",

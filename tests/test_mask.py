@@ -13,7 +13,7 @@ from dida_cli.config import Domains, ModelConfig, Part, Weights
 from dida_cli.mask import (
     CLOSED,
     FIRST_MASK,
-    REMOVED_FROM,
+    REMOVAL_GAIN,
     Layers,
     Mask,
     blend,
@@ -90,13 +90,12 @@ def test_a_mask_up_to_the_limit_is_closed_for_good() -> None:
     assert 0 < opened(torch.tensor(CLOSED + 0.01)) < 0.02
 
 
-def test_the_removal_mask_is_hard_grown_and_feathered() -> None:
-    soft = torch.zeros(1, 1, 9, 9)
-    soft[..., 4, 4] = 0.11
-    soft[..., 0, 0] = 0.09  # below the threshold
-    grown = removal_mask(soft)[0, 0]
-    assert grown[4, 4] == 1 and grown[3, 3] == pytest.approx(4 / 9) and grown[4, 3] > 0.6
-    assert grown[4, 2] > 0 and grown[4, 1] == 0 and grown[0, 0] == 0
+def test_a_quarter_of_a_mask_is_enough_to_take_a_part_off() -> None:
+    quarter = CLOSED + (1 - CLOSED) / REMOVAL_GAIN
+    soft = torch.tensor([0.0, CLOSED, 0.1, quarter, 0.5, 1.0]).view(1, 1, 1, 6)
+    removed = removal_mask(soft)[0, 0, 0].tolist()
+    assert removed[:2] == [0, 0] and removed[2] == pytest.approx(4 * 0.08 / 0.98)
+    assert removed[3:] == pytest.approx([1, 1, 1])
 
 
 @every_form
@@ -178,8 +177,8 @@ def test_what_the_mask_leaves_out_is_the_picture_itself(config: ModelConfig) -> 
     model, (picture, guide) = built(config), pictures(2).chunk(2)
     masked(model, (torch.arange(32) >= 16).float().expand(32, 32))
     made = model.compose(transfer(model.encode(picture), guide_a=model.encode(guide)), picture)
-    assert made.mask is not None and not made.mask[..., :14].any()  # two columns of feather
-    assert torch.equal(made.image[..., :14], picture[..., :14])
+    assert made.mask is not None and not made.mask[..., :16].any()
+    assert torch.equal(made.image[..., :16], picture[..., :16])
     assert (made.image != picture)[..., 16:].all()
 
 
@@ -193,18 +192,18 @@ def test_each_picture_of_a_batch_is_edited_by_what_changed_in_it(model: Layers) 
 
 
 @every_form
-def test_a_removal_shows_the_base_from_a_threshold_of_the_own_mask_on(config: ModelConfig) -> None:
+def test_a_removal_shows_the_base_where_the_own_mask_is_a_quarter_open(config: ModelConfig) -> None:
     model, picture = built(config), pictures(1)
     codes = model.encode(picture)
     codes = codes._replace(b=torch.zeros_like(codes.b))
     model.encode = lambda image: codes  # type: ignore[method-assign]
-    values = torch.full((32, 32), REMOVED_FROM - 1e-3)
-    values[10:20, 10:20] = REMOVED_FROM + 1e-3
+    values = torch.full((32, 32), CLOSED)
+    values[10:20, 10:20] = CLOSED + 1 / REMOVAL_GAIN
     masked(model, values)
     made = model.compose(codes.without("a"), picture).image
     assert torch.allclose(made[..., 10:20, 10:20], model.base(codes)[..., 10:20, 10:20])
     changed = (made != picture).any(1)[0].nonzero()
-    assert changed.amin() == 8 and changed.amax() == 21  # one pixel grown, one feathered
+    assert changed.amin() == 10 and changed.amax() == 19
 
 
 def test_everything_is_taken_off_before_anything_is_painted() -> None:
@@ -269,6 +268,7 @@ class Stub(Layers):
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
+        self.config = LAYERS
 
     def encode(self, image: Tensor) -> Codes:
         mean = image.mean(dim=(1, 2, 3), keepdim=True)
@@ -287,6 +287,9 @@ class Says(nets.Critic):
     def forward(self, common: Tensor) -> Tensor:
         return torch.full((len(common),), self.logit)
 
+    def look(self, base: Tensor) -> Tensor:
+        return torch.full((len(base),), math.log(4))
+
 
 def test_the_losses_are_the_formulas_of_the_docstring() -> None:
     a, b = torch.full((2, 3, 4, 4), 0.2), torch.full((2, 3, 4, 4), 0.4)
@@ -300,6 +303,8 @@ def test_the_losses_are_the_formulas_of_the_docstring() -> None:
         mask=17,
         base=19,
         exchange=23,
+        open=29,
+        alike=31,
     )
     made = mask.layers_loss(Stub(), Says(0.7), a, b, weights, "paper")
     terms = {name: term.item() for name, term in made.terms.items()}
@@ -310,7 +315,11 @@ def test_the_losses_are_the_formulas_of_the_docstring() -> None:
     assert terms["repaint_b"] == pytest.approx(0.25 * 0.1)
     assert terms["mask"] == pytest.approx(0.25)  # both domains' layers; the base's is closed
     assert terms["base"] == pytest.approx((0.2 + 0.4) / 2)  # a base of 0
-    assert terms["exchange"] == pytest.approx(0.25 * (0.3 + 0.1) / 2)  # the masks are the same
+    rebuilt = (terms["reconstruction_a"] + terms["reconstruction_b"]) / 2
+    assert terms["exchange"] == pytest.approx(rebuilt)  # these layers do not look at common codes
+    assert terms["open"] == pytest.approx(-math.log(0.25))
+    assert terms["alike"] == pytest.approx(-math.log(0.2) - math.log(0.8))  # says 0.8 of each
+    assert made.base is not None and not made.base.any()
     assert terms["zero"] == pytest.approx(0.4 + 0.2)
     assert terms["common"] == pytest.approx(2 * math.log(1 + math.exp(-0.7)))
     expected = sum(getattr(weights, name) * term for name, term in terms.items())
@@ -330,14 +339,33 @@ class Told(Layers):
 
 def test_the_exchange_paints_each_part_by_the_common_code_of_the_other_domain() -> None:
     common, a, b = (torch.tensor(v).view(2, 1, 1, 1) for v in ([0.3, 0.7], [0.8, 0.0], [0.0, 0.4]))
-    own, model = Codes(common, a, b), Told()
-    both = torch.zeros(2, 3, 4, 4)
-    layer, own_mask = model.layer(own)
-    own_mask.requires_grad_()
-    lost = mask.exchange_loss(model, own, both, own_mask)
-    shown = (0.43 * 0.7 + 0.27 * 0.3) / 2  # own masks, the other's common code
-    assert lost.item() == pytest.approx(shown + 0.1 * 0.04)
-    assert torch.equal(layer[0], common[0].expand(3, 4, 4)) and not lost.requires_grad
+    both, base = torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 0.5)
+    lost = mask.exchange_loss(Told(), Codes(common, a, b), both, base)
+    first = 0.47 * 0.7 + 0.53 * 0.5  # its own separate code's mask and base, the other's layer
+    second = 0.23 * 0.3 + 0.77 * 0.5
+    assert lost.item() == pytest.approx((first + second) / 2)
+
+
+def test_a_mask_is_open_by_its_largest_hundredth_however_shut_it_is() -> None:
+    shut = torch.full((2, 1, 20, 20), -12.0, requires_grad=True)
+    with torch.no_grad():
+        shut[1, 0, 0, :4] = 9.0  # a hundredth of 400
+    lost = mask.open_loss(torch.sigmoid(shut))
+    assert lost.item() == pytest.approx(6.0, abs=0.01)  # of 12 and nearly 0
+    lost.backward()
+    assert shut.grad is not None
+    assert shut.grad[0].sum().item() == pytest.approx(-0.5, abs=0.01)  # as strong as ever
+    assert shut.grad[1].abs().sum() < 1e-3
+
+
+def test_where_a_domain_has_no_part_its_masks_may_be_shut() -> None:
+    torch.manual_seed(0)
+    model = built(replace(LAYERS, separate_b=0))
+    a, b = pictures(2), pictures(2)
+    critic = nets.Critic(model.config)
+    made = mask.layers_loss(model, critic, a, b, Weights(), "half")
+    own = model.layer(model.encode(a))[1]
+    assert made.terms["open"].item() == pytest.approx(mask.open_loss(own).item(), rel=1e-4)
 
 
 class PublishedStub(Mask):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,7 +156,15 @@ def test_the_critic_counts_only_after_its_start() -> None:
 
 def test_repaint_mask_and_exchange_rise_slowly() -> None:
     full = Weights(
-        zero=1, common=1, repaint_a=0.2, repaint_b=0.3, mask=0.1, mask_late=0.5, exchange=2
+        zero=1,
+        common=1,
+        repaint_a=0.2,
+        repaint_b=0.3,
+        mask=0.1,
+        mask_late=0.5,
+        exchange=2,
+        open=4,
+        alike=6,
     )
     training = core.Training(LAYERS, replace(SETTINGS, steps=8000, weights=full))
     risen, pressure, exchanged = [], [], []
@@ -167,8 +176,13 @@ def test_repaint_mask_and_exchange_rise_slowly() -> None:
     assert risen == pytest.approx([0, 0, 0.5, 1, 1, 1, 1, 1])
     assert pressure == pytest.approx([0, 0, 0.05, 0.1, 0.1, 0.3, 0.5, 0.5])
     for training.step in (1600, 2000, 2500, 3000, 8000):
-        exchanged.append(training.weights().exchange)
+        weights = training.weights()
+        exchanged.append(weights.exchange)
+        assert weights.open == 2 * weights.exchange and weights.alike == 3 * weights.exchange
     assert exchanged == pytest.approx([0, 0, 1, 2, 2])
+    begun = core.Training(LAYERS, replace(training.settings, rise=False))
+    begun.step = SETTINGS.critic_start
+    assert begun.weights() == replace(full, mask=0.1)  # but for what is late
 
 
 def test_the_published_weights_do_not_move_but_for_the_critics_start() -> None:
@@ -234,6 +248,89 @@ def test_narrower_separate_codes_go_on_saying_what_is_loudest() -> None:
         assert codes.a.shape[1] == 2
         for expected, given in zip(wanted, (codes, codes.without("a")), strict=True):
             assert torch.allclose(model.compose(given).image, expected, atol=1e-4)
+
+
+def test_a_model_of_half_the_side_begins_one_of_twice_the_side() -> None:
+    torch.manual_seed(1)
+    known = checkpoint.build(LAYERS)
+    for config in (replace(LAYERS, side=64), replace(LAYERS, side=64, separate_b=0)):
+        training = core.Training(config, replace(SETTINGS, weights=WEIGHTS["layers"]))
+        fresh = training.begin_from(known)
+        taken, old = training.averaged.state_dict(), known.state_dict()
+        assert {n.rpartition(".")[0] for n in fresh if "encoders.common" in n} == {
+            "encoders.common.0",  # the convolution that sees the picture, and its norm
+            "encoders.common.1",
+            "encoders.common.3",
+        }
+        assert all(
+            n.startswith(("encoders", "decoder.9", "decoder.10", "decoder.12")) for n in fresh
+        )
+        for stage in (6, 9, 12):
+            new, before = f"encoders.common.{stage}.weight", f"encoders.common.{stage - 3}.weight"
+            assert torch.equal(taken[new], old[before])
+        codes = config.channels
+        assert torch.equal(taken["decoder.0.weight"], old["decoder.0.weight"][:codes])
+        assert torch.equal(taken["decoder.6.weight"], old["decoder.6.weight"])
+
+
+def test_a_model_of_twice_the_side_begins_one_of_half_of_it() -> None:
+    torch.manual_seed(1)
+    known = checkpoint.build(replace(LAYERS, side=64))
+    training = core.Training(LAYERS, replace(SETTINGS, weights=WEIGHTS["layers"]))
+    fresh = training.begin_from(known)
+    taken, old = training.averaged.state_dict(), known.state_dict()
+    assert "encoders.common.0.weight" in fresh and "decoder.9.weight" in fresh
+    assert torch.equal(taken["encoders.common.6.weight"], old["encoders.common.9.weight"])
+
+
+def test_weights_that_are_held_stand_still_until_the_others_fit(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    settings = replace(SETTINGS, hold=3, save_every=2, weights=WEIGHTS["layers"])
+    unbroken, broken = (core.Training(LAYERS, settings) for _ in range(2))
+    plain = checkpoint.build(TINY)
+    for training in (unbroken, broken):
+        training.begin_from(plain)
+
+    def moved(training: core.Training) -> set[str]:
+        before = plain.state_dict()
+        now = training.model.state_dict()
+        return {n for n, t in before.items() if not torch.equal(now[n][: len(t)], t)}
+
+    for step in range(2):
+        for training in (unbroken, broken):
+            training.advance(*batches(step))
+    assert moved(unbroken) == {"decoder.9.weight", "decoder.9.bias"}
+    broken.save(tmp_path, "")
+    broken = core.Training(LAYERS, settings)
+    broken.restore(tmp_path / "last")
+    for step in (2, 3, 4):
+        for training in (unbroken, broken):
+            training.advance(*batches(step))
+        assert (len(moved(unbroken)) > 2) == (step >= 3)
+    for one, other in zip(unbroken.model.parameters(), broken.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_training_with_a_critic_of_pictures_resumes_exactly(tmp_path: Path) -> None:
+    weights = replace(WEIGHTS["layers"], exchange=1.0, open=0.1, alike=0.1)
+    settings = replace(SETTINGS, rise=False, weights=weights)
+    unbroken, broken = (core.Training(LAYERS, settings) for _ in range(2))
+    start = [p.clone() for p in unbroken.critic.parameters()]
+    for step in range(2):
+        terms = unbroken.advance(*batches(step))
+        broken.advance(*batches(step))
+    assert {"alike", "base_critic", "base_critic_right"} <= set(terms)
+    moved = [
+        not torch.equal(p, q) for p, q in zip(unbroken.critic.parameters(), start, strict=True)
+    ]
+    assert all(moved) and len(moved) > 6
+    broken.save(tmp_path, "")
+    broken = core.Training(LAYERS, settings)
+    broken.restore(tmp_path / "last")
+    for training in (unbroken, broken):
+        training.advance(*batches(2))
+    for one, other in zip(unbroken._parameters(), broken._parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_a_last_layer_begins_whole_when_its_bias_does_not_fit() -> None:
@@ -306,8 +403,8 @@ def test_a_critic_that_fails_leaves_both_players_as_they_were(
     before = checkpoint.state_of(training._parts())
     played = core.losses.critic
 
-    def fails(critic: nets.Critic, codes: Tensor) -> core.losses.Losses:
-        loss = played(critic, codes)
+    def fails(*turn: Any) -> core.losses.Losses:
+        loss = played(*turn)
         return loss._replace(total=loss.total * float("inf"))
 
     monkeypatch.setattr(core.losses, "critic", fails)

@@ -260,12 +260,14 @@ def train(
         pictures = _pictures(values, given, may_draw=not dry_run)
     names = {f"model.domains.{x}": _word(pictures.get(x, x.upper())) for x in ("a", "b")}
     values = names | values
+    begin_from = values.get("init")
+    begun = checkpoint.load(models.folder_of(begin_from)) if begin_from else None
+    if begun and begun.config.method == "layers":  # it has masks, which need not rise again
+        values = {"training.rise": False} | values
     model = settings.model_of(values)
     training_config = settings.training_of(values, model)
     run = out or group.agreed(_free_name(Path("runs") / f"{model.domains.a}-{model.domains.b}"))
     runs.refuse_taken(run)
-    begin_from = values.get("init")
-    begun = checkpoint.load(models.folder_of(begin_from)) if begin_from else None
     split = sources.for_training(pictures)
     pictures |= {"fingerprint": sources.fingerprint(split.train)}
     training = core.Training(model, training_config, str(pick_device(device)), group)

@@ -1,0 +1,111 @@
+"""Beginning a training with what another model has learned."""
+
+import re
+
+import torch
+from torch import Tensor, nn
+
+from dida_cli import checkpoint
+from dida_cli.checkpoint import Network
+from dida_cli.config import ModelConfig
+from dida_cli.errors import DidaError
+from dida_cli.nets import settle_spectral
+
+
+def take_over(own: Network, other: Network) -> list[str]:
+    """Copy the weights of a trained model into another; the names of those that stay fresh.
+
+    A tensor is taken when its name and shape agree. Further output channels of the decoder's last
+    layer stay fresh beside those taken: so a model with masks begins with what a plain one has
+    learned. Compact models take more: separate codes are narrowed to fewer channels (`narrowed`),
+    and the stages of another side are counted from the code outwards (`grown`). Raises DidaError
+    when the two have no tensor in common.
+    """
+    known, state = checkpoint.baked(other).state_dict(), checkpoint.plain_state(own)
+    if other.config.architecture == own.config.architecture == "compact":
+        if "decoder.0.weight" in known:
+            known = narrowed(known, other.config, own.config)
+        known = grown(known, other.config, own.config)
+    same = {n for n, t in state.items() if n in known and t.shape == known[n].shape}
+    wider = {n for n in _last_layer(own) if n in known} - same
+    if any(not _is_wider(state[name], known[name]) for name in wider):
+        wider = set()  # weight and bias go together
+    if not same:
+        raise DidaError("the model to begin from has no tensor in common with the new one")
+    for name in same:
+        state[name].copy_(known[name])
+    for name in wider:
+        state[name][: len(known[name])].copy_(known[name])
+    settle_spectral(own)
+    return sorted([*(state.keys() - same - wider), *(f"{n}[{len(known[n])}:]" for n in wider)])
+
+
+def narrowed(
+    state: dict[str, Tensor], before: ModelConfig, after: ModelConfig
+) -> dict[str, Tensor]:
+    """The weights of a compact model with one decoder, its separate codes of fewer channels.
+
+    Between the convolution that makes a code and the one that reads it lies nothing: their
+    weights' product is one matrix, and its largest singular values are kept, so that what a code
+    says loudest stays (Eckart and Young, 1936). A code as wide as before is left as it is; that of
+    a part which the new model has not is dropped.
+    """
+    state = dict(state)
+    reads = state["decoder.0.weight"]  # (channels, width, 4, 4)
+    codes = list(torch.split(reads, [before.common, before.separate_a, before.separate_b]))
+    for place, part in enumerate("ab", start=1):
+        wanted, had = getattr(after, f"separate_{part}"), len(codes[place])
+        if wanted == 0:
+            codes[place] = codes[place][:0]
+        if not 0 < wanted < had:
+            continue
+        made = f"encoders.separate_{part}.{3 * before.stages}"
+        weight, bias = state[f"{made}.weight"].double(), state[f"{made}.bias"].double()
+        reader = codes[place].flatten(1).T.double()  # (width * 16, code)
+        left, values, right = torch.linalg.svd(reader @ weight.flatten(1), full_matrices=False)
+        root = values[:wanted].sqrt()
+        narrow = (root[:, None] * right[:wanted]).view(wanted, *weight.shape[1:])
+        state[f"{made}.weight"] = narrow.float()
+        state[f"{made}.bias"] = (left[:, :wanted].T @ reader @ bias / root).float()
+        codes[place] = (root[:, None] * left[:, :wanted].T).view(wanted, *reads.shape[1:]).float()
+    state["decoder.0.weight"] = torch.cat(codes)
+    return state
+
+
+def grown(state: dict[str, Tensor], before: ModelConfig, after: ModelConfig) -> dict[str, Tensor]:
+    """The weights of a compact model by their names in one with more stages, or with fewer.
+
+    The stages next to the code keep what they know, and those next to the picture are new: so a
+    model of twice the side begins with one of half of it (as Karras et al., 2018, grow theirs).
+    """
+    more = after.stages - before.stages
+    if not more:
+        return state
+    grown = {}
+    for name, tensor in state.items():
+        net, place, leaf = _placed(name)
+        is_encoder = net.startswith("encoders.")
+        if is_encoder and (place := place + 3 * more) < 0:
+            continue
+        if is_encoder or place < 3 * before.stages:  # a decoder's last layer makes the picture
+            grown[f"{net}.{place}.{leaf}"] = tensor
+    return grown
+
+
+def _placed(name: str) -> tuple[str, int, str]:
+    """`encoders.common.3.weight` to its net, the place there, and the rest."""
+    found = re.fullmatch(r"(.+?)\.(\d+)\.(.+)", name)
+    assert found, name
+    return found[1], int(found[2]), found[3]
+
+
+def _last_layer(model: Network) -> list[str]:
+    """The parameters of the decoder's last layer where their first dimension is its output."""
+    layers = getattr(model, "decoder", None)
+    if not isinstance(layers, nn.Sequential) or not isinstance(layers[-1], nn.Conv2d):
+        return []
+    return [f"decoder.{len(layers) - 1}.{name}" for name, _ in layers[-1].named_parameters()]
+
+
+def _is_wider(own: Tensor, other: Tensor) -> bool:
+    return own.shape[1:] == other.shape[1:] and len(own) > len(other)
