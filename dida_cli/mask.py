@@ -193,12 +193,14 @@ def opened(mask: Tensor) -> Tensor:
 
 
 def removal_mask(mask: Tensor) -> Tensor:
-    """Where a dropped part goes: its own mask, of which a quarter is enough.
+    """Where a dropped part goes: its own mask, of which a quarter is enough, and its rim.
 
-    (N, 1, h, w) in [0, 1]. The mask as it is would leave a shadow of the part; grown by a pixel it
-    would take brows along.
+    (N, 1, h, w) in [0, 1]. The mask as it is would leave a shadow of the part and, in pictures
+    larger than it, an outline; grown by whole pixels it would take the brows along.
     """
-    return (opened(mask) * REMOVAL_GAIN).clamp_max(1)
+    covered = (opened(mask) * REMOVAL_GAIN).clamp_max(1)
+    rim = F.avg_pool2d(covered, 3, stride=1, padding=1, count_include_pad=False)
+    return torch.maximum(covered, rim)
 
 
 def mask_loss(

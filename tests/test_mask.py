@@ -92,10 +92,17 @@ def test_a_mask_up_to_the_limit_is_closed_for_good() -> None:
 
 def test_a_quarter_of_a_mask_is_enough_to_take_a_part_off() -> None:
     quarter = CLOSED + (1 - CLOSED) / REMOVAL_GAIN
-    soft = torch.tensor([0.0, CLOSED, 0.1, quarter, 0.5, 1.0]).view(1, 1, 1, 6)
-    removed = removal_mask(soft)[0, 0, 0].tolist()
-    assert removed[:2] == [0, 0] and removed[2] == pytest.approx(4 * 0.08 / 0.98)
-    assert removed[3:] == pytest.approx([1, 1, 1])
+    values = [0.0, CLOSED, 0.1, quarter, 0.5, 1.0]
+    removed = [removal_mask(torch.full((1, 1, 3, 3), value)).mean().item() for value in values]
+    assert removed == pytest.approx([0, 0, 4 * 0.08 / 0.98, 1, 1, 1])
+
+
+def test_the_rim_of_a_mask_is_taken_off_by_its_share() -> None:
+    one = torch.zeros(1, 1, 9, 9)
+    one[..., 4, 4] = 1
+    removed = removal_mask(one)[0, 0]
+    assert removed[4, 4] == 1 and removed[3, 3] == removed[4, 5] == pytest.approx(1 / 9)
+    assert not removed[:3].any() and not removed[:, 6:].any()
 
 
 @every_form
@@ -177,8 +184,8 @@ def test_what_the_mask_leaves_out_is_the_picture_itself(config: ModelConfig) -> 
     model, (picture, guide) = built(config), pictures(2).chunk(2)
     masked(model, (torch.arange(32) >= 16).float().expand(32, 32))
     made = model.compose(transfer(model.encode(picture), guide_a=model.encode(guide)), picture)
-    assert made.mask is not None and not made.mask[..., :16].any()
-    assert torch.equal(made.image[..., :16], picture[..., :16])
+    assert made.mask is not None and not made.mask[..., :15].any()
+    assert torch.equal(made.image[..., :15], picture[..., :15])
     assert (made.image != picture)[..., 16:].all()
 
 
@@ -203,7 +210,7 @@ def test_a_removal_shows_the_base_where_the_own_mask_is_a_quarter_open(config: M
     made = model.compose(codes.without("a"), picture).image
     assert torch.allclose(made[..., 10:20, 10:20], model.base(codes)[..., 10:20, 10:20])
     changed = (made != picture).any(1)[0].nonzero()
-    assert changed.amin() == 10 and changed.amax() == 19
+    assert changed.amin() == 9 and changed.amax() == 20  # the rim
 
 
 def test_everything_is_taken_off_before_anything_is_painted() -> None:
