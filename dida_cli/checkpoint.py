@@ -69,8 +69,13 @@ def plain_state(model: Network) -> dict[str, Tensor]:
     A weight with a spectral norm is there as it is before it is normed.
     """
     state = model.state_dict()
-    normed = {name: name.replace(".parametrizations.weight.original", ".weight") for name in state}
+    normed = {name: plain_name(name) for name in state}
     return {n: state[name] for name, n in normed.items() if ".parametrizations." not in n}
+
+
+def plain_name(name: str) -> str:
+    """The name that a parameter has in a baked network: a weight's spectral norm leaves none."""
+    return name.replace(".parametrizations.weight.original", ".weight")
 
 
 def model_files(model: Network, card: str) -> dict[str, bytes | dict[str, Tensor]]:

@@ -70,24 +70,19 @@ def critic(player: Critic, codes: Tensor, base: Tensor | None = None) -> Losses:
     is what the other player wants.
     """
     codes = codes.detach()
-    terms = _tells("critic", player(codes))
+    said = {"critic": player(codes)}  # logits (2 B,)
     if base is not None:
-        terms |= _tells("base_critic", player.look(base.detach()))
-    total = torch.stack([loss for name, loss in terms.items() if "right" not in name]).sum()
-    return Losses(total, terms, codes)
+        said["base_critic"] = player.look(base.detach())
+    truth = torch.zeros_like(said["critic"])
+    truth[len(truth) // 2 :] = 1
+    terms = {n: 2 * F.binary_cross_entropy_with_logits(z, truth) for n, z in said.items()}
+    right = {f"{n}_right": ((z > 0) == (truth > 0.5)).float().mean() for n, z in said.items()}
+    return Losses(torch.stack([*terms.values()]).sum(), terms | right, codes)
 
 
 def _says(logits: Tensor, wanted: float) -> Tensor:
     """2 B logits held against what they should say: the mean over 2 B, twice."""
     return 2 * F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, wanted))
-
-
-def _tells(name: str, logits: Tensor) -> dict[str, Tensor]:
-    """A critic's loss on 2 B logits, A's first, and the share of them that is right."""
-    half = len(logits) // 2
-    truth = torch.cat([torch.zeros_like(logits[:half]), torch.ones_like(logits[half:])])
-    loss = 2 * F.binary_cross_entropy_with_logits(logits, truth)
-    return {name: loss, f"{name}_right": ((logits > 0) == (truth > 0.5)).float().mean()}
 
 
 def _halves(codes: Codes) -> tuple[Codes, Codes]:

@@ -116,8 +116,6 @@ def _separate(config: ModelConfig, code: int) -> nn.Module:
 class Critic(nn.Module):
     """Tells from a common code which domain its picture came from; with `looks`, from a base too.
 
-    With `looks` it tells that from pictures whose part is taken off as well, by other layers.
-
     A code of hundreds of numbers can say to the decoder what it does not say to a critic that
     learns beside it; a picture that is shown hides nothing.
     """

@@ -96,9 +96,10 @@ class Training:
         """
         fresh = begin.take_over(self.model, model)
         self.averaged.load_state_dict(self.model.state_dict())
-        names = {name for name, _ in self.model.named_parameters()}
-        if self.settings.hold and fresh:
-            self.held = sorted(names - {name.partition("[")[0] for name in fresh})
+        moving = {name.partition("[")[0] for name in fresh}
+        if self.settings.hold and moving:
+            names = [name for name, _ in self.model.named_parameters()]
+            self.held = [name for name in names if checkpoint.plain_name(name) not in moving]
         return fresh
 
     @property
@@ -284,7 +285,9 @@ class Training:
         self.summed = progress.get("summed", self.step % self.settings.log_every)
         best = progress.get("best")
         self.best = Best(**best) if best else None
-        self.held = progress.get("held", [])
+        self.held = checked(list[str], progress.get("held", []), f"{folder / PROGRESS}: held")
+        if unknown := set(self.held) - {name for name, _ in self.model.named_parameters()}:
+            raise DidaError(f"{folder / PROGRESS}: held names no parameter {min(unknown)}")
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(progress["scale"])
 

@@ -311,6 +311,25 @@ def test_weights_that_are_held_stand_still_until_the_others_fit(tmp_path: Path) 
         assert torch.equal(one, other)
 
 
+def test_weights_with_spectral_norms_are_held_or_free_by_their_plain_names() -> None:
+    known = checkpoint.build(replace(PAPER, common=9))
+    training = core.Training(PAPER, replace(SETTINGS, hold=3))
+    fresh = training.begin_from(known)
+    held = {checkpoint.plain_name(name) for name in training.held}
+    assert held and held.isdisjoint(fresh)
+    assert len(held) + len(fresh) == len(list(training.model.named_parameters()))
+
+
+@pytest.mark.parametrize("held", ["decoder", ["no.such.weight"], [1]])
+def test_a_state_that_holds_what_is_not_there_is_refused(tmp_path: Path, held: object) -> None:
+    training = core.Training(TINY, SETTINGS)
+    training.save(tmp_path, "")
+    path = tmp_path / "last" / "progress.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"held": held}))
+    with pytest.raises(DidaError, match=r"progress\.json: held"):
+        training.restore(tmp_path / "last")
+
+
 def test_a_training_with_a_critic_of_pictures_resumes_exactly(tmp_path: Path) -> None:
     weights = replace(WEIGHTS["layers"], exchange=1.0, open=0.1, alike=0.1)
     settings = replace(SETTINGS, rise=False, weights=weights)
