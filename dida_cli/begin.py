@@ -59,7 +59,7 @@ def narrowed(
             codes[place] = codes[place][:0]
         if not 0 < wanted < had:
             continue
-        made = f"encoders.separate_{part}.{3 * before.stages}"
+        made = f"encoders.separate_{part}.{3 * before.encoder_stages}"
         weight, bias = state[f"{made}.weight"].double(), state[f"{made}.bias"].double()
         reader = codes[place].flatten(1).T.double()  # (width * 16, code)
         left, values, right = torch.linalg.svd(reader @ weight.flatten(1), full_matrices=False)
@@ -78,8 +78,8 @@ def grown(state: dict[str, Tensor], before: ModelConfig, after: ModelConfig) -> 
     The stages next to the code keep what they know, and those next to the picture are new: so a
     model of twice the side begins with one of half of it (as Karras et al., 2018, grow theirs).
     """
-    more = after.stages - before.stages
-    if not more:
+    more = after.encoder_stages - before.encoder_stages
+    if not more and after.stages == before.stages:
         return state
     grown = {}
     for name, tensor in state.items():
@@ -87,7 +87,9 @@ def grown(state: dict[str, Tensor], before: ModelConfig, after: ModelConfig) -> 
         is_encoder = net.startswith("encoders.")
         if is_encoder and (place := place + 3 * more) < 0:
             continue
-        if is_encoder or place < 3 * before.stages:  # a decoder's last layer makes the picture
+        if (
+            is_encoder or after.stages == before.stages or place < 3 * before.stages
+        ):  # a decoder's last layer makes the picture
             grown[f"{net}.{place}.{leaf}"] = tensor
     return grown
 

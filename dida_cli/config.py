@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 from dida_cli.errors import DidaError
 
@@ -44,6 +44,8 @@ LEARNING_RATES = {"compact": 1e-3, "paper": 2e-4}
 class _Json:
     """To and from a JSON object, strictly: every key known, every value of its type."""
 
+    LATER: ClassVar[frozenset[str]] = frozenset()  # settings that files from before may lack
+
     def to_json(self) -> dict[str, Any]:
         return json.loads(json.dumps(asdict(self)))  # type: ignore[call-overload, no-any-return]
 
@@ -55,7 +57,7 @@ class _Json:
             raise DidaError(f"{where}: expected an object with {', '.join(known)}")
         if unknown := sorted(set(values) - set(known)):
             raise DidaError(f"{where}: unknown setting {unknown[0]!r}; known: {', '.join(known)}")
-        if missing := sorted(set(known) - set(values)):
+        if missing := sorted(set(known) - set(values) - cls.LATER):
             raise DidaError(f"{where}: setting {missing[0]!r} is missing")
         found = {
             name: checked(known[name].type, v, f"{where}: {name}") for name, v in values.items()
@@ -107,6 +109,9 @@ class ModelConfig(_Json):
 
     Attributes:
         side: the square picture the network sees, in pixels, grid times a power of two.
+        encoder_side: the side that the encoders see the picture at, shrunk where it is less than
+            `side`; 0: as it is. A model with masks takes from the picture itself what it does not
+            repaint, so its codes need not hold the last detail.
         fit: how a picture becomes square: its largest centred square, or squashed whole.
         grid: side of the codes' grid in cells.
         width: channels of the deepest stage of the common encoder and of the decoder.
@@ -117,10 +122,13 @@ class ModelConfig(_Json):
             pictures where the truth is known. Only models with masks look at it.
     """
 
+    LATER = frozenset({"encoder_side"})
+
     method: Method = "didd"
     architecture: Architecture = "compact"
     domains: Domains = field(default_factory=Domains)
     side: int = 128
+    encoder_side: int = 0
     fit: Fit = "crop"
     grid: int = 4
     width: int = 192
@@ -148,6 +156,19 @@ class ModelConfig(_Json):
             raise DidaError(
                 f"side {self.side} does not halve two or more times to a grid of {self.grid}; {tip}"
             )
+        if self.encoder_side and self.architecture != "compact":
+            raise DidaError("encoder_side is for architecture compact; leave it at 0 here")
+        if self.encoder_side and (
+            self.encoder_side > self.side
+            or self.encoder_stages < 2
+            or self.grid << self.encoder_stages != self.encoder_side
+        ):
+            fitting = [s for k in range(2, 8) if (s := self.grid << k) <= self.side]
+            raise DidaError(
+                f"encoder_side {self.encoder_side} does not halve two or more times to a grid of "
+                f"{self.grid}, or is larger than side {self.side}; "
+                f"try {' or '.join(map(str, fitting))}, or 0, which is side itself"
+            )
         if (self.method, self.architecture) not in ARCHITECTURES:
             raise DidaError(f"method {self.method} has no {self.architecture} form; use compact")
         if self.method == "mask" and self.separate_b:
@@ -166,6 +187,11 @@ class ModelConfig(_Json):
     def stages(self) -> int:
         """How often the encoders halve the side."""
         return (self.side // self.grid).bit_length() - 1
+
+    @property
+    def encoder_stages(self) -> int:
+        """How often the encoders halve what they see."""
+        return ((self.encoder_side or self.side) // self.grid).bit_length() - 1
 
     @property
     def channels(self) -> int:
@@ -192,11 +218,15 @@ class Weights(_Json):
         common: the encoder's game with the critic, every method.
         repaint_a, repaint_b: a picture painted onto itself (`mask`: alpha1, alpha2; `layers`).
         cycle_common, cycle_separate: codes of an edit are those it was made of (`mask`: beta1,
-            beta2).
+            beta2; of `layers` the first, relative to the code's size).
         mask: small masks (`layers`).
         mask_late: what `mask` rises to in the second half of a training (`layers`).
         base: a picture with no part is still the picture (`layers`).
         exchange: a layer is the guide's own, whatever it is painted onto (`layers`).
+        paint: a layer is right where the base is wrong, whatever its mask (`layers`).
+        claim: a mask covers what its layer knows better than the base (`layers`).
+        information: nats that a separate code says through noise, which it is then sent through
+            (`layers`).
         open: each picture of a domain shows its part somewhere: no mask of it is shut (`layers`).
         alike: pictures without their part look alike in both domains: a game with a critic of
             pictures (`layers`).
@@ -213,7 +243,10 @@ class Weights(_Json):
     mask: float = 0.0
     mask_late: float = 0.0
     base: float = 0.0
+    paint: float = 0.0
+    claim: float = 0.0
     exchange: float = 0.0
+    information: float = 0.0
     open: float = 0.0
     alike: float = 0.0
 
@@ -259,10 +292,14 @@ TERMS: dict[Method, tuple[str, ...]] = {
         "common",
         "repaint_a",
         "repaint_b",
+        "cycle_common",
         "mask",
         "mask_late",
         "base",
+        "paint",
+        "claim",
         "exchange",
+        "information",
         "open",
         "alike",
     ),

@@ -10,6 +10,8 @@ from dida_cli.codes import Codes
 from dida_cli.config import CriticTarget, Weights
 from dida_cli.nets import Critic
 
+NOISE = 0.05  # standard deviation: about the size of a separate code's numbers
+
 
 class Losses(NamedTuple):
     """One player's turn: the sum to descend, its unweighted terms, and the codes it made."""
@@ -17,7 +19,8 @@ class Losses(NamedTuple):
     total: Tensor
     terms: dict[str, Tensor]
     common: Tensor  # (2 B, C, grid, grid), A's first
-    base: Tensor | None = None  # (2 B, 3, side, side) in [-1, 1], where a critic looks at it
+    # What a critic looks at, (4 B, 3, side, side) in [-1, 1]: bases of A and B, then A and B.
+    shown: Tensor | None = None
 
 
 def weighted(terms: dict[str, Tensor], weights: Weights, common: Tensor) -> Losses:
@@ -62,17 +65,42 @@ def alike(critic: Critic, base: Tensor) -> Tensor:
     return _says(critic.look(base), 0.5)
 
 
-def critic(player: Critic, codes: Tensor, base: Tensor | None = None) -> Losses:
+def information(own: Codes) -> Tensor:
+    """|s|^2 / (2 noise^2) of separate codes, the mean over 2 B pictures, in nats.
+
+    What a code sent through noise of this size tells at the most, as the distance (Kullback and
+    Leibler's) of noisy code from noisy nothing: Deep Variational Information Bottleneck, Alemi et
+    al., 2017.
+    """
+    power = own.a.square().sum() + own.b.square().sum()
+    return power / (2 * len(own.common) * NOISE**2)
+
+
+def noisy(own: Codes) -> Codes:
+    """The codes, with noise on the separate ones; nothing stays nothing."""
+    return own._replace(a=_noisy(own.a), b=_noisy(own.b))
+
+
+def _noisy(code: Tensor) -> Tensor:
+    return code + NOISE * torch.randn_like(code) * (code != 0)
+
+
+def other(values: Tensor) -> Tensor:
+    """For each of 2 B pictures, A's first, the value of its neighbour in the other domain."""
+    return values.roll(len(values) // 2, dims=0)
+
+
+def critic(player: Critic, codes: Tensor, shown: Tensor | None = None) -> Losses:
     """BCE(d(E_c(a)), 0) + BCE(d(E_c(b)), 1) on common codes (2 B, C, grid, grid), A's first.
 
-    With `base` (2 B, 3, side, side) the same of d' on these pictures. All are detached here, so no
-    gradient reaches the other player. Beside each loss the share that the critic gets right: 0.5
-    is what the other player wants.
+    With `shown` (4 B, 3, side, side) the same of d' on bases (2 B) and on the pictures they are of
+    (2 B). All are detached here, so no gradient reaches the other player. Beside each loss the
+    share that the critic gets right: 0.5 is what the other player wants.
     """
     codes = codes.detach()
     said = {"critic": player(codes)}  # logits (2 B,)
-    if base is not None:
-        said["base_critic"] = player.look(base.detach())
+    if shown is not None:
+        said["base_critic"], said["real_critic"] = player.look(shown.detach()).chunk(2)
     truth = torch.zeros_like(said["critic"])
     truth[len(truth) // 2 :] = 1
     terms = {n: 2 * F.binary_cross_entropy_with_logits(z, truth) for n, z in said.items()}

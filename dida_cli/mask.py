@@ -37,23 +37,42 @@ E1 is `encoders.common`, E2 `encoders.separate_a`, D_A `plain` (base), D_B `pain
     open              -log(mean of m's largest hundredth)  no mask is shut where a part is
     alike             BCE(d'(base), 1/2), both domains     no part is left in a base: d' is a critic
                                                            of pictures, which tells A's from B's
+    paint             |layer - x| where base is wrong,     layers know the part before their masks
+                      |layer' - x| where layer is better   have opened for it
+    claim             BCE(m and m', layer' is better)      masks open where the part is
+    information       |a|^2 / (2 noise^2), in nats         a separate code says no more than it must
+    cycle_common      |E_c(edit) - c| / |c|                what shows through a part is seen there
     zero, common      see `losses`                         the split, as in DIDD
 
-The last three are for a guide that is obeyed. Nothing above tells a kind of smile from what faces
-share: the common code may say "mouth 3", which is the third smile in A and the third other mouth
-in B, or the separate code may carry the brows. With a common code of the other domain a layer must
-still make the picture whole (`exchange`): a part that a mask covers moves into the separate code.
-A thin smile that the base can show opens no mask, and the common code can keep it: it holds more
-than the critic d, which learns beside it, ever finds. So every picture of A must open its mask
+All from `exchange` on are for a guide that is obeyed. Nothing above tells a kind of smile from what
+faces share: the common code may say "mouth 3", which is the third smile in A and the third other
+mouth in B, or the separate code may carry the brows. With a common code of the other domain a layer
+must still make the picture whole (`exchange`): a part that a mask covers moves into the separate
+code. A thin smile that the base can show opens no mask, and the common code can keep it: it holds
+more than the critic d, which learns beside it, ever finds. So every picture of A must open its mask
 somewhere, and where the smiles are is the cheapest place (`open`); and a base must not tell its
-domain to anyone who looks at it (`alike`). Neither is enough without the other. Shown pictures
-with their part taken off instead of bases, d' finds the seams, wins, and spoils the base.
+domain to anyone who looks at it (`alike`). Neither is enough without the other. d' learns from the
+pictures themselves as well as from bases: it then knows the part from the beginning, and finds what
+a blurry base still shows of it. Shown pictures with their part taken off instead of bases, d' finds
+the seams, wins, and spoils the base.
 
-`repaint` and `mask` start at 0 and rise from step 800 to 1600 (`MASK_RAMP`): on from the start,
-the mask dies at 0 and never comes back. The last three rise from 2000 to 3000 (`EXCHANGE_RAMP`),
-when masks are small. A training begun from a model with masks needs no rise (`rise`). Once the
-split is learned, in the second half of a training, `mask` rises on to `mask_late`: what the base
-can show (the eyes behind the glasses) is then left to the picture. Pressed so from the start, the
+A mask that has closed over a pale beard lets no gradient through to the layer below it, and a layer
+that has no beard opens no mask. `paint` and `claim` break that: the layer learns the part whether
+its mask shows it or not, weighed by where base and layers err, and the mask is told where the
+layer that knows only the separate code beats the base (`MARGIN`), by a loss that does not
+saturate.
+
+With `information` separate codes are sent through noise of a fixed size and pay for their power:
+what the common code can say for nothing (brows, eyes behind glass) is not said twice (the
+variational bottleneck of Alemi et al., 2017, with a prior at "nothing"). `cycle_common` is the
+paper's cycle, for the encoder alone, on edits of any strength: so it learns to see eyes through
+dark glass. With a gradient to the layers too, masks get holes that hide the content's code.
+
+`repaint` and `mask` start at 0 and rise from step 1500 to 2500 (`MASK_RAMP`): on from the start,
+the mask dies at 0 and never comes back. Those from `exchange` on rise from 100 to 400
+(`EXCHANGE_RAMP`). A training begun from a model with masks needs no rise (`rise`). Once the split
+is learned, in the second half of a training, `mask` rises on to `mask_late`: what the base can
+show (the eyes behind the glasses) is then left to the picture. Pressed so from the start, the
 common code keeps the part.
 
 `base` moves what is no part (eyes, brows) into the common code. Strong (0.5), kept on to the end of
@@ -69,14 +88,19 @@ from dida_cli.codes import Codes, MaskModel, Strokes
 from dida_cli.config import CriticTarget, ModelConfig, Part, Weights
 from dida_cli.losses import Losses
 
-MASK_RAMP = (800, 1600)  # steps between which the weights of repaint and mask rise to their value
-EXCHANGE_RAMP = (2000, 3000)  # the same for exchange, open and alike
+MASK_RAMP = (1500, 2500)  # steps between which the weights of repaint and mask rise to their value
+EXCHANGE_RAMP = (100, 400)  # the same for exchange and all that makes guides obeyed
+EXCHANGED = ("exchange", "open", "alike", "paint", "claim", "information", "cycle_common")
 LATE_RAMP = (0.5, 0.75)  # shares of a training between which `mask` rises to `mask_late`
 OPEN_SHARE = 100  # of a mask's pixels, one is open at least
 SHUT = 1e-8  # what a mask is at least, that has a logarithm
+SURE = 1e-6  # a mask comes no nearer to 0 or 1 in a cross entropy
 FIRST_MASK = 1.0  # added to the mask's logit in `Layers`: the first masks are open
 REMOVAL_GAIN = 4  # of a part's own mask, when it is taken off: the base replaces the picture
 SAME = 1e-4  # of a code's size; a difference up to here is rounding
+MARGIN = 0.08  # of 2, the range of a picture: a layer that is better by so much claims a pixel
+SOFTNESS = 0.05  # of that claim
+LEAST_STRENGTH = 0.3  # of the edits that `cycle_common` looks at
 CLOSED = 0.02  # an edit takes a mask up to here for 0, which a sigmoid never reaches
 
 
@@ -245,15 +269,15 @@ def layers_loss(
     target: CriticTarget,
 ) -> Losses:
     """The loss of `Layers` on pictures a and b, each (B, 3, side, side); terms as in the table."""
-    both = torch.cat([a, b])
+    both, half = torch.cat([a, b]), len(a)
     codes = model.encode(both)
     own = losses.own_parts(codes)
+    told = losses.noisy(own) if weights.information else own
     bare = own.without("a", "b")
-    rgb, masks = model.layer(Codes(*(torch.cat(pair) for pair in zip(own, bare, strict=True))))
-    size, half = len(both), len(a)
-    untold = both.new_zeros(())
-    layer, base, mask = rgb[:size], rgb[size:], masks[:size]
+    rgb, masks = model.layer(Codes(*(torch.cat(pair) for pair in zip(told, bare, strict=True))))
+    (layer, base), mask = rgb.chunk(2), masks[: len(both)]
     rebuilt, repainted = blend(layer, base, mask), blend(layer, both, mask)
+    with_part = slice(0, half if model.config.separate_b == 0 else None)
     terms = {
         "reconstruction_a": F.l1_loss(rebuilt[:half], a),
         "reconstruction_b": F.l1_loss(rebuilt[half:], b),
@@ -261,14 +285,68 @@ def layers_loss(
         "repaint_b": F.l1_loss(repainted[half:], b),
         "mask": 2 * masks.mean(),
         "base": F.l1_loss(base, both),
-        "exchange": exchange_loss(model, own, both, base) if weights.exchange else untold,
-        "open": open_loss(mask[:half] if model.config.separate_b == 0 else mask),
-        "alike": losses.alike(critic, base) if weights.alike else untold,
+        "open": open_loss(mask[with_part]),
+        "information": losses.information(own),
         "zero": losses.zero(codes),
         "common": losses.common(critic, codes, target),
     }
+    if weights.alike:
+        terms["alike"] = losses.alike(critic, base)
+    if any((weights.exchange, weights.paint, weights.claim, weights.cycle_common)):
+        # what the same parts are with common codes of the other domain
+        moved, where = model.layer(told._replace(common=losses.other(own.common)))
+        terms["exchange"] = F.l1_loss(blend(moved, base, where), both)
+        terms["paint"], claimed = paint_loss(both, base, layer, moved)
+        parts = (values[with_part] for values in (claimed, mask, where))
+        terms["claim"] = claim_loss(*parts)
+    if weights.cycle_common:
+        plain = losses.other(blend(base, both, removal_mask(mask)))  # with no part
+        terms["cycle_common"] = cycle_loss(model, moved, plain, where, losses.other(own.common))
     made = losses.weighted(terms, weights, codes.common)
-    return made._replace(base=base) if weights.alike else made
+    return made._replace(shown=torch.cat([base, both])) if weights.alike else made
+
+
+def paint_loss(both: Tensor, base: Tensor, layer: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+    """`paint`, and what masks should claim, (N, 1, side, side) in [0, 1].
+
+    Of pictures (N, 3, side, side), their bases, their layers, and their layers with a common code
+    of the other domain.
+    """
+    wrong = _error(base, both).detach()  # (N, 1, side, side)
+    with torch.no_grad():
+        better = (wrong - _error(layer, both) - MARGIN).clamp_min(0)
+        claimed = torch.sigmoid((wrong - _error(moved, both) - MARGIN) / SOFTNESS)
+    paint = _mean_over(wrong, _error(layer, both)) + _mean_over(better, _error(moved, both))
+    return paint, claimed
+
+
+def claim_loss(claimed: Tensor, *masks: Tensor) -> Tensor:
+    """The cross entropy of masks with what they should claim, all (N, 1, side, side) in [0, 1]."""
+    each = [F.binary_cross_entropy(m.clamp(SURE, 1 - SURE), claimed) for m in masks]
+    return torch.stack(each).sum()
+
+
+def cycle_loss(
+    model: Layers, moved: Tensor, plain: Tensor, where: Tensor, common: Tensor
+) -> Tensor:
+    """mean |E_c(edit) - c| / mean |c|, for the encoder alone.
+
+    Edits paint `moved` (N, 3, side, side) by masks `where` onto pictures `plain`, whose common
+    codes are (N, C, grid, grid), each by a strength of its own.
+    """
+    strength = torch.empty_like(where[:, :, :1, :1]).uniform_(LEAST_STRENGTH, 1)
+    edit = blend(moved, plain, strength * where).detach()
+    wanted = common.detach()
+    return F.l1_loss(model.encode(edit).common, wanted) / wanted.abs().mean()
+
+
+def _error(picture: Tensor, truth: Tensor) -> Tensor:
+    """|picture - truth|, the mean over channels: (N, 1, side, side)."""
+    return (picture - truth).abs().mean(1, keepdim=True)
+
+
+def _mean_over(where: Tensor, values: Tensor) -> Tensor:
+    return (values * where).sum() / (where.sum() + SHUT)
 
 
 def open_loss(mask: Tensor) -> Tensor:
@@ -279,13 +357,3 @@ def open_loss(mask: Tensor) -> Tensor:
     values = mask.float().flatten(1)  # (N, side * side)
     largest = values.topk(max(1, values.shape[1] // OPEN_SHARE), dim=1).values
     return -(largest.mean(1) + SHUT).log().mean()
-
-
-def exchange_loss(model: Layers, own: Codes, both: Tensor, base: Tensor) -> Tensor:
-    """mean |blend(layer', base, m') - x|, the layers with common codes of the other domain.
-
-    `own`: the codes of `both`, 2 B pictures (2 B, 3, side, side), A's first, each with its own
-    part alone; `base`: their own bases. So glass that can be seen through is painted as such.
-    """
-    layer, mask = model.layer(own._replace(common=own.common.roll(len(both) // 2, dims=0)))
-    return F.l1_loss(blend(layer, base, mask), both)

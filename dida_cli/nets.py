@@ -18,6 +18,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 
 from dida_cli.codes import Codes
@@ -33,7 +34,7 @@ POWER_STEPS = 50  # that find the spectral norm of a weight from any start
 def widths(config: ModelConfig) -> list[int]:
     """Channels after each halving of the common encoder, outermost first."""
     if config.architecture == "compact":
-        return [max(LEAST_WIDTH, config.width >> k) for k in reversed(range(config.stages))]
+        return _compact_widths(config)[config.stages - config.encoder_stages :]
     doubling = [min(32 << k, config.width) for k in range(config.stages - 2)]
     return [*doubling, config.channels - config.separate_a, config.common]
 
@@ -49,8 +50,12 @@ def separate_widths(config: ModelConfig, code: int) -> list[int]:
 def decoder_widths(config: ModelConfig) -> list[int]:
     """Channels after each doubling of the decoder, innermost first."""
     if config.architecture == "compact":
-        return widths(config)[::-1]
+        return _compact_widths(config)[::-1]
     return [min(32 << k, config.width) for k in reversed(range(config.stages - 1))]
+
+
+def _compact_widths(config: ModelConfig) -> list[int]:
+    return [max(LEAST_WIDTH, config.width >> k) for k in reversed(range(config.stages))]
 
 
 def encoder(config: ModelConfig, stages: list[int], code: int, *, slip: bool = False) -> nn.Module:
@@ -96,17 +101,24 @@ class Encoders(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         slip = _is_two_sided(config)
+        self.shrink = config.side // (config.encoder_side or config.side)
         self.common = encoder(config, widths(config), config.common, slip=slip)
         self.separate_a = _separate(config, config.separate_a)
         self.separate_b = _separate(config, config.separate_b) if config.separate_b else None
 
     def forward(self, image: Tensor) -> Codes:
         """Pictures (N, 3, side, side) in [-1, 1] to (E_c(x), E_A(x), E_B(x))."""
+        image = shrunk(image, self.shrink)
         common = self.common(image)  # (N, C, grid, grid)
         if self.separate_b is None:
             nothing = common.new_zeros(common.shape[0], 0, *common.shape[2:])
             return Codes(common, self.separate_a(image), nothing)
         return Codes(common, self.separate_a(image), self.separate_b(image))
+
+
+def shrunk(image: Tensor, times: int) -> Tensor:
+    """Pictures (N, 3, side, side) as the encoders see them: so many times smaller."""
+    return F.avg_pool2d(image, times) if times > 1 else image
 
 
 def _separate(config: ModelConfig, code: int) -> nn.Module:
@@ -128,6 +140,7 @@ class Critic(nn.Module):
             nn.LeakyReLU(SLOPE, inplace=True),
             nn.Linear(512, 1),
         )
+        self.shrink = config.side // (config.encoder_side or config.side)
         self.pictures = _picture_critic(config) if looks else None
 
     def forward(self, common: Tensor) -> Tensor:
@@ -138,12 +151,12 @@ class Critic(nn.Module):
     def look(self, base: Tensor) -> Tensor:
         """Pictures (N, 3, side, side) in [-1, 1] to the logit (N,) that they come from B."""
         assert self.pictures is not None
-        logits: Tensor = self.pictures(base)
+        logits: Tensor = self.pictures(shrunk(base, self.shrink))
         return logits.squeeze(1)
 
 
 def _picture_critic(config: ModelConfig) -> nn.Sequential:
-    halvings = int(math.log2(config.side // LOOK_GRID))
+    halvings = int(math.log2((config.encoder_side or config.side) // LOOK_GRID))
     widths = [LOOK_WIDTHS[min(k, len(LOOK_WIDTHS) - 1)] for k in range(halvings)]
     blocks: list[nn.Module] = []
     for c_in, c_out in zip([3, *widths], widths, strict=False):

@@ -29,7 +29,9 @@ EARLIER = {
     "precision": "float32",
     "compile": False,
 }
-EARLIER_WEIGHTS = {"base": 0.0, "exchange": 0.0, "open": 0.0, "alike": 0.0}
+EARLIER_WEIGHTS = dict.fromkeys(
+    ("base", "exchange", "open", "alike", "paint", "claim", "information"), 0.0
+)
 
 # When the game with the critic counts as over: every one of so many log lines says so.
 WINDOW = 50  # log lines

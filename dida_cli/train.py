@@ -116,6 +116,7 @@ class Training:
         the group is gone; the weights are then unchanged.
         """
         self._hold()
+        torch.manual_seed(self.settings.seed + self.step)  # noise, too, is a function of the step
         terms = self._differentiate(self.group.share(a), self.group.share(b))
         gradients = [p.grad for p in self._parameters() if p.grad is not None]
         self.group.mean_([*gradients, *terms.values()])
@@ -144,7 +145,7 @@ class Training:
             self.scaler.scale(loss.total / parts).backward()  # type: ignore[no-untyped-call]
             self.critic.requires_grad_(True)
             with self._autocast():
-                critic = losses.critic(self.critic, loss.common, loss.base)
+                critic = losses.critic(self.critic, loss.common, loss.shown)
             self.scaler.scale(critic.total / parts).backward()  # type: ignore[no-untyped-call]
             for name, term in (loss.terms | critic.terms).items():
                 sums[name] = sums.get(name, 0) + term.detach().float() / parts
@@ -223,9 +224,7 @@ class Training:
             full,
             repaint_a=rise * full.repaint_a,
             repaint_b=rise * full.repaint_b,
-            exchange=exchange * full.exchange,
-            open=exchange * full.open,
-            alike=exchange * full.alike,
+            **{name: exchange * getattr(full, name) for name in mask.EXCHANGED},
             mask=rise * (full.mask + late * (full.mask_late - full.mask)),
         )
 

@@ -60,6 +60,11 @@ def test_every_promised_side_fits_both_grids(side: int, grid: int) -> None:
         ({"common": 0}, "common must be 1 to"),
         ({"separate_a": 0}, "separate_a must be 1 to"),
         ({"width": 10**9}, "width must be"),
+        ({"encoder_side": 96}, "encoder_side 96 does not halve .* try 16 or 32 or 64 or 128, or 0"),
+        ({"encoder_side": 8}, "encoder_side 8 does not halve"),
+        ({"encoder_side": 256}, "is larger than side 128"),
+        ({"encoder_side": -64}, "encoder_side -64 does not halve"),
+        ({"encoder_side": 64, "architecture": "paper"}, "encoder_side is for architecture compact"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(wrong: dict[str, Any], said: str) -> None:
@@ -111,6 +116,12 @@ def test_a_foreign_config_is_refused_naming_the_key(change: dict[str, object], s
     with pytest.raises(DidaError) as refused:
         ModelConfig.from_json(ModelConfig().to_json() | change, "m.json")
     assert said in str(refused.value) and "m.json" in str(refused.value)
+
+
+def test_a_config_from_before_encoders_had_a_side_of_their_own_is_read() -> None:
+    values = ModelConfig(encoder_side=64).to_json()
+    del values["encoder_side"]
+    assert ModelConfig.from_json(values, "m.json") == ModelConfig()
 
 
 def test_a_missing_setting_is_named() -> None:

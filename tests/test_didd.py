@@ -157,12 +157,15 @@ def test_the_critic_of_pictures_tells_them_apart_on_its_own() -> None:
     torch.manual_seed(0)
     critic = nets.Critic(TINY, looks=True)
     base = torch.rand(4, 3, 32, 32, requires_grad=True)
-    made = losses.critic(critic, torch.zeros(4, TINY.common, TINY.grid, TINY.grid), base)
-    logits = critic.look(base)
-    wanted = -(F.logsigmoid(-logits[:2]).mean() + F.logsigmoid(logits[2:]).mean())
-    assert made.terms["base_critic"].item() == pytest.approx(wanted.item(), rel=1e-5)
-    both = made.terms["critic"] + made.terms["base_critic"]
-    assert made.total.item() == pytest.approx(both.item())
+    shown = torch.cat([base, torch.rand(4, 3, 32, 32)])  # and the pictures they are of
+    made = losses.critic(critic, torch.zeros(4, TINY.common, TINY.grid, TINY.grid), shown)
+    for name, logits in zip(
+        ("base_critic", "real_critic"), critic.look(shown).chunk(2), strict=True
+    ):
+        wanted = -(F.logsigmoid(-logits[:2]).mean() + F.logsigmoid(logits[2:]).mean())
+        assert made.terms[name].item() == pytest.approx(wanted.item(), rel=1e-5)
+    sum_of_all = sum(made.terms[name] for name in ("critic", "base_critic", "real_critic"))
+    assert made.total.item() == pytest.approx(sum_of_all.item())
     made.total.backward()
     assert base.grad is None  # the other player's
     with torch.no_grad():

@@ -7,7 +7,7 @@ import torch
 from conftest import TINY
 from torch import Tensor, nn
 
-from dida_cli import checkpoint, mask, nets
+from dida_cli import checkpoint, losses, mask, nets
 from dida_cli.codes import Codes, transfer
 from dida_cli.config import Domains, ModelConfig, Part, Weights
 from dida_cli.mask import (
@@ -312,6 +312,8 @@ def test_the_losses_are_the_formulas_of_the_docstring() -> None:
         exchange=23,
         open=29,
         alike=31,
+        paint=37,
+        claim=41,
     )
     made = mask.layers_loss(Stub(), Says(0.7), a, b, weights, "paper")
     terms = {name: term.item() for name, term in made.terms.items()}
@@ -326,7 +328,8 @@ def test_the_losses_are_the_formulas_of_the_docstring() -> None:
     assert terms["exchange"] == pytest.approx(rebuilt)  # these layers do not look at common codes
     assert terms["open"] == pytest.approx(-math.log(0.25))
     assert terms["alike"] == pytest.approx(-math.log(0.2) - math.log(0.8))  # says 0.8 of each
-    assert made.base is not None and not made.base.any()
+    assert made.shown is not None and not made.shown[:4].any()  # the bases
+    assert torch.equal(made.shown[4:], torch.cat([a, b]))
     assert terms["zero"] == pytest.approx(0.4 + 0.2)
     assert terms["common"] == pytest.approx(2 * math.log(1 + math.exp(-0.7)))
     expected = sum(getattr(weights, name) * term for name, term in terms.items())
@@ -338,6 +341,11 @@ class Told(Layers):
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
+        self.config = LAYERS
+
+    def encode(self, image: Tensor) -> Codes:
+        values = [0.3, 0.7], [0.8, 0.1], [0.1, 0.4]
+        return Codes(*(torch.tensor(v).view(2, 1, 1, 1) for v in values))
 
     def layer(self, codes: Codes) -> tuple[Tensor, Tensor]:
         mask = (codes.a + codes.b) / 2 + codes.common / 10
@@ -345,12 +353,64 @@ class Told(Layers):
 
 
 def test_the_exchange_paints_each_part_by_the_common_code_of_the_other_domain() -> None:
-    common, a, b = (torch.tensor(v).view(2, 1, 1, 1) for v in ([0.3, 0.7], [0.8, 0.0], [0.0, 0.4]))
-    both, base = torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 0.5)
-    lost = mask.exchange_loss(Told(), Codes(common, a, b), both, base)
-    first = 0.47 * 0.7 + 0.53 * 0.5  # its own separate code's mask and base, the other's layer
-    second = 0.23 * 0.3 + 0.77 * 0.5
-    assert lost.item() == pytest.approx((first + second) / 2)
+    a, b = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
+    made = mask.layers_loss(Told(), Says(0.0), a, b, Weights(exchange=1), "half")
+    first = 0.47 * 0.7 + 0.53 * 0.3  # its own separate code's mask and base, the other's layer
+    second = 0.23 * 0.3 + 0.77 * 0.7
+    assert made.terms["exchange"].item() == pytest.approx((first + second) / 2)
+
+
+def test_layers_learn_the_part_whether_their_masks_show_it_or_not() -> None:
+    """One pixel is the part: the base is 1 wrong there, 0.1 elsewhere; masks are all but shut."""
+    both = torch.zeros(1, 3, 2, 2)
+    base = torch.full((1, 3, 2, 2), 0.1)
+    base[..., 0, 0] = 1.0
+    layer, moved = torch.full((1, 3, 2, 2), 0.3), torch.full((1, 3, 2, 2), 0.5)
+    shut = torch.full((1, 1, 2, 2), 1e-4)
+    layer, moved, mask_, where = (t.requires_grad_() for t in (layer, moved, shut, shut.clone()))
+    paint, claimed = mask.paint_loss(both, base, layer, moved)
+    # a layer counts by how wrong the base is, another's only where the own one is better than it
+    assert paint.item() == pytest.approx(0.3 + 0.5)
+    torch.autograd.backward(paint + mask.claim_loss(claimed, mask_, where))
+    assert layer.grad is not None and moved.grad is not None
+    pull = layer.grad.sum(1).flatten()
+    assert pull[0].item() == pytest.approx(10 * pull[1].item())
+    assert moved.grad.sum(1).flatten()[0] > 0.99 and not moved.grad[..., 1, 1].any()
+    for grad in (mask_.grad, where.grad):
+        assert grad is not None
+        assert grad[..., 0, 0] < -1000 and grad[..., 1, 1] >= 0  # opens here, and stays shut there
+    assert base.grad is None
+
+
+def test_information_is_the_power_of_separate_codes_and_nothing_stays_nothing() -> None:
+    torch.manual_seed(0)
+    own = Codes(torch.ones(2, 1, 4, 4), torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4))
+    own.a[0], own.b[1] = 0.1, -0.2
+    each = 16 * torch.tensor([0.1, 0.2]).square() / (2 * losses.NOISE**2)
+    assert losses.information(own).item() == pytest.approx(each.mean().item())
+    told = losses.noisy(own)
+    assert torch.equal(told.common, own.common)
+    assert not told.a[1].any() and not told.b[0].any()
+    for noise in (told.a[0] - own.a[0], told.b[1] - own.b[1]):
+        assert 0.5 * losses.NOISE < noise.std() < 2 * losses.NOISE
+
+
+def test_the_cycle_teaches_the_common_encoder_alone(model: Layers) -> None:
+    model.requires_grad_(True)
+    a, b = pictures(2), pictures(2).flip(0)
+    weights = Weights(reconstruction_a=0, reconstruction_b=0, cycle_common=1)
+    made = mask.layers_loss(model, nets.Critic(model.config), a, b, weights, "half")
+    assert made.terms["cycle_common"] > 0
+    torch.autograd.backward(made.total)
+    taught = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert taught and all(name.startswith("encoders.common.") for name in taught)
+
+
+def test_an_edit_that_hides_nothing_closes_the_cycle() -> None:
+    """Told's encoder says the same of every picture, so each code is its neighbour's at most."""
+    a = b = torch.zeros(1, 3, 4, 4)
+    made = mask.layers_loss(Told(), Says(0.0), a, b, Weights(cycle_common=1), "half")
+    assert made.terms["cycle_common"].item() == pytest.approx(0.4 / 0.5)  # |0.3 - 0.7| of 0.5
 
 
 def test_a_mask_is_open_by_its_largest_hundredth_however_shut_it_is() -> None:

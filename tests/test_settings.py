@@ -183,8 +183,8 @@ def test_a_weight_of_a_loss_that_the_method_lacks_is_refused() -> None:
     settings.training_of({"training.weights.mask": 0}, model)  # as every written config says
     layers = settings.model_of(NAMES | {"model.method": "layers"})
     assert settings.training_of({"training.weights.mask": 0.1}, layers).weights.mask == 0.1
-    with pytest.raises(DidaError, match="cycle_common: method layers has no such loss"):
-        settings.training_of({"training.weights.cycle_common": 1.0}, layers)
+    with pytest.raises(DidaError, match="cycle_separate: method layers has no such loss"):
+        settings.training_of({"training.weights.cycle_separate": 1.0}, layers)
 
 
 def test_differences_are_told_old_and_new() -> None:

@@ -165,20 +165,26 @@ def test_repaint_mask_and_exchange_rise_slowly() -> None:
         exchange=2,
         open=4,
         alike=6,
+        paint=0.4,
+        claim=0.6,
+        information=0.8,
+        cycle_common=1.2,
     )
     training = core.Training(LAYERS, replace(SETTINGS, steps=8000, weights=full))
     risen, pressure, exchanged = [], [], []
-    for training.step in (0, 800, 1200, 1600, 4000, 5000, 6000, 8000):
+    for training.step in (0, 1500, 2000, 2500, 4000, 5000, 6000, 8000):
         weights = training.weights()
         risen.append(weights.repaint_a / 0.2)
         pressure.append(weights.mask)
         assert weights.repaint_b / 0.3 == pytest.approx(risen[-1])
     assert risen == pytest.approx([0, 0, 0.5, 1, 1, 1, 1, 1])
     assert pressure == pytest.approx([0, 0, 0.05, 0.1, 0.1, 0.3, 0.5, 0.5])
-    for training.step in (1600, 2000, 2500, 3000, 8000):
+    for training.step in (0, 100, 250, 400, 8000):
         weights = training.weights()
         exchanged.append(weights.exchange)
-        assert weights.open == 2 * weights.exchange and weights.alike == 3 * weights.exchange
+        for name in ("open", "alike", "paint", "claim", "information", "cycle_common"):
+            share = getattr(weights, name) / getattr(full, name)
+            assert share == pytest.approx(weights.exchange / full.exchange)
     assert exchanged == pytest.approx([0, 0, 1, 2, 2])
     begun = core.Training(LAYERS, replace(training.settings, rise=False))
     begun.step = SETTINGS.critic_start
@@ -283,6 +289,25 @@ def test_a_model_of_twice_the_side_begins_one_of_half_of_it() -> None:
     assert torch.equal(taken["encoders.common.6.weight"], old["encoders.common.9.weight"])
 
 
+def test_a_model_whose_encoders_see_half_the_side_keeps_its_codes_when_it_grows() -> None:
+    torch.manual_seed(1)
+    known = checkpoint.build(LAYERS)
+    config = replace(LAYERS, side=64, encoder_side=32)
+    weights = replace(WEIGHTS["layers"], alike=0.1, exchange=1.0)
+    training = core.Training(config, replace(SETTINGS, weights=weights))
+    fresh = training.begin_from(known)
+    assert fresh and all(n.startswith(("decoder.9", "decoder.10", "decoder.12")) for n in fresh)
+    picture = torch.rand(2, 3, 64, 64) * 2 - 1
+    halved = torch.nn.functional.avg_pool2d(picture, 2)
+    with torch.no_grad():
+        for mine, wanted in zip(
+            training.averaged.encode(picture), known.encode(halved), strict=True
+        ):
+            assert torch.equal(mine, wanted)
+        assert training.averaged.compose(known.encode(halved)).image.shape == (2, 3, 64, 64)
+    assert "base_critic" in training.advance(picture, picture)  # which sees them halved, too
+
+
 def test_weights_that_are_held_stand_still_until_the_others_fit(tmp_path: Path) -> None:
     torch.manual_seed(1)
     settings = replace(SETTINGS, hold=3, save_every=2, weights=WEIGHTS["layers"])
@@ -331,14 +356,16 @@ def test_a_state_that_holds_what_is_not_there_is_refused(tmp_path: Path, held: o
 
 
 def test_a_training_with_a_critic_of_pictures_resumes_exactly(tmp_path: Path) -> None:
-    weights = replace(WEIGHTS["layers"], exchange=1.0, open=0.1, alike=0.1)
+    weights = replace(
+        WEIGHTS["layers"], exchange=1.0, alike=0.1, information=1e-3, cycle_common=0.1
+    )
     settings = replace(SETTINGS, rise=False, weights=weights)
     unbroken, broken = (core.Training(LAYERS, settings) for _ in range(2))
     start = [p.clone() for p in unbroken.critic.parameters()]
     for step in range(2):
         terms = unbroken.advance(*batches(step))
         broken.advance(*batches(step))
-    assert {"alike", "base_critic", "base_critic_right"} <= set(terms)
+    assert {"alike", "base_critic", "real_critic_right", "cycle_common"} <= set(terms)
     moved = [
         not torch.equal(p, q) for p, q in zip(unbroken.critic.parameters(), start, strict=True)
     ]
