@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from dida_cli.errors import DidaError
 
 NAMES = {"model.domains.a": "a", "model.domains.b": "b"}
 DIDD = ["smile-glasses", "beard-glasses", "beard-smile", "male-female", "blond-black"]
+STAGES = ("plain", "masks")  # of a training of ours, one begun from the other
 # alpha1 = alpha2, beta1, beta2, gama, delta, discweight of the release
 MASK = {
     "glasses": (0.7, 0, 0.001, 7, 5, 0.005),
@@ -233,8 +235,23 @@ def test_what_is_written_is_read_as_the_same_training(tmp_path: Path) -> None:
 
 def test_there_are_the_promised_presets_each_with_a_line() -> None:
     told = settings.presets()
-    assert list(told) == sorted([*DIDD, *MASK])
+    assert list(told) == sorted([*DIDD, *MASK, *STAGES])
     assert all(words and "\n" not in words and len(words) <= 80 for words in told.values())
+
+
+def test_the_stages_fit_each_other_whatever_the_domains() -> None:
+    plain, masks = (settings.read(name) for name in STAGES)
+    for values in (plain, masks):
+        assert not [key for key in values if key.startswith(("data.", "model.domains."))]
+    first, second = (settings.model_of(values) for values in (plain, masks))
+    assert (first.method, second.method) == ("didd", "layers")
+    assert replace(second, method="didd") == first  # so that all is taken but the mask
+    weights = settings.training_of(masks, second).weights
+    usual = settings.training_of({}, second).weights
+    assert weights.paint and weights.claim and weights.information and weights.alike
+    assert (weights.zero, weights.common) == (usual.zero, usual.common)
+    one_sided = settings.model_of(masks | {"model.separate_b": 0})
+    assert one_sided.parts == ("a",)
 
 
 @pytest.mark.parametrize("name", MASK)
