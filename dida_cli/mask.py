@@ -278,6 +278,7 @@ def layers_loss(
     (layer, base), mask = rgb.chunk(2), masks[: len(both)]
     rebuilt, repainted = blend(layer, base, mask), blend(layer, both, mask)
     with_part = slice(0, half if model.config.separate_b == 0 else None)
+    untold = both.new_zeros(())
     terms = {
         "reconstruction_a": F.l1_loss(rebuilt[:half], a),
         "reconstruction_b": F.l1_loss(rebuilt[half:], b),
@@ -289,9 +290,9 @@ def layers_loss(
         "information": losses.information(own),
         "zero": losses.zero(codes),
         "common": losses.common(critic, codes, target),
+        "alike": losses.alike(critic, base) if weights.alike else untold,
+        **dict.fromkeys(("exchange", "paint", "claim", "cycle_common"), untold),
     }
-    if weights.alike:
-        terms["alike"] = losses.alike(critic, base)
     if any((weights.exchange, weights.paint, weights.claim, weights.cycle_common)):
         # what the same parts are with common codes of the other domain
         moved, where = model.layer(told._replace(common=losses.other(own.common)))
@@ -322,8 +323,11 @@ def paint_loss(both: Tensor, base: Tensor, layer: Tensor, moved: Tensor) -> tupl
 
 def claim_loss(claimed: Tensor, *masks: Tensor) -> Tensor:
     """The cross entropy of masks with what they should claim, all (N, 1, side, side) in [0, 1]."""
-    each = [F.binary_cross_entropy(m.clamp(SURE, 1 - SURE), claimed) for m in masks]
-    return torch.stack(each).sum()
+    loss = claimed.new_zeros((), dtype=torch.float32)
+    for mask in masks:  # torch's own cross entropy of probabilities refuses autocast
+        sure = mask.float().clamp(SURE, 1 - SURE)
+        loss = loss - (claimed * sure.log() + (1 - claimed) * (1 - sure).log()).mean()
+    return loss
 
 
 def cycle_loss(

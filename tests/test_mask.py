@@ -378,7 +378,7 @@ def test_layers_learn_the_part_whether_their_masks_show_it_or_not() -> None:
     assert moved.grad.sum(1).flatten()[0] > 0.99 and not moved.grad[..., 1, 1].any()
     for grad in (mask_.grad, where.grad):
         assert grad is not None
-        assert grad[..., 0, 0] < -1000 and grad[..., 1, 1] >= 0  # opens here, and stays shut there
+        assert grad[..., 0, 0] < -1000 and grad[..., 1, 1].abs() < 1  # opens here, not there
     assert base.grad is None
 
 
