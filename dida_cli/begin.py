@@ -77,6 +77,7 @@ def grown(state: dict[str, Tensor], before: ModelConfig, after: ModelConfig) -> 
 
     The stages next to the code keep what they know, and those next to the picture are new: so a
     model of twice the side begins with one of half of it (as Karras et al., 2018, grow theirs).
+    Encoders that go on seeing the picture at the old side (`encoder_side`) are taken whole.
     """
     more = after.encoder_stages - before.encoder_stages
     if not more and after.stages == before.stages:
@@ -87,9 +88,8 @@ def grown(state: dict[str, Tensor], before: ModelConfig, after: ModelConfig) -> 
         is_encoder = net.startswith("encoders.")
         if is_encoder and (place := place + 3 * more) < 0:
             continue
-        if (
-            is_encoder or after.stages == before.stages or place < 3 * before.stages
-        ):  # a decoder's last layer makes the picture
+        makes_picture = not is_encoder and place >= 3 * before.stages  # a decoder's last layer
+        if not makes_picture or after.stages == before.stages:
             grown[f"{net}.{place}.{leaf}"] = tensor
     return grown
 

@@ -194,6 +194,11 @@ class ModelConfig(_Json):
         return ((self.encoder_side or self.side) // self.grid).bit_length() - 1
 
     @property
+    def shrink(self) -> int:
+        """How many times smaller than the picture is what the encoders see."""
+        return self.side // (self.encoder_side or self.side)
+
+    @property
     def channels(self) -> int:
         """Channels of the three codes together: what the decoder reads."""
         return self.common + self.separate_a + self.separate_b

@@ -101,7 +101,7 @@ class Encoders(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         slip = _is_two_sided(config)
-        self.shrink = config.side // (config.encoder_side or config.side)
+        self.shrink = config.shrink
         self.common = encoder(config, widths(config), config.common, slip=slip)
         self.separate_a = _separate(config, config.separate_a)
         self.separate_b = _separate(config, config.separate_b) if config.separate_b else None
@@ -140,7 +140,7 @@ class Critic(nn.Module):
             nn.LeakyReLU(SLOPE, inplace=True),
             nn.Linear(512, 1),
         )
-        self.shrink = config.side // (config.encoder_side or config.side)
+        self.shrink = config.shrink
         self.pictures = _picture_critic(config) if looks else None
 
     def forward(self, common: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ class Critic(nn.Module):
 
 
 def _picture_critic(config: ModelConfig) -> nn.Sequential:
-    halvings = int(math.log2((config.encoder_side or config.side) // LOOK_GRID))
+    halvings = int(math.log2(config.side // config.shrink // LOOK_GRID))
     widths = [LOOK_WIDTHS[min(k, len(LOOK_WIDTHS) - 1)] for k in range(halvings)]
     blocks: list[nn.Module] = []
     for c_in, c_out in zip([3, *widths], widths, strict=False):

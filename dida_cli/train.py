@@ -116,7 +116,8 @@ class Training:
         the group is gone; the weights are then unchanged.
         """
         self._hold()
-        torch.manual_seed(self.settings.seed + self.step)  # noise, too, is a function of the step
+        # noise, too, is a function of the step, and each process makes its own
+        torch.manual_seed(self.settings.seed + self.step + (self.group.rank << 40))
         terms = self._differentiate(self.group.share(a), self.group.share(b))
         gradients = [p.grad for p in self._parameters() if p.grad is not None]
         self.group.mean_([*gradients, *terms.values()])
