@@ -144,6 +144,7 @@ def test_the_config_tells_sizes_domains_and_preprocessing(
         "architecture": "paper",
         "domains": {"a": "smile", "b": "glasses"},
         "side": 64 * size,
+        "encoder_side": 0,
         "fit": fit,
         "grid": size,
         "width": 64,
