@@ -151,7 +151,7 @@ class ModelConfig(_Json):
         if self.grid < 2:
             raise DidaError(f"grid must be 2 cells or more, not {self.grid}")
         if self.side % self.grid or not _power_of_two(self.side // self.grid) or self.stages < 2:
-            fitting = [s for k in range(2, 8) if smallest <= (s := self.grid << k) <= largest]
+            fitting = _sides(self.grid, smallest, largest)
             tip = f"try side {' or '.join(map(str, fitting))}" if fitting else "try grid 4"
             raise DidaError(
                 f"side {self.side} does not halve two or more times to a grid of {self.grid}; {tip}"
@@ -163,7 +163,7 @@ class ModelConfig(_Json):
             or self.encoder_stages < 2
             or self.grid << self.encoder_stages != self.encoder_side
         ):
-            fitting = [s for k in range(2, 8) if (s := self.grid << k) <= self.side]
+            fitting = _sides(self.grid, 1, self.side)
             raise DidaError(
                 f"encoder_side {self.encoder_side} does not halve two or more times to a grid of "
                 f"{self.grid}, or is larger than side {self.side}; "
@@ -207,6 +207,11 @@ class ModelConfig(_Json):
     def parts(self) -> tuple[Part, ...]:
         """The parts the model knows: a, and b where domain B has one of its own."""
         return PARTS if self.separate_b else ("a",)
+
+
+def _sides(grid: int, smallest: int, largest: int) -> list[int]:
+    """The sides from smallest to largest that halve two or more times to a grid."""
+    return [side for k in range(2, 8) if smallest <= (side := grid << k) <= largest]
 
 
 def _power_of_two(number: int) -> bool:

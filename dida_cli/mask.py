@@ -295,14 +295,15 @@ def layers_loss(
     }
     if any((weights.exchange, weights.paint, weights.claim, weights.cycle_common)):
         # what the same parts are with common codes of the other domain
-        moved, where = model.layer(told._replace(common=losses.other(own.common)))
+        common = losses.other(own.common)
+        moved, where = model.layer(told._replace(common=common))
         terms["exchange"] = F.l1_loss(blend(moved, base, where), both)
         terms["paint"], claimed = paint_loss(both, base, layer, moved)
         parts = (values[with_part] for values in (claimed, mask, where))
         terms["claim"] = claim_loss(*parts)
     if weights.cycle_common:
         plain = losses.other(blend(base, both, removal_mask(mask)))  # with no part
-        terms["cycle_common"] = cycle_loss(model, moved, plain, where, losses.other(own.common))
+        terms["cycle_common"] = cycle_loss(model, moved, plain, where, common)
     made = losses.weighted(terms, weights, codes.common)
     return made._replace(shown=torch.cat([base, both])) if weights.alike else made
 
