@@ -11,20 +11,22 @@ from dida_cli.config import ModelConfig
 from dida_cli.errors import DidaError
 from dida_cli.nets import settle_spectral
 
+QUIET = 0.1  # how much less a channel says that a code gets, than one it has
+
 
 def take_over(own: Network, other: Network) -> list[str]:
     """Copy the weights of a trained model into another; the names of those that stay fresh.
 
     A tensor is taken when its name and shape agree. Further output channels of the decoder's last
     layer stay fresh beside those taken: so a model with masks begins with what a plain one has
-    learned. Compact models take more: separate codes are narrowed to fewer channels (`narrowed`),
-    and the stages of another side are counted from the code outwards (`grown`). Raises DidaError
+    learned. Compact models take more: separate codes get fewer or more channels (`recoded`), and
+    the stages of another side are counted from the code outwards (`grown`). Raises DidaError
     when the two have no tensor in common.
     """
     known, state = checkpoint.baked(other).state_dict(), checkpoint.plain_state(own)
     if other.config.architecture == own.config.architecture == "compact":
         if "decoder.0.weight" in known:
-            known = narrowed(known, other.config, own.config)
+            known = recoded(known, other.config, own.config)
         known = grown(known, other.config, own.config)
     same = {n for n, t in state.items() if n in known and t.shape == known[n].shape}
     wider = {n for n in _last_layer(own) if n in known} - same
@@ -40,36 +42,60 @@ def take_over(own: Network, other: Network) -> list[str]:
     return sorted([*(state.keys() - same - wider), *(f"{n}[{len(known[n])}:]" for n in wider)])
 
 
-def narrowed(
-    state: dict[str, Tensor], before: ModelConfig, after: ModelConfig
-) -> dict[str, Tensor]:
-    """The weights of a compact model with one decoder, its separate codes of fewer channels.
+def recoded(state: dict[str, Tensor], before: ModelConfig, after: ModelConfig) -> dict[str, Tensor]:
+    """The weights of a compact model with one decoder, its separate codes of other widths.
 
-    Between the convolution that makes a code and the one that reads it lies nothing: their
-    weights' product is one matrix, and its largest singular values are kept, so that what a code
-    says loudest stays (Eckart and Young, 1936). A code as wide as before is left as it is; that of
-    a part which the new model has not is dropped.
+    A code as wide as before is left as it is; that of a part which the new model has not is
+    dropped.
     """
     state = dict(state)
-    reads = state["decoder.0.weight"]  # (channels, width, 4, 4)
-    codes = list(torch.split(reads, [before.common, before.separate_a, before.separate_b]))
-    for place, part in enumerate("ab", start=1):
-        wanted, had = getattr(after, f"separate_{part}"), len(codes[place])
-        if wanted == 0:
-            codes[place] = codes[place][:0]
-        if not 0 < wanted < had:
-            continue
+    codes = torch.split(
+        state["decoder.0.weight"], [before.common, before.separate_a, before.separate_b]
+    )  # (channels, width, 4, 4)
+    read = [codes[0]]
+    for part, code in zip("ab", codes[1:], strict=True):
+        wanted = getattr(after, f"separate_{part}")
         made = f"encoders.separate_{part}.{3 * before.encoder_stages}"
-        weight, bias = state[f"{made}.weight"].double(), state[f"{made}.bias"].double()
-        reader = codes[place].flatten(1).T.double()  # (width * 16, code)
-        left, values, right = torch.linalg.svd(reader @ weight.flatten(1), full_matrices=False)
-        root = values[:wanted].sqrt()
-        narrow = (root[:, None] * right[:wanted]).view(wanted, *weight.shape[1:])
-        state[f"{made}.weight"] = narrow.float()
-        state[f"{made}.bias"] = (left[:, :wanted].T @ reader @ bias / root).float()
-        codes[place] = (root[:, None] * left[:, :wanted].T).view(wanted, *reads.shape[1:]).float()
-    state["decoder.0.weight"] = torch.cat(codes)
+        if 0 < len(code) != wanted > 0:
+            change = _narrowed if wanted < len(code) else _widened
+            weight, bias = state[f"{made}.weight"], state[f"{made}.bias"]
+            state[f"{made}.weight"], state[f"{made}.bias"], code = change(
+                weight, bias, code, wanted
+            )
+        read.append(code if wanted else code[:0])
+    state["decoder.0.weight"] = torch.cat(read)
     return state
+
+
+def _narrowed(
+    weight: Tensor, bias: Tensor, read: Tensor, wanted: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What makes a code, and what reads it, with fewer channels.
+
+    Between the two convolutions lies nothing: their weights' product is one matrix, and its
+    largest singular values are kept, so that what a code says loudest stays (Eckart and Young,
+    1936).
+    """
+    reader, maker = read.flatten(1).T.double(), weight.flatten(1).double()  # (width * 16, code)
+    left, values, right = torch.linalg.svd(reader @ maker, full_matrices=False)
+    root = values[:wanted].sqrt()
+    made = (root[:, None] * right[:wanted]).view(wanted, *weight.shape[1:])
+    moved = left[:, :wanted].T @ reader @ bias.double() / root
+    narrow = (root[:, None] * left[:, :wanted].T).view(wanted, *read.shape[1:])
+    return made.float(), moved.float(), narrow.float()
+
+
+def _widened(
+    weight: Tensor, bias: Tensor, read: Tensor, wanted: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same with more channels: they say a little at random, and are not yet read."""
+    more = wanted - len(weight)
+    quiet = weight.std() * QUIET * torch.randn_like(weight[:1].expand(more, -1, -1, -1))
+    return (
+        torch.cat([weight, quiet]),
+        torch.cat([bias, bias.new_zeros(more)]),
+        torch.cat([read, read.new_zeros(more, *read.shape[1:])]),
+    )
 
 
 def grown(state: dict[str, Tensor], before: ModelConfig, after: ModelConfig) -> dict[str, Tensor]:

@@ -228,8 +228,10 @@ class Weights(_Json):
         common: the encoder's game with the critic, every method.
         repaint_a, repaint_b: a picture painted onto itself (`mask`: alpha1, alpha2; `layers`).
         cycle_common, cycle_separate: codes of an edit are those it was made of (`mask`: beta1,
-            beta2; of `layers` the first, relative to the code's size).
-        mask: small masks (`layers`).
+            beta2; `layers`: relative to the code's size).
+        cycle: what an edit covers can be painted again (`layers`).
+        domain: an edit shows the domain it was moved to, to a critic of pictures (`layers`).
+        mask: small masks, no more solid than they must be (`layers`).
         mask_late: what `mask` rises to in the second half of a training (`layers`).
         base: a picture with no part is still the picture (`layers`).
         exchange: a layer is the guide's own, whatever it is painted onto (`layers`).
@@ -250,6 +252,8 @@ class Weights(_Json):
     repaint_b: float = 0.0
     cycle_common: float = 0.0
     cycle_separate: float = 0.0
+    cycle: float = 0.0
+    domain: float = 0.0
     mask: float = 0.0
     mask_late: float = 0.0
     base: float = 0.0
@@ -303,6 +307,9 @@ TERMS: dict[Method, tuple[str, ...]] = {
         "repaint_a",
         "repaint_b",
         "cycle_common",
+        "cycle_separate",
+        "cycle",
+        "domain",
         "mask",
         "mask_late",
         "base",

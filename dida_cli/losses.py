@@ -65,6 +65,15 @@ def alike(critic: Critic, base: Tensor) -> Tensor:
     return _says(critic.look(base), 0.5)
 
 
+def domain(critic: Critic, edits: Tensor) -> Tensor:
+    """BCE(d'(edit), its domain) of pictures that were moved to A, then as many moved to B.
+
+    (2 B, 3, side, side) in [-1, 1]. d' has learned the domains from pictures that nobody edited
+    (StarGAN's domain classification, Choi et al., 2018). Its parameters should be frozen.
+    """
+    return 2 * F.binary_cross_entropy_with_logits(critic.look(edits), _domains(edits))
+
+
 def information(own: Codes) -> Tensor:
     """|s|^2 / (2 noise^2) of separate codes, the mean over 2 B pictures, in nats.
 
@@ -101,8 +110,7 @@ def critic(player: Critic, codes: Tensor, shown: Tensor | None = None) -> Losses
     said = {"critic": player(codes)}  # logits (2 B,)
     if shown is not None:
         said["base_critic"], said["real_critic"] = player.look(shown.detach()).chunk(2)
-    truth = torch.zeros_like(said["critic"])
-    truth[len(truth) // 2 :] = 1
+    truth = _domains(codes)
     terms = {n: 2 * F.binary_cross_entropy_with_logits(z, truth) for n, z in said.items()}
     right = {f"{n}_right": ((z > 0) == (truth > 0.5)).float().mean() for n, z in said.items()}
     return Losses(torch.stack([*terms.values()]).sum(), terms | right, codes)
@@ -111,6 +119,13 @@ def critic(player: Critic, codes: Tensor, shown: Tensor | None = None) -> Losses
 def _says(logits: Tensor, wanted: float) -> Tensor:
     """2 B logits held against what they should say: the mean over 2 B, twice."""
     return 2 * F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, wanted))
+
+
+def _domains(values: Tensor) -> Tensor:
+    """0 for A, which is the first half, and 1 for B: (2 B,)."""
+    domains = torch.zeros(len(values), device=values.device)
+    domains[len(values) // 2 :] = 1
+    return domains
 
 
 def _halves(codes: Codes) -> tuple[Codes, Codes]:

@@ -30,7 +30,8 @@ E1 is `encoders.common`, E2 `encoders.separate_a`, D_A `plain` (base), D_B `pain
     term              formula                              what it does
     reconstruction    |blend(layer, base, m) - x|          the model as in DIDD, through the mask
     repaint           |blend(layer, x, m) - x|             the layer's colours fit the picture
-    mask              mean m + mean m of (c, 0, 0)         small masks; none where no part is
+    mask              mean -log(1 - m), also of (c, 0, 0)  small masks, no more solid than they must
+                      and of the exchanged m'              be; none where no part is
     base              |base - x|                           what is no part is in the common code
     exchange          |blend(layer', base, m') - x|        a layer is of its separate code alone:
                                                            ' with a common code of the other domain
@@ -42,6 +43,9 @@ E1 is `encoders.common`, E2 `encoders.separate_a`, D_A `plain` (base), D_B `pain
     claim             BCE(m and m', layer' is better)      masks open where the part is
     information       |a|^2 / (2 noise^2), in nats         a separate code says no more than it must
     cycle_common      |E_c(edit) - c| / |c|                what shows through a part is seen there
+    cycle             |base of E_c(edit) - x| where m'     and can be painted when it is taken off
+    cycle_separate    |E_A(edit) - a| / |a|                an edit has the guide's part, no other
+    domain            BCE(d'(edit), the guide's domain)    an edit is of the domain it was moved to
     zero, common      see `losses`                         the split, as in DIDD
 
 All from `exchange` on are for a guide that is obeyed. Nothing above tells a kind of smile from what
@@ -90,11 +94,12 @@ from dida_cli.losses import Losses
 
 MASK_RAMP = (1500, 2500)  # steps between which the weights of repaint and mask rise to their value
 EXCHANGE_RAMP = (100, 400)  # the same for exchange and all that makes guides obeyed
-EXCHANGED = ("exchange", "open", "alike", "paint", "claim", "information", "cycle_common")
+EXCHANGED = ("exchange", "open", "alike", "paint", "claim", "information")
+CYCLED = ("cycle", "cycle_common", "cycle_separate", "domain")  # all that look at edits
 LATE_RAMP = (0.5, 0.75)  # shares of a training between which `mask` rises to `mask_late`
 OPEN_SHARE = 100  # of a mask's pixels, one is open at least
 SHUT = 1e-8  # what a mask is at least, that has a logarithm
-SURE = 1e-6  # a mask comes no nearer to 0 or 1 in a cross entropy
+SURE = 1e-6  # a mask comes no nearer to 0 or 1 in a cross entropy or a cost
 FIRST_MASK = 1.0  # added to the mask's logit in `Layers`: the first masks are open
 REMOVAL_GAIN = 4  # of a part's own mask, when it is taken off: the base replaces the picture
 SAME = 1e-4  # of a code's size; a difference up to here is rounding
@@ -188,7 +193,8 @@ class Layers(Painter):
     def layer(self, codes: Codes) -> tuple[Tensor, Tensor]:
         """What codes paint, and where."""
         raw = self.decoder(torch.cat(codes, dim=1))  # (N, 4, side, side)
-        return torch.tanh(raw[:, :3]), torch.sigmoid(raw[:, 3:] + FIRST_MASK)
+        # in half precision a mask would come no nearer to 1 than 1 itself, and stay there
+        return torch.tanh(raw[:, :3]), torch.sigmoid(raw[:, 3:].float() + FIRST_MASK)
 
 
 def present(codes: Codes, part: Part) -> Tensor:
@@ -278,34 +284,38 @@ def layers_loss(
     (layer, base), mask = rgb.chunk(2), masks[: len(both)]
     rebuilt, repainted = blend(layer, base, mask), blend(layer, both, mask)
     with_part = slice(0, half if model.config.separate_b == 0 else None)
-    untold = both.new_zeros(())
+    # what the same parts are with common codes of the other domain
+    common = losses.other(own.common)
+    moved, where = model.layer(told._replace(common=common))
+    paint, claimed = paint_loss(both, base, layer, moved)
     terms = {
         "reconstruction_a": F.l1_loss(rebuilt[:half], a),
         "reconstruction_b": F.l1_loss(rebuilt[half:], b),
         "repaint_a": F.l1_loss(repainted[:half], a),
         "repaint_b": F.l1_loss(repainted[half:], b),
-        "mask": 2 * masks.mean(),
+        "exchange": F.l1_loss(blend(moved, base, where), both),
+        "mask": cost(torch.cat([masks, where])),
         "base": F.l1_loss(base, both),
+        "paint": paint,
+        "claim": claim_loss(*(values[with_part] for values in (claimed, mask, where))),
         "open": open_loss(mask[with_part]),
         "information": losses.information(own),
         "zero": losses.zero(codes),
         "common": losses.common(critic, codes, target),
-        "alike": losses.alike(critic, base) if weights.alike else untold,
-        **dict.fromkeys(("exchange", "paint", "claim", "cycle_common"), untold),
+        **dict.fromkeys(("alike", *CYCLED), both.new_zeros(())),
     }
-    if any((weights.exchange, weights.paint, weights.claim, weights.cycle_common)):
-        # what the same parts are with common codes of the other domain
-        common = losses.other(own.common)
-        moved, where = model.layer(told._replace(common=common))
-        terms["exchange"] = F.l1_loss(blend(moved, base, where), both)
-        terms["paint"], claimed = paint_loss(both, base, layer, moved)
-        parts = (values[with_part] for values in (claimed, mask, where))
-        terms["claim"] = claim_loss(*parts)
-    if weights.cycle_common:
-        plain = losses.other(blend(base, both, removal_mask(mask)))  # with no part
-        terms["cycle_common"] = cycle_loss(model, moved, plain, where, common)
+    if weights.alike:
+        terms["alike"] = losses.alike(critic, base)
+    if any(getattr(weights, name) for name in CYCLED):
+        removed = blend(base, both, removal_mask(mask))  # with no part
+        given = losses.other(removed)
+        edits = blend(moved, given, where)
+        terms |= cycle_losses(model, moved, given, where, common)
+        terms["cycle_separate"] = cycle_separate(model, edits, removed, own)
+        if weights.domain:
+            terms["domain"] = losses.domain(critic, edits) + losses.domain(critic, rebuilt)
     made = losses.weighted(terms, weights, codes.common)
-    return made._replace(shown=torch.cat([base, both])) if weights.alike else made
+    return made._replace(shown=torch.cat([base, both])) if critic.looks else made
 
 
 def paint_loss(both: Tensor, base: Tensor, layer: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
@@ -331,18 +341,49 @@ def claim_loss(claimed: Tensor, *masks: Tensor) -> Tensor:
     return loss
 
 
-def cycle_loss(
-    model: Layers, moved: Tensor, plain: Tensor, where: Tensor, common: Tensor
-) -> Tensor:
-    """mean |E_c(edit) - c| / mean |c|, for the encoder alone.
+def cost(masks: Tensor) -> Tensor:
+    """`mask`: mean -log(1 - m) of masks (3 N, 1, side, side), three of each picture, in all.
 
-    Edits paint `moved` (N, 3, side, side) by masks `where` onto pictures `plain`, whose common
+    A small mask costs what it covers. One that is all but solid costs more the more solid it is,
+    and is always told so: the sigmoid does not saturate here. So dark glass, which a solid layer
+    paints as well as a dark one that is seen through, becomes what it is.
+    """
+    return -3 * (1 - masks.clamp_max(1 - SURE)).log().mean()
+
+
+def cycle_losses(
+    model: Layers, moved: Tensor, given: Tensor, where: Tensor, common: Tensor
+) -> dict[str, Tensor]:
+    """`cycle_common` and `cycle`, of edits of any strength that are taken as they are.
+
+    Edits paint `moved` (N, 3, side, side) by masks `where` onto pictures `given`, whose common
     codes are (N, C, grid, grid), each by a strength of its own.
     """
     strength = torch.empty_like(where[:, :, :1, :1]).uniform_(LEAST_STRENGTH, 1)
-    edit = blend(moved, plain, strength * where).detach()
-    wanted = common.detach()
-    return F.l1_loss(model.encode(edit).common, wanted) / wanted.abs().mean()
+    edits = blend(moved, given, strength * where).detach()
+    seen, wanted = model.encode(edits).without("a", "b"), common.detach()
+    return {
+        "cycle_common": F.l1_loss(seen.common, wanted) / wanted.abs().mean(),
+        "cycle": _mean_over(where.detach(), _error(model.base(seen), given.detach())),
+    }
+
+
+def cycle_separate(model: Layers, edits: Tensor, removed: Tensor, own: Codes) -> Tensor:
+    """mean |E_A(edit) - a| / mean |a|, and so for B, of separate encoders that are held still.
+
+    `edits` (N, 3, side, side) were given the parts of `own`, `removed` had those taken off: what
+    a separate encoder still finds there has to go.
+    """
+    loss = edits.new_zeros(())
+    seen = nets.shrunk(torch.cat([edits, removed]), model.config.shrink)
+    for part in model.config.parts:
+        encoder = getattr(model.encoders, f"separate_{part}")
+        still = {name: value.detach() for name, value in encoder.named_parameters()}
+        found = torch.func.functional_call(encoder, still, (seen,))  # (2 N, S, grid, grid)
+        wanted = own.of(part).detach()
+        missed = F.l1_loss(found, torch.cat([wanted, torch.zeros_like(wanted)]))
+        loss = loss + missed / wanted.abs().mean()
+    return loss
 
 
 def _error(picture: Tensor, truth: Tensor) -> Tensor:

@@ -140,7 +140,7 @@ class Critic(nn.Module):
             nn.LeakyReLU(SLOPE, inplace=True),
             nn.Linear(512, 1),
         )
-        self.shrink = config.shrink
+        self.looks, self.shrink = looks, config.shrink
         self.pictures = _picture_critic(config) if looks else None
 
     def forward(self, common: Tensor) -> Tensor:

@@ -71,7 +71,8 @@ class Training:
         cuda = self.device.type == "cuda"
         self.layout = torch.channels_last if cuda else torch.contiguous_format
         self.model = checkpoint.build(model).to(self.device).to(memory_format=self.layout)
-        self.critic = Critic(model, looks=settings.weights.alike > 0).to(self.device)
+        looks = settings.weights.alike > 0 or settings.weights.domain > 0
+        self.critic = Critic(model, looks=looks).to(self.device)
         self.adam = _adam(self.model, settings)
         self.critic_adam = _adam(self.critic, settings)
         average = running_mean(settings.ema)
@@ -226,6 +227,7 @@ class Training:
             repaint_a=rise * full.repaint_a,
             repaint_b=rise * full.repaint_b,
             **{name: exchange * getattr(full, name) for name in mask.EXCHANGED},
+            **{name: rise * getattr(full, name) for name in mask.CYCLED},
             mask=rise * (full.mask + late * (full.mask_late - full.mask)),
         )
 

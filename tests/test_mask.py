@@ -289,7 +289,7 @@ class Stub(Layers):
 class Says(nets.Critic):
     def __init__(self, logit: float) -> None:
         nn.Module.__init__(self)
-        self.logit = logit
+        self.logit, self.looks = logit, True
 
     def forward(self, common: Tensor) -> Tensor:
         return torch.full((len(common),), self.logit)
@@ -322,7 +322,8 @@ def test_the_losses_are_the_formulas_of_the_docstring() -> None:
     assert terms["reconstruction_b"] == pytest.approx(0.4 - painted)
     assert terms["repaint_a"] == pytest.approx(0.25 * 0.3)
     assert terms["repaint_b"] == pytest.approx(0.25 * 0.1)
-    assert terms["mask"] == pytest.approx(0.25)  # both domains' layers; the base's is closed
+    # the layers of both domains, their exchanged ones; the base's masks are closed
+    assert terms["mask"] == pytest.approx(-2 * math.log(0.75))
     assert terms["base"] == pytest.approx((0.2 + 0.4) / 2)  # a base of 0
     rebuilt = (terms["reconstruction_a"] + terms["reconstruction_b"]) / 2
     assert terms["exchange"] == pytest.approx(rebuilt)  # these layers do not look at common codes
@@ -395,22 +396,66 @@ def test_information_is_the_power_of_separate_codes_and_nothing_stays_nothing() 
         assert 0.5 * losses.NOISE < noise.std() < 2 * losses.NOISE
 
 
-def test_the_cycle_teaches_the_common_encoder_alone(model: Layers) -> None:
+def test_a_mask_pays_for_being_solid_as_long_as_it_is() -> None:
+    """By its logit, so that it can be told to let through even where its sigmoid is flat."""
+    logits = torch.tensor([-6.0, 0.0, 6.0, 12.0]).view(4, 1, 1, 1).requires_grad_()
+    torch.autograd.backward(mask.cost(torch.sigmoid(logits)))
+    assert logits.grad is not None
+    pull = logits.grad.flatten() * 4 / 3
+    assert pull.tolist() == pytest.approx([0.0025, 0.5, 0.9975, 1.0], abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("term", "learning"),
+    [
+        ("cycle_common", ("encoders.common.",)),
+        ("cycle", ("encoders.common.", "decoder.")),
+        ("cycle_separate", ("encoders.", "decoder.")),
+        ("domain", ("encoders.", "decoder.")),
+    ],
+)
+def test_what_edits_teach_and_whom(model: Layers, term: str, learning: tuple[str, ...]) -> None:
     model.requires_grad_(True)
     a, b = pictures(2), pictures(2).flip(0)
-    weights = Weights(reconstruction_a=0, reconstruction_b=0, cycle_common=1)
-    made = mask.layers_loss(model, nets.Critic(model.config), a, b, weights, "half")
-    assert made.terms["cycle_common"] > 0
+    weights = replace(Weights(reconstruction_a=0, reconstruction_b=0), **{term: 1.0})
+    critic = nets.Critic(model.config, looks=True).requires_grad_(False)
+    made = mask.layers_loss(model, critic, a, b, weights, "half")
+    assert made.total > 0 and made.total == made.terms[term]
     torch.autograd.backward(made.total)
     taught = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
-    assert taught and all(name.startswith("encoders.common.") for name in taught)
+    assert all(any(name.startswith(start) for name in taught) for start in learning)
+    assert all(name.startswith(learning) for name in taught)
 
 
 def test_an_edit_that_hides_nothing_closes_the_cycle() -> None:
     """Told's encoder says the same of every picture, so each code is its neighbour's at most."""
-    a = b = torch.zeros(1, 3, 4, 4)
-    made = mask.layers_loss(Told(), Says(0.0), a, b, Weights(cycle_common=1), "half")
-    assert made.terms["cycle_common"].item() == pytest.approx(0.4 / 0.5)  # |0.3 - 0.7| of 0.5
+    given, moved, where = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4), torch.zeros(2, 1, 4, 4)
+    where[..., 0] = 0.5
+    given[0, ..., 1:] = 9.0  # where nothing is painted, nothing is asked
+    terms = mask.cycle_losses(
+        Told(), moved, given, where, torch.tensor([0.7, 0.3]).view(2, 1, 1, 1)
+    )
+    assert terms["cycle_common"].item() == pytest.approx(0.4 / 0.5)  # |0.3 - 0.7| of 0.5
+    assert terms["cycle"].item() == pytest.approx((0.3 + 0.7) / 2)  # Told's bases, on black
+
+
+def test_what_a_separate_encoder_still_finds_has_to_go() -> None:
+    """Of pictures with their part taken off; a separate encoder itself is held still."""
+    model = built(ONE_SIDED).train().requires_grad_(True)
+    edits, removed = (picture.requires_grad_() for picture in pictures(4).chunk(2))
+    with torch.no_grad():
+        said = model.encode(edits)
+        found = model.encode(removed).a
+    lost = mask.cycle_separate(model, edits, removed, said)
+    assert lost.item() == pytest.approx(found.abs().mean().item() / 2 / said.a.abs().mean().item())
+    torch.autograd.backward(lost)
+    assert removed.grad is not None and removed.grad.any()
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_an_edit_is_of_the_domain_it_was_moved_to() -> None:
+    lost = losses.domain(Says(0.0), torch.zeros(4, 3, 8, 8))  # says "B" of all, 0.8
+    assert lost.item() == pytest.approx(-math.log(0.2) - math.log(0.8))
 
 
 def test_a_mask_is_open_by_its_largest_hundredth_however_shut_it_is() -> None:

@@ -185,8 +185,9 @@ def test_a_weight_of_a_loss_that_the_method_lacks_is_refused() -> None:
     settings.training_of({"training.weights.mask": 0}, model)  # as every written config says
     layers = settings.model_of(NAMES | {"model.method": "layers"})
     assert settings.training_of({"training.weights.mask": 0.1}, layers).weights.mask == 0.1
-    with pytest.raises(DidaError, match="cycle_separate: method layers has no such loss"):
-        settings.training_of({"training.weights.cycle_separate": 1.0}, layers)
+    published = settings.model_of(NAMES | {"model.method": "mask", "model.separate_b": 0})
+    with pytest.raises(DidaError, match="exchange: method mask has no such loss"):
+        settings.training_of({"training.weights.exchange": 1.0}, published)
 
 
 def test_differences_are_told_old_and_new() -> None:
@@ -249,6 +250,7 @@ def test_the_stages_fit_each_other_whatever_the_domains() -> None:
     weights = settings.training_of(masks, second).weights
     usual = settings.training_of({}, second).weights
     assert weights.paint and weights.claim and weights.information and weights.alike
+    assert weights.cycle and weights.cycle_separate and weights.domain
     assert (weights.zero, weights.common) == (usual.zero, usual.common)
     one_sided = settings.model_of(masks | {"model.separate_b": 0})
     assert one_sided.parts == ("a",)

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dida_cli import checkpoint, hub, images, nets, render, runs
+from dida_cli import checkpoint, hub, images, mask, nets, render, runs
 from dida_cli import train as core
 from dida_cli.cli.trainer import sheet
 from dida_cli.codes import transfer
@@ -169,6 +169,9 @@ def test_repaint_mask_and_exchange_rise_slowly() -> None:
         claim=0.6,
         information=0.8,
         cycle_common=1.2,
+        cycle_separate=1.4,
+        cycle=1.6,
+        domain=1.8,
     )
     training = core.Training(LAYERS, replace(SETTINGS, steps=8000, weights=full))
     risen, pressure, exchanged = [], [], []
@@ -177,12 +180,14 @@ def test_repaint_mask_and_exchange_rise_slowly() -> None:
         risen.append(weights.repaint_a / 0.2)
         pressure.append(weights.mask)
         assert weights.repaint_b / 0.3 == pytest.approx(risen[-1])
+        for name in mask.CYCLED:
+            assert getattr(weights, name) / getattr(full, name) == pytest.approx(risen[-1])
     assert risen == pytest.approx([0, 0, 0.5, 1, 1, 1, 1, 1])
     assert pressure == pytest.approx([0, 0, 0.05, 0.1, 0.1, 0.3, 0.5, 0.5])
     for training.step in (0, 100, 250, 400, 8000):
         weights = training.weights()
         exchanged.append(weights.exchange)
-        for name in ("open", "alike", "paint", "claim", "information", "cycle_common"):
+        for name in ("open", "alike", "paint", "claim", "information"):
             share = getattr(weights, name) / getattr(full, name)
             assert share == pytest.approx(weights.exchange / full.exchange)
     assert exchanged == pytest.approx([0, 0, 1, 2, 2])
@@ -254,6 +259,23 @@ def test_narrower_separate_codes_go_on_saying_what_is_loudest() -> None:
         assert codes.a.shape[1] == 2
         for expected, given in zip(wanted, (codes, codes.without("a")), strict=True):
             assert torch.allclose(model.compose(given).image, expected, atol=1e-4)
+
+
+def test_wider_separate_codes_say_nothing_new_at_first() -> None:
+    torch.manual_seed(1)
+    known, wide = checkpoint.build(TINY).eval(), replace(TINY, separate_a=5)
+    with torch.no_grad():
+        picture = batches(0)[0]
+        training = core.Training(wide, SETTINGS)
+        assert training.begin_from(known) == []
+        before, after = known.encode(picture), training.averaged.encode(picture)
+        assert (
+            torch.equal(after.a[:, :3], before.a) and after.a[:, 3:].abs().amin(dim=(0, 2, 3)).all()
+        )
+        expected = known.compose(before).image
+        assert torch.allclose(training.averaged.compose(after).image, expected, atol=1e-5)
+    training.advance(*batches(0))
+    assert training.model.get_parameter("decoder.0.weight")[before.common.shape[1] + 4].any()
 
 
 def test_a_model_of_half_the_side_begins_one_of_twice_the_side() -> None:
@@ -357,7 +379,7 @@ def test_a_state_that_holds_what_is_not_there_is_refused(tmp_path: Path, held: o
 
 def test_a_training_with_a_critic_of_pictures_resumes_exactly(tmp_path: Path) -> None:
     weights = replace(
-        WEIGHTS["layers"], exchange=1.0, alike=0.1, information=1e-3, cycle_common=0.1
+        WEIGHTS["layers"], exchange=1.0, alike=0.1, information=1e-3, cycle_common=0.1, domain=0.1
     )
     settings = replace(SETTINGS, rise=False, weights=weights)
     unbroken, broken = (core.Training(LAYERS, settings) for _ in range(2))
@@ -365,7 +387,7 @@ def test_a_training_with_a_critic_of_pictures_resumes_exactly(tmp_path: Path) ->
     for step in range(2):
         terms = unbroken.advance(*batches(step))
         broken.advance(*batches(step))
-    assert {"alike", "base_critic", "real_critic_right", "cycle_common"} <= set(terms)
+    assert {"alike", "base_critic", "real_critic_right", "cycle_common", "domain"} <= set(terms)
     moved = [
         not torch.equal(p, q) for p, q in zip(unbroken.critic.parameters(), start, strict=True)
     ]
