@@ -68,15 +68,27 @@ saturate.
 
 With `information` separate codes are sent through noise of a fixed size and pay for their power:
 what the common code can say for nothing (brows, eyes behind glass) is not said twice (the
-variational bottleneck of Alemi et al., 2017, with a prior at "nothing"). `cycle_common` is the
-paper's cycle, for the encoder alone, on edits of any strength: so it learns to see eyes through
-dark glass. With a gradient to the layers too, masks get holes that hide the content's code.
+variational bottleneck of Alemi et al., 2017, with a prior at "nothing").
 
-`repaint` and `mask` start at 0 and rise from step 1500 to 2500 (`MASK_RAMP`): on from the start,
-the mask dies at 0 and never comes back. Those from `exchange` on rise from 100 to 400
-(`EXCHANGE_RAMP`). A training begun from a model with masks needs no rise (`rise`). Once the split
-is learned, in the second half of a training, `mask` rises on to `mask_late`: what the base can
-show (the eyes behind the glasses) is then left to the picture. Pressed so from the start, the
+Dark glass shows the eyes behind it. On its own picture a layer that paints glass and eyes by a
+solid mask is as good as dark glass that is seen through; on another it brings the guide's eyes.
+The mean of a mask presses no more once the sigmoid is flat, `mask` does (`cost`). `repaint` says
+the contrary, that a layer has the colours of the whole picture: both together are not for parts
+that are seen through.
+
+The last four look at edits. The picture that an edit was painted on is known: so the common
+encoder learns to see through painted glass, and the base to paint what frames hide
+(`cycle_common`, which is the paper's, and `cycle`). These two teach nothing to the edit itself:
+masks would get holes that hide the content's code. `cycle_separate` and `domain` teach the edit
+alone, by those who know the part from pictures that nobody edited, and are held still: a separate
+encoder has to find the guide's part, none where one was taken off, and d' the guide's domain.
+Shown to d' as false ones, edits would be known by their seams.
+
+`repaint`, `mask` and the four that look at edits start at 0 and rise from step 1500 to 2500
+(`MASK_RAMP`): on from the start, the mask dies at 0 and never comes back. The others from
+`exchange` on rise from 100 to 400 (`EXCHANGE_RAMP`). A training begun from a model with masks needs
+no rise (`rise`). Once the split is learned, in the second half of a training, `mask` rises on to
+`mask_late`: what the base can show is then left to the picture. Pressed so from the start, the
 common code keeps the part.
 
 `base` moves what is no part (eyes, brows) into the common code. Strong (0.5), kept on to the end of
@@ -92,7 +104,7 @@ from dida_cli.codes import Codes, MaskModel, Strokes
 from dida_cli.config import CriticTarget, ModelConfig, Part, Weights
 from dida_cli.losses import Losses
 
-MASK_RAMP = (1500, 2500)  # steps between which the weights of repaint and mask rise to their value
+MASK_RAMP = (1500, 2500)  # steps between which the weights of repaint, mask and CYCLED rise
 EXCHANGE_RAMP = (100, 400)  # the same for exchange and all that makes guides obeyed
 EXCHANGED = ("exchange", "open", "alike", "paint", "claim", "information")
 CYCLED = ("cycle", "cycle_common", "cycle_separate", "domain")  # all that look at edits
