@@ -50,7 +50,8 @@ class Rendering(NamedTuple):
 
     image: "Tensor"  # (N, 3, side, side) in [-1, 1]
     mask: "Tensor | None"  # (N, 1, side, side) in [0, 1]: where `onto` was painted over; None: all
-    # What was painted, already times the mask: image = (1 - mask) * onto + paint.
+    # How: image = kept * onto + paint. Where the mask is 0, kept is 1 and paint 0.
+    kept: "Tensor | None" = None  # (N, 1, side, side)
     paint: "Tensor | None" = None  # (N, 3, side, side)
 
 
@@ -76,7 +77,8 @@ class Strokes(NamedTuple):
 
     base: "Tensor"  # (N, 3, side, side) in [-1, 1]: the picture with no part
     mask: "Tensor"  # (N, 1, side, side) in [0, 1]: where is painted
-    paint: "Tensor"  # (N, 3, side, side): what, already times the mask
+    kept: "Tensor"  # (N, 1, side, side): how much of the picture stays; over 1 behind dark glass
+    paint: "Tensor"  # (N, 3, side, side): what is added to it
 
 
 class MaskModel:
@@ -108,8 +110,10 @@ class MaskModel:
             own = codes.without("a", "b")
         elif own is None:
             own = self.encode(onto)
-        base, mask, paint = self.strokes(codes, own)
-        return Rendering((1 - mask) * (base if onto is None else onto) + paint, mask, paint)
+        base, *how = self.strokes(codes, own)
+        _, kept, paint = how
+        image = kept * (base if onto is None else onto) + paint
+        return Rendering(image.clip(-1, 1), *how)
 
 
 def transfer(

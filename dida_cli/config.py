@@ -13,6 +13,7 @@ Architecture = Literal["compact", "paper"]
 CriticTarget = Literal["half", "paper"]
 Fit = Literal["crop", "squash"]
 Method = Literal["didd", "mask", "layers"]
+Glass = Literal["none", "a", "b", "both"]
 Part = Literal["a", "b"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Tracking = Literal["tensorboard", "trackio", "wandb"]
@@ -120,9 +121,11 @@ class ModelConfig(_Json):
             the published `mask`).
         segment_from: of a mask's value on, a pixel belongs to the part; chosen on validation
             pictures where the truth is known. Only models with masks look at it.
+        glass: the parts, of a model with masks, that are seen through: what shows through such a
+            part is brought back where it is taken off (`mask.taken_off`).
     """
 
-    LATER = frozenset({"encoder_side"})
+    LATER = frozenset({"encoder_side", "glass"})
 
     method: Method = "didd"
     architecture: Architecture = "compact"
@@ -136,6 +139,7 @@ class ModelConfig(_Json):
     separate_a: int = 8
     separate_b: int = 8
     segment_from: float = 0.5
+    glass: Glass = "none"
 
     @classmethod
     def of(cls, method: Method, architecture: Architecture, **given: Any) -> Self:
@@ -178,6 +182,10 @@ class ModelConfig(_Json):
             )
         if not 0 < self.segment_from < 1:
             raise DidaError(f"segment_from must lie between 0 and 1, not {self.segment_from}")
+        if self.glass != "none" and (
+            self.method == "didd" or not set(self.glass_parts) <= set(self.parts)
+        ):
+            raise DidaError(f"glass {self.glass}: the model has no mask of such a part; try none")
         for name in ("width", "common", "separate_a", "separate_b"):
             least = 0 if name == "separate_b" else 1
             if not least <= getattr(self, name) <= CHANNELS:
@@ -202,6 +210,11 @@ class ModelConfig(_Json):
     def channels(self) -> int:
         """Channels of the three codes together: what the decoder reads."""
         return self.common + self.separate_a + self.separate_b
+
+    @property
+    def glass_parts(self) -> tuple[Part, ...]:
+        """The parts that are seen through."""
+        return tuple(part for part in PARTS if self.glass in (part, "both"))
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -164,9 +164,9 @@ Image.fromarray(np.uint8(((image[0] + 1) * 127.5).round().clip(0, 255)).transpos
 """
 PLAIN = "`compose.onnx` draws the picture of three codes."
 MASKED = """`compose.onnx` says what turns a picture of the `own_` codes into one of the others:
-`mask` in [0, 1] is where to paint, `paint` is what, already times the mask, so that the edit is
-`(1 - mask) * image + paint`; `base` is the picture with no part. The masks of `segment.onnx`, in
-[0, 1], are where a picture's own parts are."""
+the edit is `kept * image + paint`, where `kept` is over 1 behind dark glass that is taken off;
+`mask` in [0, 1] is where something changes, `base` the picture with no part. The masks of
+`segment.onnx`, in [0, 1], are where a picture's own parts are."""
 PLAIN_CODE = """own = dict(zip(["common", "a", "b"], encode.run(None, {"image": x})))
 new = {n: 0 * v for n, v in own.items()} | {"common": own["common"]}  # no part
 new["a"] = encode.run(["a"], {"image": guide})[0]  # but the guide's of domain A
@@ -175,5 +175,5 @@ MASKED_CODE = """own = dict(zip(["common", "a", "b"], encode.run(None, {"image":
 new = {n: 0 * v for n, v in own.items()} | {"common": own["common"]}  # no part
 new["a"] = encode.run(["a"], {"image": guide})[0]  # but the guide's of domain A
 both = new | {f"own_{n}": v for n, v in own.items()}
-mask, paint = compose.run(["mask", "paint"], both)
-image = (1 - mask) * x + paint"""
+kept, paint = compose.run(["kept", "paint"], both)
+image = kept * x + paint"""

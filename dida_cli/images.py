@@ -165,22 +165,25 @@ def seen(picture: Picture, config: ModelConfig) -> tuple[int, int, int, int]:
     return (left, top, left + edge, top + edge)
 
 
-def painted(picture: Picture, mask: "Tensor", paint: "Tensor", config: ModelConfig) -> Picture:
+def painted(
+    picture: Picture, mask: "Tensor", kept: "Tensor", paint: "Tensor", config: ModelConfig
+) -> Picture:
     """A picture of any size, RGB or RGBA, with what a model painted at its own side.
 
-    mask (1, side, side) in [0, 1] and paint (3, side, side), times the mask already, are those of
-    a `Rendering`; both are enlarged and blended into the original pixels. Where the enlarged mask
-    is 0 the result is the picture bit for bit; painted pixels become opaque.
+    mask and kept (1, side, side) and paint (3, side, side) are those of a `Rendering`; they are
+    enlarged, and the original pixels are painted. Where the enlarged mask is 0 the result is the
+    picture bit for bit; painted pixels become opaque.
     """
     box = seen(picture, config)
     result = np.array(picture)  # (h, w, 3 or 4)
     inside = result[box[1] : box[3], box[0] : box[2]]
-    colours = (paint + mask) * 127.5  # of 255, times the mask
+    colours = (paint + 1 - kept) * 127.5  # of 255: black is 0 there, and -1 for the model
     for top in range(0, len(inside), STRIP):
         rows = inside[top : top + STRIP]
-        amount = enlarged(mask, inside.shape, top, len(rows)).clip(0, 1)  # (rows, w, 1)
-        laid = enlarged(colours, inside.shape, top, len(rows)).clip(0, 255 * amount)
-        rows[..., :3] = np.rint(rows[..., :3] * (1 - amount) + laid)
+        amount, stays = (enlarged(values, inside.shape, top, len(rows)) for values in (mask, kept))
+        amount = amount.clip(0, 1)  # (rows, w, 1)
+        laid = rows[..., :3] * stays + enlarged(colours, inside.shape, top, len(rows))
+        rows[..., :3] = np.where(amount > 0, np.rint(laid.clip(0, 255)), rows[..., :3])
         if rows.shape[-1] == 4:
             rows[..., 3:] = np.rint(rows[..., 3:] + amount * (255.0 - rows[..., 3:]))
     return Image.fromarray(result, picture.mode)

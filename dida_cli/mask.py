@@ -43,7 +43,7 @@ E1 is `encoders.common`, E2 `encoders.separate_a`, D_A `plain` (base), D_B `pain
     claim             BCE(m and m', layer' is better)      masks open where the part is
     information       |a|^2 / (2 noise^2), in nats         a separate code says no more than it must
     cycle_common      |E_c(edit) - c| / |c|                what shows through a part is seen there
-    cycle             |base of E_c(edit) - x| where m'     and can be painted when it is taken off
+    cycle             |edit, part taken off, - x| where m' and is there when the part is taken off
     cycle_separate    |E_A(edit) - a| / |a|                an edit has the guide's part, no other
     domain            BCE(d'(edit), the guide's domain)    an edit is of the domain it was moved to
     zero, common      see `losses`                         the split, as in DIDD
@@ -74,15 +74,15 @@ Dark glass shows the eyes behind it. On its own picture a layer that paints glas
 solid mask is as good as dark glass that is seen through; on another it brings the guide's eyes.
 The mean of a mask presses no more once the sigmoid is flat, `mask` does (`cost`). `repaint` says
 the contrary, that a layer has the colours of the whole picture: both together are not for parts
-that are seen through.
+that are seen through. Such a part (`glass`) is taken off by what it lets through (`taken_off`).
 
 The last four look at edits. The picture that an edit was painted on is known: so the common
-encoder learns to see through painted glass, and the base to paint what frames hide
-(`cycle_common`, which is the paper's, and `cycle`). These two teach nothing to the edit itself:
-masks would get holes that hide the content's code. `cycle_separate` and `domain` teach the edit
-alone, by those who know the part from pictures that nobody edited, and are held still: a separate
-encoder has to find the guide's part, none where one was taken off, and d' the guide's domain.
-Shown to d' as false ones, edits would be known by their seams.
+encoder learns to see through painted glass (`cycle_common`, which is the paper's), masks to find
+what was painted, and the base to paint what it hid (`cycle`). These two take edits as they are:
+with a gradient to them masks would get holes that hide the content's code. `cycle_separate` and
+`domain` teach the edit alone, by those who know the part from pictures that nobody edited, and are
+held still: a separate encoder has to find the guide's part, none where one was taken off, and d'
+the guide's domain. Shown to d' as false ones, edits would be known by their seams.
 
 `repaint`, `mask` and the four that look at edits start at 0 and rise from step 1500 to 2500
 (`MASK_RAMP`): on from the start, the mask dies at 0 and never comes back. The others from
@@ -95,13 +95,15 @@ common code keeps the part.
 a training, and pressed by `mask_late`, it brings the part as well, and removals fail.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dida_cli import losses, nets
 from dida_cli.codes import Codes, MaskModel, Strokes
-from dida_cli.config import CriticTarget, ModelConfig, Part, Weights
+from dida_cli.config import PARTS, CriticTarget, ModelConfig, Part, Weights
 from dida_cli.losses import Losses
 
 MASK_RAMP = (1500, 2500)  # steps between which the weights of repaint, mask and CYCLED rise
@@ -113,7 +115,8 @@ OPEN_SHARE = 100  # of a mask's pixels, one is open at least
 SHUT = 1e-8  # what a mask is at least, that has a logarithm
 SURE = 1e-6  # a mask comes no nearer to 0 or 1 in a cross entropy or a cost
 FIRST_MASK = 1.0  # added to the mask's logit in `Layers`: the first masks are open
-REMOVAL_GAIN = 4  # of a part's own mask, when it is taken off: the base replaces the picture
+REMOVAL_GAIN = 4  # of a part's own mask: where it is said to be taken off
+DIM = 0.2  # of the square of what shows through glass: so little of it is half believed
 SAME = 1e-4  # of a code's size; a difference up to here is rounding
 MARGIN = 0.04  # of 2, the range of a picture: a layer that is better by so much claims a pixel
 SOFTNESS = 0.05  # of that claim
@@ -155,17 +158,20 @@ class Painter(MaskModel, nn.Module):
         for part in self.config.parts:
             dropped = changed(own, codes, part) & present(own, part)  # (N, 1, 1, 1)
             if every or dropped.any():
-                steps.append((base, removal_mask(self.layer(own.alone(part))[1]) * dropped))
+                layer = self.layer(own.alone(part))
+                steps.append(
+                    taken_off(base, *layer, glass=part in self.config.glass_parts).of(dropped)
+                )
         for part in self.config.parts:
             added = changed(own, codes, part) & present(codes, part)
             if every or added.any():
                 rgb, mask = self.layer(codes.alone(part))
-                steps.append((rgb, opened(mask) * added))
-        paint, untouched = torch.zeros_like(base), torch.ones_like(base[:, :1])  # (N, 1, h, w)
-        for new, mask in steps:
-            paint = blend(new, paint, mask)
-            untouched = untouched * (1 - mask)
-        return Strokes(base, 1 - untouched, paint)
+                steps.append(put_on(rgb, opened(mask)).of(added))
+        nothing = torch.zeros_like(base[:, :1])  # (N, 1, h, w)
+        made = Step(nothing, nothing + 1, torch.zeros_like(base))
+        for step in steps:
+            made = step.after(made)
+        return Strokes(base, *made)
 
 
 class Mask(Painter):
@@ -234,15 +240,47 @@ def opened(mask: Tensor) -> Tensor:
     return (mask - CLOSED).clamp_min(0) / (1 - CLOSED)
 
 
-def removal_mask(mask: Tensor) -> Tensor:
-    """Where a dropped part goes: its own mask, of which a quarter is enough, and its rim.
+class Step(NamedTuple):
+    """What one part does to a picture: image = kept * onto + paint."""
 
-    (N, 1, h, w) in [0, 1]. The mask as it is would leave a shadow of the part and, in pictures
-    larger than it, an outline; grown by whole pixels it would take the brows along.
+    mask: Tensor  # (N, 1, h, w) in [0, 1]: where
+    kept: Tensor  # (N, 1, h, w), 1 where the mask is 0
+    paint: Tensor  # (N, 3, h, w), 0 where the mask is 0
+
+    def of(self, some: Tensor) -> "Step":
+        """The step on some pictures, bool (N, 1, 1, 1), and nothing on the others."""
+        return Step(self.mask * some, 1 - (1 - self.kept) * some, self.paint * some)
+
+    def after(self, first: "Step") -> "Step":
+        """Both steps in one."""
+        mask = 1 - (1 - first.mask) * (1 - self.mask)
+        return Step(mask, first.kept * self.kept, self.kept * first.paint + self.paint)
+
+
+def put_on(rgb: Tensor, mask: Tensor) -> Step:
+    """A layer painted onto a picture."""
+    return Step(mask, 1 - mask, mask * rgb)
+
+
+def taken_off(base: Tensor, rgb: Tensor, mask: Tensor, *, glass: bool) -> Step:
+    """A layer taken off a picture that shows it: the base is painted there, and on the rim.
+
+    A quarter of the mask is enough: the mask as it is would leave a shadow of the part and, in
+    pictures larger than it, an outline; grown by whole pixels it would take the brows along.
+
+    Behind glass is the picture itself: of x = mask * rgb + (1 - mask) * bare, the bare. The less
+    comes through, the less that is believed (as Wiener's filter does), and the more is the base's.
     """
-    covered = (opened(mask) * REMOVAL_GAIN).clamp_max(1)
+    mask = opened(mask)
+    covered = (mask * REMOVAL_GAIN).clamp_max(1)
     rim = F.avg_pool2d(covered, 3, stride=1, padding=1, count_include_pad=False)
-    return torch.maximum(covered, rim)
+    if not glass:
+        return put_on(base, torch.maximum(covered, rim))
+    through = 1 - mask
+    kept = through * (1 + DIM) / (through.square() + DIM)  # so much brighter than it came
+    seen = kept * through  # 1 where there is nothing to take off, 0 where the layer is solid
+    clear = Step(covered, kept, (1 - seen) * base - kept * mask * rgb)
+    return put_on(base, (rim - covered).clamp_min(0)).after(clear)
 
 
 def mask_loss(
@@ -291,8 +329,7 @@ def layers_loss(
     codes = model.encode(both)
     own = losses.own_parts(codes)
     told = losses.noisy(own) if weights.information else own
-    bare = own.without("a", "b")
-    rgb, masks = model.layer(Codes(*(torch.cat(pair) for pair in zip(told, bare, strict=True))))
+    rgb, masks = model.layer(joined(told, own.without("a", "b")))
     (layer, base), mask = rgb.chunk(2), masks[: len(both)]
     rebuilt, repainted = blend(layer, base, mask), blend(layer, both, mask)
     with_part = slice(0, half if model.config.separate_b == 0 else None)
@@ -319,7 +356,7 @@ def layers_loss(
     if weights.alike:
         terms["alike"] = losses.alike(critic, base)
     if any(getattr(weights, name) for name in CYCLED):
-        removed = blend(base, both, removal_mask(mask))  # with no part
+        removed = bare(model, both, base, layer, mask)
         given = losses.other(removed)
         edits = blend(moved, given, where)
         terms |= cycle_losses(model, moved, given, where, common)
@@ -368,15 +405,19 @@ def cycle_losses(
 ) -> dict[str, Tensor]:
     """`cycle_common` and `cycle`, of edits of any strength that are taken as they are.
 
-    Edits paint `moved` (N, 3, side, side) by masks `where` onto pictures `given`, whose common
-    codes are (N, C, grid, grid), each by a strength of its own.
+    `cycle` is the mean over what was painted. Edits paint `moved` (N, 3, side, side) by masks
+    `where` onto pictures `given`, whose common codes are (N, C, grid, grid), each by a strength of
+    its own.
     """
     strength = torch.empty_like(where[:, :, :1, :1]).uniform_(LEAST_STRENGTH, 1)
     edits = blend(moved, given, strength * where).detach()
-    seen, wanted = model.encode(edits).without("a", "b"), common.detach()
+    wanted, seen = common.detach(), losses.own_parts(model.encode(edits))
+    rgb, masks = model.layer(joined(seen, seen.without("a", "b")))
+    (layer, base), mask = rgb.chunk(2), masks[: len(edits)]
+    again = bare(model, edits, base, layer, mask, held=True)
     return {
         "cycle_common": F.l1_loss(seen.common, wanted) / wanted.abs().mean(),
-        "cycle": _mean_over(where.detach(), _error(model.base(seen), given.detach())),
+        "cycle": _mean_over(where.detach(), _error(again, given.detach())),
     }
 
 
@@ -396,6 +437,36 @@ def cycle_separate(model: Layers, edits: Tensor, removed: Tensor, own: Codes) ->
         missed = F.l1_loss(found, torch.cat([wanted, torch.zeros_like(wanted)]))
         loss = loss + missed / wanted.abs().mean()
     return loss
+
+
+def joined(first: Codes, second: Codes) -> Codes:
+    """Two batches as one."""
+    return Codes(*(torch.cat(pair) for pair in zip(first, second, strict=True)))
+
+
+def bare(
+    model: Layers,
+    pictures: Tensor,
+    base: Tensor,
+    layer: Tensor,
+    mask: Tensor,
+    *,
+    held: bool = False,
+) -> Tensor:
+    """Pictures (N, 3, side, side), A's first, with their own layers taken off.
+
+    With `held`, layers of glass learn nothing of it: they would turn solid, and leave all to the
+    base.
+    """
+    made = []
+    halves = (values.chunk(2) for values in (pictures, base, layer, mask))
+    for part, (picture, *own) in zip(PARTS, zip(*halves, strict=True), strict=True):
+        glass = (part if part in model.config.parts else "a") in model.config.glass_parts
+        if held and glass:
+            own[1:] = (values.detach() for values in own[1:])
+        step = taken_off(*own, glass=glass)
+        made.append(step.kept * picture + step.paint)
+    return torch.cat(made)
 
 
 def _error(picture: Tensor, truth: Tensor) -> Tensor:

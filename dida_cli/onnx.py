@@ -43,7 +43,7 @@ def signatures(config: ModelConfig) -> dict[str, Signature]:
     if config.method == "didd":
         return {ENCODE: encode, COMPOSE: Signature(codes, {"image": picture})}
     own = {f"own_{name}": shape for name, shape in codes.items()}
-    strokes = {"base": picture, "mask": mask, "paint": picture}
+    strokes = {"base": picture, "mask": mask, "kept": mask, "paint": picture}
     return {
         ENCODE: encode,
         COMPOSE: Signature(codes | own, strokes),

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dida_cli import checkpoint, images
 from dida_cli.config import Domains
-from dida_cli.mask import Layers
+from dida_cli.mask import Layers, taken_off
 
 Dida = Callable[..., Result]
 LAYERS = replace(TINY, method="layers")
@@ -70,7 +70,7 @@ def test_only_what_the_mask_covers_changes(tmp_path: Path) -> None:
     mask = torch.zeros(1, 32, 32)
     mask[:, 10:20, 5:15] = 0.75
     paint = 0.2 * mask.expand(3, -1, -1)  # a grey of 0.2 in [-1, 1], times the mask
-    made = images.painted(picture, mask, paint, LAYERS)
+    made = images.painted(picture, mask, 1 - mask, paint, LAYERS)
     shown = np.asarray(images.full_mask(picture, mask, LAYERS))
     before, after = np.asarray(picture, int), np.asarray(made, int)
     assert shown.shape == (130, 210) and not shown[:, :40].any() and not shown[:, 170:].any()
@@ -82,6 +82,20 @@ def test_only_what_the_mask_covers_changes(tmp_path: Path) -> None:
     grey = 0.25 * before[middle][:3] + 0.75 * 1.2 * 127.5
     assert np.abs(after[middle][:3] - grey).max() <= 1
     assert after[middle][3] == round(before[middle][3] + 0.75 * (255 - before[middle][3]))
+
+
+def test_dark_glass_is_taken_off_a_large_picture_at_its_own_sharpness() -> None:
+    bare = varied((300, 300), "RGB")
+    glass = torch.zeros(1, 32, 32)
+    glass[:, 8:24, 8:24] = 0.75
+    dark = np.asarray(bare) * np.where(np.pad(np.ones((140, 140)), 80) > 0, 0.25, 1)[..., None]
+    worn = Image.fromarray(np.rint(dark).astype(np.uint8))
+    black, base = torch.full((1, 3, 32, 32), -1.0), torch.zeros(1, 3, 32, 32)
+    step = taken_off(base, black, glass[None], glass=True)
+    made = images.painted(worn, step.mask[0], step.kept[0], step.paint[0], LAYERS)
+    inside = np.s_[90:210, 90:210]
+    shown, true = (np.asarray(image, float)[inside] for image in (made, bare))
+    assert np.corrcoef(shown.ravel(), true.ravel())[0, 1] > 0.98
 
 
 def grown(region: np.ndarray) -> np.ndarray:
@@ -96,9 +110,9 @@ def grown(region: np.ndarray) -> np.ndarray:
 def test_strips_join_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     picture, mask = varied((150, 150), "RGB"), torch.rand(1, 32, 32)
     paint = (torch.rand(3, 32, 32) * 2 - 1) * mask
-    whole = images.painted(picture, mask, paint, LAYERS)
+    whole = images.painted(picture, mask, 1 - mask, paint, LAYERS)
     monkeypatch.setattr(images, "STRIP", 7)
-    strips = images.painted(picture, mask, paint, LAYERS)
+    strips = images.painted(picture, mask, 1 - mask, paint, LAYERS)
     assert np.abs(np.asarray(whole, int) - np.asarray(strips, int)).max() <= 1
 
 

@@ -18,7 +18,7 @@ from dida_cli.mask import (
     Mask,
     blend,
     opened,
-    removal_mask,
+    taken_off,
 )
 from dida_cli.train import AUTOENCODER_LOSS
 
@@ -93,16 +93,40 @@ def test_a_mask_up_to_the_limit_is_closed_for_good() -> None:
 def test_a_quarter_of_a_mask_is_enough_to_take_a_part_off() -> None:
     quarter = CLOSED + (1 - CLOSED) / REMOVAL_GAIN
     values = [0.0, CLOSED, 0.1, quarter, 0.5, 1.0]
-    removed = [removal_mask(torch.full((1, 1, 3, 3), value)).mean().item() for value in values]
-    assert removed == pytest.approx([0, 0, 4 * 0.08 / 0.98, 1, 1, 1])
+    base, rgb = torch.full((1, 3, 3, 3), 0.5), torch.full((1, 3, 3, 3), -0.9)
+    for value, share in zip(values, [0, 0, 4 * 0.08 / 0.98, 1, 1, 1], strict=True):
+        step = taken_off(base, rgb, torch.full((1, 1, 3, 3), value), glass=False)
+        made = [values.mean().item() for values in step]
+        assert made == pytest.approx([share, 1 - share, 0.5 * share], abs=1e-6)
 
 
 def test_the_rim_of_a_mask_is_taken_off_by_its_share() -> None:
     one = torch.zeros(1, 1, 9, 9)
     one[..., 4, 4] = 1
-    removed = removal_mask(one)[0, 0]
-    assert removed[4, 4] == 1 and removed[3, 3] == removed[4, 5] == pytest.approx(1 / 9)
-    assert not removed[:3].any() and not removed[:, 6:].any()
+    base = torch.full((1, 3, 9, 9), 0.5)
+    for glass in (False, True):
+        step = taken_off(base, -base, one, glass=glass)
+        removed = step.mask[0, 0]
+        assert removed[4, 4] == 1 and removed[3, 3] == removed[4, 5] == pytest.approx(1 / 9)
+        assert not removed[:3].any() and not removed[:, 6:].any()
+        assert torch.equal(step.paint == 0, (step.mask == 0).expand_as(base))
+        assert torch.equal(step.kept == 1, step.mask == 0)
+        assert step.paint[0, 0, 4, 4].item() == pytest.approx(0.5)  # solid: the base
+
+
+@pytest.mark.parametrize(
+    ("through", "seen"), [(1.0, 1.0), (0.8, 0.914), (0.4, 0.533), (0.1, 0.057)]
+)
+def test_what_glass_lets_through_is_brought_back_as_far_as_it_is_seen(
+    through: float, seen: float
+) -> None:
+    bare, base, rgb = (torch.full((1, 3, 4, 4), value) for value in (0.9, -0.5, -1.0))
+    solid = 1 - through
+    worn = blend(rgb, bare, torch.tensor(solid))
+    mask = CLOSED + (1 - CLOSED) * torch.full((1, 1, 4, 4), solid)
+    step = taken_off(base, rgb, mask, glass=True)
+    made = step.kept * worn + step.paint
+    assert made.mean().item() == pytest.approx(seen * 0.9 - (1 - seen) * 0.5, abs=2e-3)
 
 
 @every_form
@@ -174,8 +198,10 @@ def test_codes_that_are_known_are_not_made_again(
 def test_an_edit_is_the_picture_and_the_paint(config: ModelConfig) -> None:
     model, (picture, guide) = built(config), pictures(6).chunk(2)
     made = model.compose(transfer(model.encode(picture), guide_a=model.encode(guide)), picture)
-    assert made.mask is not None and made.paint is not None
-    assert torch.allclose(made.image, (1 - made.mask) * picture + made.paint, atol=1e-6)
+    assert made.mask is not None and made.kept is not None and made.paint is not None
+    expected = (made.kept * picture + made.paint).clamp(-1, 1)
+    assert torch.allclose(made.image, expected, atol=1e-6)
+    assert torch.allclose(made.kept, 1 - made.mask, atol=1e-6)  # none of these parts is glass
     assert (made.image - picture).abs().amax() > 0.1
 
 
@@ -409,7 +435,7 @@ def test_a_mask_pays_for_being_solid_as_long_as_it_is() -> None:
     ("term", "learning"),
     [
         ("cycle_common", ("encoders.common.",)),
-        ("cycle", ("encoders.common.", "decoder.")),
+        ("cycle", ("encoders.common.", "encoders.separate_", "decoder.")),
         ("cycle_separate", ("encoders.", "decoder.")),
         ("domain", ("encoders.", "decoder.")),
     ],

@@ -132,10 +132,10 @@ class Editor:
         onto = self.tensor(picture)
         own = self.model.encode(onto)
         made = self.model.compose(change(own), onto, own)
-        if made.mask is None or made.paint is None:
+        if made.mask is None or made.kept is None or made.paint is None:
             return images.to_pictures(made.image)[0], None
         mask = images.full_mask(picture, made.mask[0], config) if with_mask else None
-        return images.painted(picture, made.mask[0], made.paint[0], config), mask
+        return images.painted(picture, made.mask[0], made.kept[0], made.paint[0], config), mask
 
     def segment(self, picture: "Picture", wanted: Sequence[Part]) -> "Picture":
         """The mask of the parts a picture has, grey, of its own size.
