@@ -116,6 +116,7 @@ SHUT = 1e-8  # what a mask is at least, that has a logarithm
 SURE = 1e-6  # a mask comes no nearer to 0 or 1 in a cross entropy or a cost
 FIRST_MASK = 1.0  # added to the mask's logit in `Layers`: the first masks are open
 REMOVAL_GAIN = 4  # of a part's own mask: where it is said to be taken off
+STEEP = 1.0  # of a mask's change over three pixels: an edge, which is not glass
 DIM = 0.2  # of the square of what shows through glass: so little of it is half believed
 SAME = 1e-4  # of a code's size; a difference up to here is rounding
 MARGIN = 0.04  # of 2, the range of a picture: a layer that is better by so much claims a pixel
@@ -270,17 +271,25 @@ def taken_off(base: Tensor, rgb: Tensor, mask: Tensor, *, glass: bool) -> Step:
 
     Behind glass is the picture itself: of x = mask * rgb + (1 - mask) * bare, the bare. The less
     comes through, the less that is believed (as Wiener's filter does), and the more is the base's.
+    So is the edge of a frame, where the mask is half open too: it would stay as an outline.
     """
     mask = opened(mask)
     covered = (mask * REMOVAL_GAIN).clamp_max(1)
     rim = F.avg_pool2d(covered, 3, stride=1, padding=1, count_include_pad=False)
+    solid = put_on(base, torch.maximum(covered, rim))
     if not glass:
-        return put_on(base, torch.maximum(covered, rim))
+        return solid
     through = 1 - mask
     kept = through * (1 + DIM) / (through.square() + DIM)  # so much brighter than it came
     seen = kept * through  # 1 where there is nothing to take off, 0 where the layer is solid
-    clear = Step(covered, kept, (1 - seen) * base - kept * mask * rgb)
-    return put_on(base, (rim - covered).clamp_min(0)).after(clear)
+    clear = Step(solid.mask, kept, (1 - seen) * base - kept * mask * rgb)
+    even = (1 - STEEP * (_widest(mask) + _widest(-mask))).clamp_min(0)  # 0 at the edge of a frame
+    return Step(*(even * c + (1 - even) * s for c, s in zip(clear, solid, strict=True)))
+
+
+def _widest(mask: Tensor) -> Tensor:
+    """The largest of each pixel and its eight neighbours, (N, 1, h, w)."""
+    return F.max_pool2d(mask, 3, stride=1, padding=1)
 
 
 def mask_loss(

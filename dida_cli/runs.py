@@ -70,7 +70,7 @@ def record(run: Path, model: ModelConfig, settings: TrainConfig, data: dict[str,
 
 def refuse_other_network(before: ModelConfig, now: ModelConfig) -> None:
     """Raises DidaError when a saved state does not fit a changed config."""
-    free = ("domains", "fit", "segment_from")
+    free = ("domains", "fit", "segment_from", "glass")
     if replace(before, **{name: getattr(now, name) for name in free}) != now:
         old, new = before.to_json(), now.to_json()
         name = next(name for name in old if name not in free and old[name] != new[name])

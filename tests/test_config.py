@@ -91,6 +91,16 @@ def test_a_segment_begins_between_nothing_and_all(value: float) -> None:
         replace(ModelConfig(), segment_from=value)
 
 
+def test_glass_is_a_part_that_has_a_mask() -> None:
+    layers = ModelConfig.of("layers", "compact")
+    assert replace(layers, glass="both").glass_parts == ("a", "b")
+    assert replace(layers, glass="b", separate_b=8).glass_parts == ("b",)
+    assert layers.glass_parts == ()
+    for wrong in (replace(layers, separate_b=0), ModelConfig()):
+        with pytest.raises(DidaError, match="glass b: the model has no mask of such a part"):
+            replace(wrong, glass="b")
+
+
 def test_b_may_have_no_code_of_its_own() -> None:
     assert ModelConfig(separate_b=0).channels == 72
 
