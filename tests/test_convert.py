@@ -152,6 +152,7 @@ def test_the_config_tells_sizes_domains_and_preprocessing(
         "separate_a": 4,
         "separate_b": part_b,
         "segment_from": 0.5,
+        "glass": "none",
     }
 
 
