@@ -15,7 +15,7 @@ from dida_cli.errors import DidaError
 
 NAMES = {"model.domains.a": "a", "model.domains.b": "b"}
 DIDD = ["smile-glasses", "beard-glasses", "beard-smile", "male-female", "blond-black"]
-STAGES = ("plain", "masks")  # of a training of ours, one begun from the other
+STAGES = ("plain", "masks", "edits")  # of a training of ours, each begun from the one before
 # alpha1 = alpha2, beta1, beta2, gama, delta, discweight of the release
 MASK = {
     "glasses": (0.7, 0, 0.001, 7, 5, 0.005),
@@ -241,8 +241,8 @@ def test_there_are_the_promised_presets_each_with_a_line() -> None:
 
 
 def test_the_stages_fit_each_other_whatever_the_domains() -> None:
-    plain, masks = (settings.read(name) for name in STAGES)
-    for values in (plain, masks):
+    plain, masks, edits = (settings.read(name) for name in STAGES)
+    for values in (plain, masks, edits):
         assert not [key for key in values if key.startswith(("data.", "model.domains."))]
     first, second = (settings.model_of(values) for values in (plain, masks))
     assert (first.method, second.method) == ("didd", "layers")
@@ -250,7 +250,10 @@ def test_the_stages_fit_each_other_whatever_the_domains() -> None:
     weights = settings.training_of(masks, second).weights
     usual = settings.training_of({}, second).weights
     assert weights.paint and weights.claim and weights.information and weights.alike
-    assert weights.cycle and weights.cycle_separate and weights.domain
+    assert settings.model_of(edits) == second
+    late = settings.training_of(edits, second).weights
+    assert late.cycle and late.cycle_common and late.cycle_separate and late.domain
+    assert not late.repaint_a and not weights.domain
     assert (weights.zero, weights.common) == (usual.zero, usual.common)
     one_sided = settings.model_of(masks | {"model.separate_b": 0})
     assert one_sided.parts == ("a",)
