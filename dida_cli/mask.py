@@ -252,6 +252,10 @@ class Step(NamedTuple):
         """The step on some pictures, bool (N, 1, 1, 1), and nothing on the others."""
         return Step(self.mask * some, 1 - (1 - self.kept) * some, self.paint * some)
 
+    def on(self, picture: Tensor) -> Tensor:
+        """Pictures (N, 3, h, w) after the step."""
+        return self.kept * picture + self.paint
+
     def after(self, first: "Step") -> "Step":
         """Both steps in one."""
         mask = 1 - (1 - first.mask) * (1 - self.mask)
@@ -338,8 +342,7 @@ def layers_loss(
     codes = model.encode(both)
     own = losses.own_parts(codes)
     told = losses.noisy(own) if weights.information else own
-    rgb, masks = model.layer(joined(told, own.without("a", "b")))
-    (layer, base), mask = rgb.chunk(2), masks[: len(both)]
+    layer, base, mask, closed = layers_and_bases(model, told)
     rebuilt, repainted = blend(layer, base, mask), blend(layer, both, mask)
     with_part = slice(0, half if model.config.separate_b == 0 else None)
     # what the same parts are with common codes of the other domain
@@ -352,7 +355,7 @@ def layers_loss(
         "repaint_a": F.l1_loss(repainted[:half], a),
         "repaint_b": F.l1_loss(repainted[half:], b),
         "exchange": F.l1_loss(blend(moved, base, where), both),
-        "mask": cost(torch.cat([masks, where])),
+        "mask": cost(torch.cat([mask, closed, where])),
         "base": F.l1_loss(base, both),
         "paint": paint,
         "claim": claim_loss(*(values[with_part] for values in (claimed, mask, where))),
@@ -421,8 +424,7 @@ def cycle_losses(
     strength = torch.empty_like(where[:, :, :1, :1]).uniform_(LEAST_STRENGTH, 1)
     edits = blend(moved, given, strength * where).detach()
     wanted, seen = common.detach(), losses.own_parts(model.encode(edits))
-    rgb, masks = model.layer(joined(seen, seen.without("a", "b")))
-    (layer, base), mask = rgb.chunk(2), masks[: len(edits)]
+    layer, base, mask, _ = layers_and_bases(model, seen)
     again = bare(model, edits, base, layer, mask, held=True)
     return {
         "cycle_common": F.l1_loss(seen.common, wanted) / wanted.abs().mean(),
@@ -448,9 +450,13 @@ def cycle_separate(model: Layers, edits: Tensor, removed: Tensor, own: Codes) ->
     return loss
 
 
-def joined(first: Codes, second: Codes) -> Codes:
-    """Two batches as one."""
-    return Codes(*(torch.cat(pair) for pair in zip(first, second, strict=True)))
+def layers_and_bases(model: Layers, codes: Codes) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Layers and bases (N, 3, side, side) of codes, and their masks (N, 1, side, side)."""
+    pairs = zip(codes, codes.without("a", "b"), strict=True)
+    rgb, masks = model.layer(Codes(*(torch.cat(pair) for pair in pairs)))
+    layer, base = rgb.chunk(2)
+    mask, closed = masks.chunk(2)
+    return layer, base, mask, closed
 
 
 def bare(
@@ -474,7 +480,7 @@ def bare(
         if held and glass:
             own[1:] = (values.detach() for values in own[1:])
         step = taken_off(*own, glass=glass)
-        made.append(step.kept * picture + step.paint)
+        made.append(step.on(picture))
     return torch.cat(made)
 
 
