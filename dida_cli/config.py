@@ -250,6 +250,7 @@ class Weights(_Json):
         exchange: a layer is the guide's own, whatever it is painted onto (`layers`).
         paint: a layer is right where the base is wrong, whatever its mask (`layers`).
         claim: a mask covers what its layer knows better than the base (`layers`).
+        cover: what lies over a part is the picture's own, whatever the part (`layers`).
         information: nats that a separate code says through noise, which it is then sent through
             (`layers`).
         open: each picture of a domain shows its part somewhere: no mask of it is shut (`layers`).
@@ -273,6 +274,7 @@ class Weights(_Json):
     paint: float = 0.0
     claim: float = 0.0
     exchange: float = 0.0
+    cover: float = 0.0
     information: float = 0.0
     open: float = 0.0
     alike: float = 0.0
@@ -329,6 +331,7 @@ TERMS: dict[Method, tuple[str, ...]] = {
         "paint",
         "claim",
         "exchange",
+        "cover",
         "information",
         "open",
         "alike",

@@ -41,6 +41,8 @@ E1 is `encoders.common`, E2 `encoders.separate_a`, D_A `plain` (base), D_B `pain
     paint             |layer - x| where base is wrong,     layers know the part before their masks
                       |layer' - x| where layer is better   have opened for it
     claim             BCE(m and m', layer' is better)      masks open where the part is
+    cover             |rebuilt - x'| where a stroke is,    what lies over a part is the picture's
+                      |E_A(x') - a| / |a|                  own: x' is x with a stroke over the part
     information       |a|^2 / (2 noise^2), in nats         a separate code says no more than it must
     cycle_common      |E_c(edit) - c| / |c|                what shows through a part is seen there
     cycle             |edit, part taken off, - x| where m' and is there when the part is taken off
@@ -65,6 +67,11 @@ that has no beard opens no mask. `paint` and `claim` break that: the layer learn
 its mask shows it or not, weighed by where base and layers err, and the mask is told where the
 layer that knows only the separate code beats the base (`MARGIN`), by a loss that does not
 saturate.
+
+A moustache lies over a smile. By `exchange` alone a separate code says where: its smile is painted
+whole onto a moustache, or brings the gap that its guide's moustache left. So x' has a stroke over
+its part, and is made whole of its own common code and the separate code of x, who knows nothing of
+the stroke (`cover`). Masks then leave out what the common code knows to lie over the part.
 
 With `information` separate codes are sent through noise of a fixed size and pay for their power:
 what the common code can say for nothing (brows, eyes behind glass) is not said twice (the
@@ -101,14 +108,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dida_cli import losses, nets
+from dida_cli import losses, nets, occlusion
 from dida_cli.codes import Codes, MaskModel, Strokes
 from dida_cli.config import PARTS, CriticTarget, ModelConfig, Part, Weights
 from dida_cli.losses import Losses
 
 MASK_RAMP = (1500, 2500)  # steps between which the weights of repaint, mask and CYCLED rise
 EXCHANGE_RAMP = (100, 400)  # the same for exchange and all that makes guides obeyed
-EXCHANGED = ("exchange", "open", "alike", "paint", "claim", "information")
+EXCHANGED = ("exchange", "open", "alike", "paint", "claim", "cover", "information")
 CYCLED = ("cycle", "cycle_common", "cycle_separate", "domain")  # all that look at edits
 LATE_RAMP = (0.5, 0.75)  # shares of a training between which `mask` rises to `mask_late`
 OPEN_SHARE = 100  # of a mask's pixels, one is open at least
@@ -363,8 +370,10 @@ def layers_loss(
         "information": losses.information(own),
         "zero": losses.zero(codes),
         "common": losses.common(critic, codes, target),
-        **dict.fromkeys(("alike", *CYCLED), both.new_zeros(())),
+        **dict.fromkeys(("alike", "cover", *CYCLED), both.new_zeros(())),
     }
+    if weights.cover:
+        terms["cover"] = cover_loss(model, both, own, told, mask)
     if weights.alike:
         terms["alike"] = losses.alike(critic, base)
     if any(getattr(weights, name) for name in CYCLED):
@@ -402,6 +411,20 @@ def claim_loss(claimed: Tensor, *masks: Tensor) -> Tensor:
     return loss
 
 
+def cover_loss(model: Layers, both: Tensor, own: Codes, told: Codes, mask: Tensor) -> Tensor:
+    """`cover`, of pictures (N, 3, side, side), their own codes and masks (N, 1, side, side).
+
+    `told` are the own codes through noise, which is what a layer is made of.
+    """
+    covered, where = occlusion.drawn_over(both, mask)
+    seen = losses.own_parts(model.encode(covered))
+    layer, base, masks, _ = layers_and_bases(model, told._replace(common=seen.common))
+    loss = _mean_over(where, _error(blend(layer, base, masks), covered))
+    for part in model.config.parts:
+        loss = loss + _relative(seen.of(part), own.of(part).detach())
+    return loss
+
+
 def cost(masks: Tensor) -> Tensor:
     """`mask`: mean -log(1 - m) of masks (3 N, 1, side, side), three of each picture, in all.
 
@@ -427,7 +450,7 @@ def cycle_losses(
     layer, base, mask, _ = layers_and_bases(model, seen)
     again = bare(model, edits, base, layer, mask, held=True)
     return {
-        "cycle_common": F.l1_loss(seen.common, wanted) / wanted.abs().mean(),
+        "cycle_common": _relative(seen.common, wanted),
         "cycle": _mean_over(where.detach(), _error(again, given.detach())),
     }
 
@@ -487,6 +510,11 @@ def bare(
 def _error(picture: Tensor, truth: Tensor) -> Tensor:
     """|picture - truth|, the mean over channels: (N, 1, side, side)."""
     return (picture - truth).abs().mean(1, keepdim=True)
+
+
+def _relative(found: Tensor, wanted: Tensor) -> Tensor:
+    """How far codes are from what they should be, of the wanted codes' mean size."""
+    return F.l1_loss(found, wanted) / wanted.abs().mean()
 
 
 def _mean_over(where: Tensor, values: Tensor) -> Tensor:

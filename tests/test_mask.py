@@ -7,7 +7,7 @@ import torch
 from conftest import TINY
 from torch import Tensor, nn
 
-from dida_cli import checkpoint, losses, mask, nets
+from dida_cli import checkpoint, losses, mask, nets, occlusion
 from dida_cli.codes import Codes, transfer
 from dida_cli.config import Domains, ModelConfig, Part, Weights
 from dida_cli.mask import (
@@ -409,6 +409,62 @@ def test_layers_learn_the_part_whether_their_masks_show_it_or_not() -> None:
     assert base.grad is None
 
 
+class Sees(Layers):
+    """The common code is the picture, the separate ones its corner; a layer is 0.5."""
+
+    def __init__(self, solid: float) -> None:
+        nn.Module.__init__(self)
+        self.config, self.solid = LAYERS, solid
+
+    def encode(self, image: Tensor) -> Codes:
+        corner = image[:, :1, :1, :1]
+        return Codes(image, corner, corner)
+
+    def layer(self, codes: Codes) -> tuple[Tensor, Tensor]:
+        shown = (codes.a + codes.b != 0).to(codes.common.dtype)
+        rgb = torch.lerp(codes.common, torch.full_like(codes.common, 0.5), shown)
+        return rgb, self.solid * shown.expand(-1, 1, *rgb.shape[2:])
+
+
+def test_what_lies_over_a_part_is_the_pictures_own() -> None:
+    """A stroke is drawn over the middle; the corner, which separate codes see, stays as it is."""
+    both, mask_ = torch.full((4, 3, 32, 32), 0.1), torch.zeros(4, 1, 32, 32)
+    mask_[..., 16, 16] = 1.0
+    both[:, :, 20:] = torch.tensor([-1.0, -0.5, 0.8, 1.0]).view(4, 1, 1, 1)  # colours of strokes
+    own = losses.own_parts(Sees(0.0).encode(both))
+
+    def cover(solid: float) -> float:
+        torch.manual_seed(3)
+        return mask.cover_loss(Sees(solid), both, own, own, mask_).item()
+
+    assert cover(0.0) == 0.0
+    torch.manual_seed(3)
+    covered, where = occlusion.drawn_over(both, mask_)
+    painted_over = ((covered - 0.5).abs() * where).sum() / 3 / where.sum()
+    assert cover(1.0) == pytest.approx(painted_over.item(), rel=1e-4)
+    told = own._replace(a=own.a * 2)  # a layer is made of these, but they are not what is wanted
+    assert mask.cover_loss(Sees(0.0), both, own, told, mask_).item() == 0.0
+    assert mask.cover_loss(Sees(0.0), both, told, own, mask_).item() == pytest.approx(0.5)
+
+
+def test_a_stroke_lies_over_the_mask_in_a_colour_of_the_pictures() -> None:
+    torch.manual_seed(0)
+    palette = torch.linspace(-1, 1, 5)
+    pictures_ = palette[torch.randint(5, (64, 1, 48, 64))].expand(-1, 3, -1, -1)
+    masks = torch.zeros(64, 1, 48, 64)
+    masks[..., 10:14, 30:34] = 0.7
+    covered, where = occlusion.drawn_over(pictures_, masks)
+    assert torch.equal(
+        covered[(where == 0).expand_as(covered)], pictures_[(where == 0).expand_as(covered)]
+    )
+    assert where.min() == 0 and where.max() == 1
+    for picture, inside in zip(covered, where[:, 0], strict=True):
+        assert inside[10:14, 30:34].amax() == 1
+        assert 0.002 < inside.mean() < 0.05  # of the picture
+        (colour,) = picture[0][inside == 1].unique()
+        assert (colour - palette).abs().min() < 1e-6
+
+
 def test_information_is_the_power_of_separate_codes_and_nothing_stays_nothing() -> None:
     torch.manual_seed(0)
     own = Codes(torch.ones(2, 1, 4, 4), torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4))
@@ -434,6 +490,7 @@ def test_a_mask_pays_for_being_solid_as_long_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("term", "learning"),
     [
+        ("cover", ("encoders.", "decoder.")),
         ("cycle_common", ("encoders.common.",)),
         ("cycle", ("encoders.common.", "encoders.separate_", "decoder.")),
         ("cycle_separate", ("encoders.", "decoder.")),
