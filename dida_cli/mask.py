@@ -41,8 +41,9 @@ E1 is `encoders.common`, E2 `encoders.separate_a`, D_A `plain` (base), D_B `pain
     paint             |layer - x| where base is wrong,     layers know the part before their masks
                       |layer' - x| where layer is better   have opened for it
     claim             BCE(m and m', layer' is better)      masks open where the part is
-    cover             |rebuilt - x'| where a stroke is,    what lies over a part is the picture's
-                      |E_A(x') - a| / |a|                  own: x' is x with a stroke over the part
+    cover             |rebuilt of (c', a) - x'|,           what lies over a part is the picture's
+                      |rebuilt of (c, a') - x|,            own: ' with a stroke over the part; of
+                      where the stroke is                  every second picture, and of the others
     information       |a|^2 / (2 noise^2), in nats         a separate code says no more than it must
     cycle_common      |E_c(edit) - c| / |c|                what shows through a part is seen there
     cycle             |edit, part taken off, - x| where m' and is there when the part is taken off
@@ -69,9 +70,10 @@ layer that knows only the separate code beats the base (`MARGIN`), by a loss tha
 saturate.
 
 A moustache lies over a smile. By `exchange` alone a separate code says where: its smile is painted
-whole onto a moustache, or brings the gap that its guide's moustache left. So x' has a stroke over
-its part, and is made whole of its own common code and the separate code of x, who knows nothing of
-the stroke (`cover`). Masks then leave out what the common code knows to lie over the part.
+whole onto a moustache, or brings the gap that its guide's moustache left. So a stroke is drawn over
+the part of x, and each of both pictures must be made whole with the other's separate code, which
+does not know of the stroke, or speaks of one that is not there (`cover`). A mask then leaves out
+what the common code, and nobody else, says to lie over the part.
 
 With `information` separate codes are sent through noise of a fixed size and pay for their power:
 what the common code can say for nothing (brows, eyes behind glass) is not said twice (the
@@ -414,15 +416,19 @@ def claim_loss(claimed: Tensor, *masks: Tensor) -> Tensor:
 def cover_loss(model: Layers, both: Tensor, own: Codes, told: Codes, mask: Tensor) -> Tensor:
     """`cover`, of pictures (N, 3, side, side), their own codes and masks (N, 1, side, side).
 
-    `told` are the own codes through noise, which is what a layer is made of.
+    Every second picture is made whole with its stroke, the others without. `told` are the own codes
+    through noise, which is what a layer is made of.
     """
     covered, where = occlusion.drawn_over(both, mask)
     seen = losses.own_parts(model.encode(covered))
-    layer, base, masks, _ = layers_and_bases(model, told._replace(common=seen.common))
-    loss = _mean_over(where, _error(blend(layer, base, masks), covered))
-    for part in model.config.parts:
-        loss = loss + _relative(seen.of(part), own.of(part).detach())
-    return loss
+    if told is not own:
+        seen = losses.noisy(seen)
+    over = (torch.arange(len(both), device=both.device) % 2 == 0)[:, None, None, None]
+    common = torch.where(over, seen.common, own.common)
+    parts = (torch.where(over, told.of(part), seen.of(part)) for part in PARTS)
+    layer, base, masks, _ = layers_and_bases(model, Codes(common, *parts))
+    rebuilt, wanted = blend(layer, base, masks), torch.where(over, covered, both)
+    return _mean_over(where, _error(rebuilt, wanted))
 
 
 def cost(masks: Tensor) -> Tensor:
@@ -450,7 +456,7 @@ def cycle_losses(
     layer, base, mask, _ = layers_and_bases(model, seen)
     again = bare(model, edits, base, layer, mask, held=True)
     return {
-        "cycle_common": _relative(seen.common, wanted),
+        "cycle_common": F.l1_loss(seen.common, wanted) / wanted.abs().mean(),
         "cycle": _mean_over(where.detach(), _error(again, given.detach())),
     }
 
@@ -510,11 +516,6 @@ def bare(
 def _error(picture: Tensor, truth: Tensor) -> Tensor:
     """|picture - truth|, the mean over channels: (N, 1, side, side)."""
     return (picture - truth).abs().mean(1, keepdim=True)
-
-
-def _relative(found: Tensor, wanted: Tensor) -> Tensor:
-    """How far codes are from what they should be, of the wanted codes' mean size."""
-    return F.l1_loss(found, wanted) / wanted.abs().mean()
 
 
 def _mean_over(where: Tensor, values: Tensor) -> Tensor:

@@ -410,41 +410,40 @@ def test_layers_learn_the_part_whether_their_masks_show_it_or_not() -> None:
 
 
 class Sees(Layers):
-    """The common code is the picture, the separate ones its corner; a layer is 0.5."""
+    """The common code is the picture, the separate ones its middle; a layer has their value."""
 
-    def __init__(self, solid: float) -> None:
+    def __init__(self) -> None:
         nn.Module.__init__(self)
-        self.config, self.solid = LAYERS, solid
+        self.config = LAYERS
 
     def encode(self, image: Tensor) -> Codes:
-        corner = image[:, :1, :1, :1]
-        return Codes(image, corner, corner)
+        middle = image[:, :1, 16:17, 16:17]
+        return Codes(image, middle, middle)
 
     def layer(self, codes: Codes) -> tuple[Tensor, Tensor]:
-        shown = (codes.a + codes.b != 0).to(codes.common.dtype)
-        rgb = torch.lerp(codes.common, torch.full_like(codes.common, 0.5), shown)
-        return rgb, self.solid * shown.expand(-1, 1, *rgb.shape[2:])
+        part = codes.a + codes.b
+        shown = (part != 0).to(part.dtype).expand(-1, 1, *codes.common.shape[2:])
+        return torch.where(part != 0, part.expand_as(codes.common), codes.common), shown / 2
 
 
 def test_what_lies_over_a_part_is_the_pictures_own() -> None:
-    """A stroke is drawn over the middle; the corner, which separate codes see, stays as it is."""
-    both, mask_ = torch.full((4, 3, 32, 32), 0.1), torch.zeros(4, 1, 32, 32)
-    mask_[..., 16, 16] = 1.0
-    both[:, :, 20:] = torch.tensor([-1.0, -0.5, 0.8, 1.0]).view(4, 1, 1, 1)  # colours of strokes
-    own = losses.own_parts(Sees(0.0).encode(both))
-
-    def cover(solid: float) -> float:
-        torch.manual_seed(3)
-        return mask.cover_loss(Sees(solid), both, own, own, mask_).item()
-
-    assert cover(0.0) == 0.0
+    """Half of a layer is painted: it errs by half of what the other picture's middle is off."""
+    colours = torch.tensor([-1.0, -0.5, 0.8, 1.0]).view(4, 1, 1, 1)
+    both, mask_ = colours.expand(-1, 3, 32, 32).clone(), torch.zeros(4, 1, 32, 32)
+    both[:, :, 16, 16], mask_[..., 16, 16] = 0.1, 1.0
+    model = Sees()
+    own = losses.own_parts(model.encode(both))
     torch.manual_seed(3)
     covered, where = occlusion.drawn_over(both, mask_)
-    painted_over = ((covered - 0.5).abs() * where).sum() / 3 / where.sum()
-    assert cover(1.0) == pytest.approx(painted_over.item(), rel=1e-4)
-    told = own._replace(a=own.a * 2)  # a layer is made of these, but they are not what is wanted
-    assert mask.cover_loss(Sees(0.0), both, own, told, mask_).item() == 0.0
-    assert mask.cover_loss(Sees(0.0), both, told, own, mask_).item() == pytest.approx(0.5)
+    torch.manual_seed(3)
+    found = mask.cover_loss(model, both, own, own, mask_).item()
+    clean, stroke = both[:, :, 16, 16].mean(1), covered[:, :, 16, 16].mean(1)
+    assert (clean - stroke).abs().min() > 0.1
+    # of the first and third the stroke is wanted, and their code is of the picture without one
+    told, wanted = torch.stack([clean, stroke, clean, stroke]).diagonal(), covered.clone()
+    wanted[1::2] = both[1::2]
+    error = (told.view(4, 1, 1, 1) - wanted).abs().mean(1, keepdim=True) / 2
+    assert found == pytest.approx(((error * where).sum() / where.sum()).item(), rel=1e-4)
 
 
 def test_a_stroke_lies_over_the_mask_in_a_colour_of_the_pictures() -> None:
