@@ -41,9 +41,10 @@ E1 is `encoders.common`, E2 `encoders.separate_a`, D_A `plain` (base), D_B `pain
     paint             |layer - x| where base is wrong,     layers know the part before their masks
                       |layer' - x| where layer is better   have opened for it
     claim             BCE(m and m', layer' is better)      masks open where the part is
-    cover             |rebuilt of (c', a) - x'|,           what lies over a part is the picture's
-                      |rebuilt of (c, a') - x|,            own: ' with a stroke over the part; of
-                      where the stroke is                  every second picture, and of the others
+    cover             |rebuilt of (c', a) - x'| where a     what lies over a part is the picture's
+                      stroke is: ' with one over the part  own
+    blind             |a' - a|^2 / (2 noise^2), in nats    a separate code does not say what lies
+                                                           over its part
     information       |a|^2 / (2 noise^2), in nats         a separate code says no more than it must
     cycle_common      |E_c(edit) - c| / |c|                what shows through a part is seen there
     cycle             |edit, part taken off, - x| where m' and is there when the part is taken off
@@ -69,11 +70,12 @@ its mask shows it or not, weighed by where base and layers err, and the mask is 
 layer that knows only the separate code beats the base (`MARGIN`), by a loss that does not
 saturate.
 
-A moustache lies over a smile. By `exchange` alone a separate code says where: its smile is painted
-whole onto a moustache, or brings the gap that its guide's moustache left. So a stroke is drawn over
-the part of x, and each of both pictures must be made whole with the other's separate code, which
-does not know of the stroke, or speaks of one that is not there (`cover`). A mask then leaves out
-what the common code, and nobody else, says to lie over the part.
+A moustache lies over a smile. By `exchange` alone the separate code says where: its smile is
+painted whole onto a moustache, or brings the gap of the guide's moustache. So a stroke is drawn
+over the part, and the picture with it must be made whole by the separate code of the one without
+(`cover`): a mask leaves out what the common code knows to lie over the part. And separate codes
+are to be the same with a stroke and without (`blind`). Both codes are moved: if only the one with
+a stroke were, all would grow, for a stroke hides some of the part.
 
 With `information` separate codes are sent through noise of a fixed size and pay for their power:
 what the common code can say for nothing (brows, eyes behind glass) is not said twice (the
@@ -117,7 +119,7 @@ from dida_cli.losses import Losses
 
 MASK_RAMP = (1500, 2500)  # steps between which the weights of repaint, mask and CYCLED rise
 EXCHANGE_RAMP = (100, 400)  # the same for exchange and all that makes guides obeyed
-EXCHANGED = ("exchange", "open", "alike", "paint", "claim", "cover", "information")
+EXCHANGED = ("exchange", "open", "alike", "paint", "claim", "cover", "blind", "information")
 CYCLED = ("cycle", "cycle_common", "cycle_separate", "domain")  # all that look at edits
 LATE_RAMP = (0.5, 0.75)  # shares of a training between which `mask` rises to `mask_late`
 OPEN_SHARE = 100  # of a mask's pixels, one is open at least
@@ -372,10 +374,10 @@ def layers_loss(
         "information": losses.information(own),
         "zero": losses.zero(codes),
         "common": losses.common(critic, codes, target),
-        **dict.fromkeys(("alike", "cover", *CYCLED), both.new_zeros(())),
+        **dict.fromkeys(("alike", "cover", "blind", *CYCLED), both.new_zeros(())),
     }
-    if weights.cover:
-        terms["cover"] = cover_loss(model, both, own, told, mask)
+    if weights.cover or weights.blind:
+        terms |= cover_losses(model, both, own, told, mask)
     if weights.alike:
         terms["alike"] = losses.alike(critic, base)
     if any(getattr(weights, name) for name in CYCLED):
@@ -413,22 +415,21 @@ def claim_loss(claimed: Tensor, *masks: Tensor) -> Tensor:
     return loss
 
 
-def cover_loss(model: Layers, both: Tensor, own: Codes, told: Codes, mask: Tensor) -> Tensor:
-    """`cover`, of pictures (N, 3, side, side), their own codes and masks (N, 1, side, side).
+def cover_losses(
+    model: Layers, both: Tensor, own: Codes, told: Codes, mask: Tensor
+) -> dict[str, Tensor]:
+    """`cover` and `blind` of pictures (N, 3, side, side), their codes, masks (N, 1, side, side).
 
-    Every second picture is made whole with its stroke, the others without. `told` are the own codes
-    through noise, which is what a layer is made of.
+    `told` are the own codes through noise, which is what a layer is made of.
     """
     covered, where = occlusion.drawn_over(both, mask)
     seen = losses.own_parts(model.encode(covered))
-    if told is not own:
-        seen = losses.noisy(seen)
-    over = (torch.arange(len(both), device=both.device) % 2 == 0)[:, None, None, None]
-    common = torch.where(over, seen.common, own.common)
-    parts = (torch.where(over, told.of(part), seen.of(part)) for part in PARTS)
-    layer, base, masks, _ = layers_and_bases(model, Codes(common, *parts))
-    rebuilt, wanted = blend(layer, base, masks), torch.where(over, covered, both)
-    return _mean_over(where, _error(rebuilt, wanted))
+    layer, base, masks, _ = layers_and_bases(model, told._replace(common=seen.common))
+    moved = Codes(seen.common, seen.a - own.a, seen.b - own.b)
+    return {
+        "cover": _mean_over(where, _error(blend(layer, base, masks), covered)),
+        "blind": losses.information(moved),
+    }
 
 
 def cost(masks: Tensor) -> Tensor:

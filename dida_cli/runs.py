@@ -32,7 +32,7 @@ EARLIER = {
 EARLIER_WEIGHTS = dict.fromkeys(
     (
         *("base", "exchange", "open", "alike", "paint", "claim", "information", "cycle", "domain"),
-        "cover",
+        *("cover", "blind"),
     ),
     0.0,
 )

@@ -168,6 +168,7 @@ def test_repaint_mask_and_exchange_rise_slowly() -> None:
         paint=0.4,
         claim=0.6,
         cover=0.7,
+        blind=0.9,
         information=0.8,
         cycle_common=1.2,
         cycle_separate=1.4,
@@ -188,7 +189,7 @@ def test_repaint_mask_and_exchange_rise_slowly() -> None:
     for training.step in (0, 100, 250, 400, 8000):
         weights = training.weights()
         exchanged.append(weights.exchange)
-        for name in ("open", "alike", "paint", "claim", "cover", "information"):
+        for name in ("open", "alike", "paint", "claim", "cover", "blind", "information"):
             share = getattr(weights, name) / getattr(full, name)
             assert share == pytest.approx(weights.exchange / full.exchange)
     assert exchanged == pytest.approx([0, 0, 1, 2, 2])
