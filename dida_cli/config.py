@@ -251,7 +251,7 @@ class Weights(_Json):
         paint: a layer is right where the base is wrong, whatever its mask (`layers`).
         claim: a mask covers what its layer knows better than the base (`layers`).
         cover: what lies over a part is the picture's own, whatever the part (`layers`).
-        blind: nats that a separate code says about what lies over its part (`layers`).
+        blind: a separate code tells nothing of what lies over its part (`layers`).
         information: nats that a separate code says through noise, which it is then sent through
             (`layers`).
         open: each picture of a domain shows its part somewhere: no mask of it is shut (`layers`).

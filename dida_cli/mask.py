@@ -43,8 +43,7 @@ E1 is `encoders.common`, E2 `encoders.separate_a`, D_A `plain` (base), D_B `pain
     claim             BCE(m and m', layer' is better)      masks open where the part is
     cover             |rebuilt of (c', a) - x'| where a     what lies over a part is the picture's
                       stroke is: ' with one over the part  own
-    blind             |a' - a|^2 / (2 noise^2), in nats    a separate code does not say what lies
-                                                           over its part
+    blind             |E_A(x') - a| / |a|                  nor does a separate code tell of it
     information       |a|^2 / (2 noise^2), in nats         a separate code says no more than it must
     cycle_common      |E_c(edit) - c| / |c|                what shows through a part is seen there
     cycle             |edit, part taken off, - x| where m' and is there when the part is taken off
@@ -74,8 +73,9 @@ A moustache lies over a smile. By `exchange` alone the separate code says where:
 painted whole onto a moustache, or brings the gap of the guide's moustache. So a stroke is drawn
 over the part, and the picture with it must be made whole by the separate code of the one without
 (`cover`): a mask leaves out what the common code knows to lie over the part. And separate codes
-are to be the same with a stroke and without (`blind`). Both codes are moved: if only the one with
-a stroke were, all would grow, for a stroke hides some of the part.
+are to be the same with a stroke and without (`blind`). Both are moved, and the measure too: if only
+the code with a stroke were, all would grow, for a stroke hides some of the part; measured in nats,
+all would shrink, and say less of the part as well.
 
 With `information` separate codes are sent through noise of a fixed size and pay for their power:
 what the common code can say for nothing (brows, eyes behind glass) is not said twice (the
@@ -425,11 +425,11 @@ def cover_losses(
     covered, where = occlusion.drawn_over(both, mask)
     seen = losses.own_parts(model.encode(covered))
     layer, base, masks, _ = layers_and_bases(model, told._replace(common=seen.common))
-    moved = Codes(seen.common, seen.a - own.a, seen.b - own.b)
-    return {
-        "cover": _mean_over(where, _error(blend(layer, base, masks), covered)),
-        "blind": losses.information(moved),
-    }
+    blind = both.new_zeros(())
+    for part in model.config.parts:
+        blind = blind + F.l1_loss(seen.of(part), own.of(part)) / own.of(part).abs().mean()
+    cover = _mean_over(where, _error(blend(layer, base, masks), covered))
+    return {"cover": cover, "blind": blind}
 
 
 def cost(masks: Tensor) -> Tensor:
