@@ -427,7 +427,7 @@ def cover_losses(
     layer, base, masks, _ = layers_and_bases(model, told._replace(common=seen.common))
     blind = both.new_zeros(())
     for part in model.config.parts:
-        blind = blind + F.l1_loss(seen.of(part), own.of(part)) / own.of(part).abs().mean()
+        blind = blind + _relative(seen.of(part), own.of(part))
     cover = _mean_over(where, _error(blend(layer, base, masks), covered))
     return {"cover": cover, "blind": blind}
 
@@ -457,7 +457,7 @@ def cycle_losses(
     layer, base, mask, _ = layers_and_bases(model, seen)
     again = bare(model, edits, base, layer, mask, held=True)
     return {
-        "cycle_common": F.l1_loss(seen.common, wanted) / wanted.abs().mean(),
+        "cycle_common": _relative(seen.common, wanted),
         "cycle": _mean_over(where.detach(), _error(again, given.detach())),
     }
 
@@ -517,6 +517,11 @@ def bare(
 def _error(picture: Tensor, truth: Tensor) -> Tensor:
     """|picture - truth|, the mean over channels: (N, 1, side, side)."""
     return (picture - truth).abs().mean(1, keepdim=True)
+
+
+def _relative(found: Tensor, wanted: Tensor) -> Tensor:
+    """mean |found - wanted| / mean |wanted| of codes."""
+    return F.l1_loss(found, wanted) / wanted.abs().mean()
 
 
 def _mean_over(where: Tensor, values: Tensor) -> Tensor:

@@ -242,8 +242,7 @@ def test_a_run_of_an_earlier_version_goes_on(dida: Dida, domains: Path, run: Pat
     del found["data"]["fingerprint"], found["training"]["patience"]
     del found["training"]["score_every"]
     del found["training"]["rise"], found["training"]["hold"]
-    later_weights = ("base", "exchange", "open", "alike", "paint", "claim", "information")
-    later_weights += ("cover", "blind")
+    later_weights = "base exchange open alike paint claim information cover blind".split()
     for later in later_weights:
         del found["training"]["weights"][later]
     (run / "train.json").write_text(json.dumps(found))
