@@ -88,6 +88,13 @@ def model_files(model: Network, card: str) -> dict[str, bytes | dict[str, Tensor
     }
 
 
+def split_card(card: str) -> tuple[str, str]:
+    """What the Hub reads of a card, which must come first in any made of it, and the rest."""
+    if card.startswith("---\n") and (end := card.find("\n---\n", 4)) > 0:
+        return card[: end + 5], card[end + 5 :]
+    return "", card
+
+
 def load(folder: Path, device: str = "cpu") -> Network:
     """The model of a folder, in eval mode. Raises DidaError naming the first thing wrong."""
     config = read_config(folder / CONFIG)

@@ -109,9 +109,7 @@ def _tidy(file: Any) -> None:
 
 def card(name: str, config: ModelConfig, own: str) -> str:
     """The README.md of an export, before what the model's `own` card says."""
-    head, body = "", own
-    if own.startswith("---\n") and (end := own.find("\n---\n", 4)) > 0:
-        head, body = own[: end + 5], own[end + 5 :]  # what the Hub reads: it must come first
+    head, body = checkpoint.split_card(own)
     rows = [
         f"| {file} | {way} | {tensor} | {', '.join(map(str, ('N', *shape)))} |"
         for file, signature in onnx.signatures(config).items()

@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "mask": {"config", "codes", "nets", "losses", "occlusion"},
     "occlusion": set[str](),
     "checkpoint": {"errors", "config", "nets", "didd", "mask"},
+    "average": {"errors", "checkpoint"},
     "hub": {"errors", "config", "checkpoint"},
     "convert": {"errors", "config", "checkpoint"},
     "onnx": {"errors", "config", "codes"},

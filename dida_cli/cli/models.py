@@ -197,6 +197,32 @@ def remove(models: NamesArg) -> None:
         console.out(entry.name)
 
 
+@app.command()
+def average(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL", help="Names, model folders or runs.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New model folder.", show_default=False)],
+    share: Annotated[
+        list[float] | None,
+        typer.Option(help="Of each model, in their order; all the same if none is given."),
+    ] = None,
+) -> None:
+    """Make one model of several: the mean of their weights.
+
+    Of a model and the one trained on from it (dida train --init) it is often better than both.
+    Models that were begun apart have no mean that is worth anything.
+    """
+    from dida_cli import average as core
+
+    if len(set(models)) < len(models):
+        raise typer.BadParameter("a model is named twice; give each once, with its --share.")
+    sources = {name: folder_of(name) for name in models}
+    core.average(sources, share or [1.0] * len(sources), out)
+    console.note("averaged; see whether it is better: dida evaluate -m " + shlex.quote(str(out)))
+    console.out(str(out))
+
+
 def _told(entry: "Entry") -> dict[str, Any]:
     told: dict[str, Any] = {"name": entry.name, "kind": entry.kind}
     if entry.pin:
