@@ -252,6 +252,7 @@ class Weights(_Json):
         claim: a mask covers what its layer knows better than the base (`layers`).
         cover: what lies over a part is the picture's own, whatever the part (`layers`).
         blind: a separate code tells nothing of what lies over its part (`layers`).
+        smooth: no speckles in what a picture without its part shows there (`layers`).
         information: nats that a separate code says through noise, which it is then sent through
             (`layers`).
         open: each picture of a domain shows its part somewhere: no mask of it is shut (`layers`).
@@ -277,6 +278,7 @@ class Weights(_Json):
     exchange: float = 0.0
     cover: float = 0.0
     blind: float = 0.0
+    smooth: float = 0.0
     information: float = 0.0
     open: float = 0.0
     alike: float = 0.0
@@ -335,6 +337,7 @@ TERMS: dict[Method, tuple[str, ...]] = {
         "exchange",
         "cover",
         "blind",
+        "smooth",
         "information",
         "open",
         "alike",

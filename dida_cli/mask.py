@@ -44,6 +44,8 @@ E1 is `encoders.common`, E2 `encoders.separate_a`, D_A `plain` (base), D_B `pain
     cover             |rebuilt of (c', a) - x'| where a     what lies over a part is the picture's
                       stroke is: ' with one over the part  own
     blind             |E_A(x') - a| / |a|                  nor does a separate code tell of it
+    smooth            |next pixel - pixel| of a base       what is under a part has no speckles
+                      where both are under m
     information       |a|^2 / (2 noise^2), in nats         a separate code says no more than it must
     cycle_common      |E_c(edit) - c| / |c|                what shows through a part is seen there
     cycle             |edit, part taken off, - x| where m' and is there when the part is taken off
@@ -61,7 +63,8 @@ somewhere, and where the smiles are is the cheapest place (`open`); and a base m
 domain to anyone who looks at it (`alike`). Neither is enough without the other. d' learns from the
 pictures themselves as well as from bases: it then knows the part from the beginning, and finds what
 a blurry base still shows of it. Shown pictures with their part taken off instead of bases, d' finds
-the seams, wins, and spoils the base.
+the seams, wins, and spoils the base. Speckles mislead d' as well as a part of the other domain
+does, and under a layer nobody else sees the base: `smooth` leaves none.
 
 A mask that has closed over a pale beard lets no gradient through to the layer below it, and a layer
 that has no beard opens no mask. `paint` and `claim` break that: the layer learns the part whether
@@ -119,7 +122,7 @@ from dida_cli.losses import Losses
 
 MASK_RAMP = (1500, 2500)  # steps between which the weights of repaint, mask and CYCLED rise
 EXCHANGE_RAMP = (100, 400)  # the same for exchange and all that makes guides obeyed
-EXCHANGED = ("exchange", "open", "alike", "paint", "claim", "cover", "blind", "information")
+EXCHANGED = "exchange open alike paint claim cover blind smooth information".split()
 CYCLED = ("cycle", "cycle_common", "cycle_separate", "domain")  # all that look at edits
 LATE_RAMP = (0.5, 0.75)  # shares of a training between which `mask` rises to `mask_late`
 OPEN_SHARE = 100  # of a mask's pixels, one is open at least
@@ -368,6 +371,7 @@ def layers_loss(
         "exchange": F.l1_loss(blend(moved, base, where), both),
         "mask": cost(torch.cat([mask, closed, where])),
         "base": F.l1_loss(base, both),
+        "smooth": smooth_loss(base, mask),
         "paint": paint,
         "claim": claim_loss(*(values[with_part] for values in (claimed, mask, where))),
         "open": open_loss(mask[with_part]),
@@ -430,6 +434,21 @@ def cover_losses(
         blind = blind + _relative(seen.of(part), own.of(part))
     cover = _mean_over(where, _error(blend(layer, base, masks), covered))
     return {"cover": cover, "blind": blind}
+
+
+def smooth_loss(base: Tensor, mask: Tensor) -> Tensor:
+    """`smooth`: the total variation of bases (N, 3, side, side) under masks (N, 1, side, side).
+
+    Mean |difference| of neighbours, down and to the right, where both are hidden (Rudin, Osher,
+    Fatemi, 1992). Masks learn nothing of it.
+    """
+    hidden, loss = mask.detach(), base.new_zeros(())
+    for axis in (2, 3):
+        size = base.shape[axis] - 1
+        step = _error(base.narrow(axis, 1, size), base.narrow(axis, 0, size))
+        both = torch.minimum(hidden.narrow(axis, 1, size), hidden.narrow(axis, 0, size))
+        loss = loss + _mean_over(both, step)
+    return loss
 
 
 def cost(masks: Tensor) -> Tensor:

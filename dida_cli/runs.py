@@ -30,7 +30,8 @@ EARLIER = {
     "compile": False,
 }
 EARLIER_WEIGHTS = dict.fromkeys(
-    "base exchange open alike paint claim information cycle domain cover blind".split(), 0.0
+    "base exchange open alike paint claim information cycle domain cover blind smooth".split(),
+    0.0,
 )
 
 # When the game with the critic counts as over: every one of so many log lines says so.

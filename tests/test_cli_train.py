@@ -242,7 +242,7 @@ def test_a_run_of_an_earlier_version_goes_on(dida: Dida, domains: Path, run: Pat
     del found["data"]["fingerprint"], found["training"]["patience"]
     del found["training"]["score_every"]
     del found["training"]["rise"], found["training"]["hold"]
-    later_weights = "base exchange open alike paint claim information cover blind".split()
+    later_weights = "base exchange open alike paint claim information cover blind smooth".split()
     for later in later_weights:
         del found["training"]["weights"][later]
     (run / "train.json").write_text(json.dumps(found))
@@ -252,7 +252,7 @@ def test_a_run_of_an_earlier_version_goes_on(dida: Dida, domains: Path, run: Pat
     assert result.code == 0, result.err
     assert record(run)["data"]["fingerprint"]["a"]["files"] == 7
     assert record(run)["training"]["score_every"] == 0
-    assert [record(run)["training"]["weights"][n] for n in later_weights] == [0] * 9
+    assert [record(run)["training"]["weights"][n] for n in later_weights] == [0] * 10
 
 
 # Scores

@@ -492,6 +492,7 @@ def test_a_mask_pays_for_being_solid_as_long_as_it_is() -> None:
     [
         ("cover", ("encoders.", "decoder.")),
         ("blind", ("encoders.separate_",)),
+        ("smooth", ("encoders.common.", "decoder.")),
         ("cycle_common", ("encoders.common.",)),
         ("cycle", ("encoders.common.", "encoders.separate_", "decoder.")),
         ("cycle_separate", ("encoders.", "decoder.")),
@@ -509,6 +510,22 @@ def test_what_edits_teach_and_whom(model: Layers, term: str, learning: tuple[str
     taught = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     assert all(any(name.startswith(start) for name in taught) for start in learning)
     assert all(name.startswith(learning) for name in taught)
+
+
+def test_bases_are_smooth_where_a_part_hides_them() -> None:
+    """Columns of 0, 1, 0, 3: only where both neighbours are hidden a step counts."""
+    base = torch.tensor([0.0, 1.0, 0.0, 3.0]).expand(2, 3, 5, 4).clone().requires_grad_()
+    hidden = torch.zeros(2, 1, 5, 4)
+    assert mask.smooth_loss(base, hidden).item() == 0
+    hidden[..., 1:] = torch.tensor([1.0, 1.0, 0.5])
+    hidden.requires_grad_()
+    lost = mask.smooth_loss(base, hidden)
+    assert lost.item() == pytest.approx((1 * 1 + 0.5 * 3) / 1.5)  # down a column nothing changes
+    torch.autograd.backward(lost)
+    assert base.grad is not None and not base.grad[..., 0].any() and base.grad[..., 1:].all()
+    assert hidden.grad is None
+    turned = mask.smooth_loss(base.transpose(2, 3), hidden.transpose(2, 3))
+    assert turned.item() == pytest.approx(lost.item())
 
 
 def test_an_edit_that_hides_nothing_closes_the_cycle() -> None:
