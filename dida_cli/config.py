@@ -244,7 +244,7 @@ class Weights(_Json):
             beta2; `layers`: relative to the code's size).
         cycle: what an edit covers can be painted again (`layers`).
         domain: an edit shows the domain it was moved to, to a critic of pictures (`layers`).
-        mask: small masks, no more solid than they must be (`layers`).
+        mask: small masks; of glass no more solid than they must be (`layers`).
         mask_late: what `mask` rises to in the second half of a training (`layers`).
         base: a picture with no part is still the picture (`layers`).
         exchange: a layer is the guide's own, whatever it is painted onto (`layers`).

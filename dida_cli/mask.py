@@ -30,8 +30,8 @@ E1 is `encoders.common`, E2 `encoders.separate_a`, D_A `plain` (base), D_B `pain
     term              formula                              what it does
     reconstruction    |blend(layer, base, m) - x|          the model as in DIDD, through the mask
     repaint           |blend(layer, x, m) - x|             the layer's colours fit the picture
-    mask              mean -log(1 - m), also of (c, 0, 0)  small masks, no more solid than they must
-                      and of the exchanged m'              be; none where no part is
+    mask              cost of m, also of (c, 0, 0) and     small masks, none where no part is; solid
+                      of the exchanged m'                  or shut, or of glass as clear as can be
     base              |base - x|                           what is no part is in the common code
     exchange          |blend(layer', base, m') - x|        a layer is of its separate code alone:
                                                            ' with a common code of the other domain
@@ -86,9 +86,11 @@ variational bottleneck of Alemi et al., 2017, with a prior at "nothing").
 
 Dark glass shows the eyes behind it. On its own picture a layer that paints glass and eyes by a
 solid mask is as good as dark glass that is seen through; on another it brings the guide's eyes.
-The mean of a mask presses no more once the sigmoid is flat, `mask` does (`cost`). `repaint` says
-the contrary, that a layer has the colours of the whole picture: both together are not for parts
-that are seen through. Such a part (`glass`) is taken off by what it lets through (`taken_off`).
+The mean of a mask presses no more once the sigmoid is flat, the `cost` of glass does. `repaint`
+says the contrary, that a layer has the colours of the whole picture: both together are not for
+parts that are seen through. Such a part (`glass`) is taken off by what it lets through
+(`taken_off`). The mask of any other part costs less the more solid it is: a pale beard that a half
+open mask paints well enough on its own face would be lost on another.
 
 The last four look at edits. The picture that an edit was painted on is known: so the common
 encoder learns to see through painted glass (`cycle_common`, which is the paper's), masks to find
@@ -369,7 +371,7 @@ def layers_loss(
         "repaint_a": F.l1_loss(repainted[:half], a),
         "repaint_b": F.l1_loss(repainted[half:], b),
         "exchange": F.l1_loss(blend(moved, base, where), both),
-        "mask": cost(torch.cat([mask, closed, where])),
+        "mask": mask_cost(model, mask, closed, where),
         "base": F.l1_loss(base, both),
         "smooth": smooth_loss(base, mask),
         "paint": paint,
@@ -451,14 +453,27 @@ def smooth_loss(base: Tensor, mask: Tensor) -> Tensor:
     return loss
 
 
-def cost(masks: Tensor) -> Tensor:
-    """`mask`: mean -log(1 - m) of masks (3 N, 1, side, side), three of each picture, in all.
+def mask_cost(model: Layers, *masks: Tensor) -> Tensor:
+    """`mask`: what the masks of pictures cost, each (N, 1, side, side), A's first; in all."""
+    loss = masks[0].new_zeros(())
+    for part, *of_part in zip(PARTS, *(values.chunk(2) for values in masks), strict=True):
+        loss = loss + sum(cost(values, glass=seen_through(model, part)) for values in of_part) / 2
+    return loss
 
-    A small mask costs what it covers. One that is all but solid costs more the more solid it is,
-    and is always told so: the sigmoid does not saturate here. So dark glass, which a solid layer
-    paints as well as a dark one that is seen through, becomes what it is.
+
+def cost(masks: Tensor, *, glass: bool) -> Tensor:
+    """The mean price of masks in [0, 1]: of a small one, what it covers.
+
+    A part that is seen through: -log(1 - m) = m + m^2 / 2 + ... One that is all but solid costs
+    more the more solid it is, and is always told so: the sigmoid does not saturate here. So dark
+    glass, which a solid layer paints as well as a dark one that is seen through, becomes what it
+    is. Any other part: m - m^2 / 2. It is there or not: to half open what was shut costs more than
+    to open what is half open, and a solid mask is told nothing. So a pale beard is whole, and what
+    is not beard is not touched.
     """
-    return -3 * (1 - masks.clamp_max(1 - SURE)).log().mean()
+    if glass:
+        return -(1 - masks.clamp_max(1 - SURE)).log().mean()
+    return (masks - masks.square() / 2).mean()
 
 
 def cycle_losses(
@@ -525,12 +540,20 @@ def bare(
     made = []
     halves = (values.chunk(2) for values in (pictures, base, layer, mask))
     for part, (picture, *own) in zip(PARTS, zip(*halves, strict=True), strict=True):
-        glass = (part if part in model.config.parts else "a") in model.config.glass_parts
+        glass = seen_through(model, part)
         if held and glass:
             own[1:] = (values.detach() for values in own[1:])
         step = taken_off(*own, glass=glass)
         made.append(step.on(picture))
     return torch.cat(made)
+
+
+def seen_through(model: Layers, part: Part) -> bool:
+    """Whether the masks of a domain's pictures are of a part that is seen through.
+
+    A domain that has no part of its own has the masks of the other's.
+    """
+    return (part if part in model.config.parts else "a") in model.config.glass_parts
 
 
 def _error(picture: Tensor, truth: Tensor) -> Tensor:

@@ -349,7 +349,7 @@ def test_the_losses_are_the_formulas_of_the_docstring() -> None:
     assert terms["repaint_a"] == pytest.approx(0.25 * 0.3)
     assert terms["repaint_b"] == pytest.approx(0.25 * 0.1)
     # the layers of both domains, their exchanged ones; the base's masks are closed
-    assert terms["mask"] == pytest.approx(-2 * math.log(0.75))
+    assert terms["mask"] == pytest.approx(2 * (0.25 - 0.25**2 / 2))
     assert terms["base"] == pytest.approx((0.2 + 0.4) / 2)  # a base of 0
     rebuilt = (terms["reconstruction_a"] + terms["reconstruction_b"]) / 2
     assert terms["exchange"] == pytest.approx(rebuilt)  # these layers do not look at common codes
@@ -478,13 +478,40 @@ def test_information_is_the_power_of_separate_codes_and_nothing_stays_nothing() 
         assert 0.5 * losses.NOISE < noise.std() < 2 * losses.NOISE
 
 
-def test_a_mask_pays_for_being_solid_as_long_as_it_is() -> None:
+def test_glass_pays_for_being_solid_as_long_as_it_is() -> None:
     """By its logit, so that it can be told to let through even where its sigmoid is flat."""
     logits = torch.tensor([-6.0, 0.0, 6.0, 12.0]).view(4, 1, 1, 1).requires_grad_()
-    torch.autograd.backward(mask.cost(torch.sigmoid(logits)))
+    torch.autograd.backward(mask.cost(torch.sigmoid(logits), glass=True))
     assert logits.grad is not None
-    pull = logits.grad.flatten() * 4 / 3
+    pull = logits.grad.flatten() * 4
     assert pull.tolist() == pytest.approx([0.0025, 0.5, 0.9975, 1.0], abs=2e-3)
+
+
+def test_of_any_other_part_a_solid_mask_is_cheaper_than_two_that_are_half_open() -> None:
+    masks = torch.tensor([0.0, 0.1, 0.5, 1.0]).view(4, 1, 1, 1).requires_grad_()
+    prices = torch.stack([mask.cost(one[None], glass=False) for one in masks])
+    assert prices.tolist() == pytest.approx([0, 0.095, 0.375, 0.5])
+    assert mask.cost(masks[1:2], glass=True) > prices[1]
+    torch.autograd.backward(prices.sum())
+    assert masks.grad is not None and masks.grad.flatten().tolist() == pytest.approx(
+        [1, 0.9, 0.5, 0]
+    )
+
+
+def test_each_domain_pays_for_the_masks_of_its_own_part() -> None:
+    solid, shut = torch.full((2, 1, 4, 4), 0.9), torch.zeros(2, 1, 4, 4)
+    glass, other = -math.log(0.1), 0.9 - 0.9**2 / 2
+    of_a, of_b = torch.cat([solid, shut]), torch.cat([shut, solid])
+    for config, price_a, price_b in (
+        (LAYERS, other, other),
+        (replace(LAYERS, glass="b"), other, glass),
+        (replace(ONE_SIDED, glass="a"), glass, glass),  # B's masks are of A's part
+    ):
+        model = built(config)
+        assert mask.mask_cost(model, of_a, shut.repeat(2, 1, 1, 1)).item() == pytest.approx(
+            price_a / 2
+        )
+        assert mask.mask_cost(model, of_b, of_b).item() == pytest.approx(price_b)
 
 
 @pytest.mark.parametrize(
