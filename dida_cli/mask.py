@@ -64,7 +64,8 @@ domain to anyone who looks at it (`alike`). Neither is enough without the other.
 pictures themselves as well as from bases: it then knows the part from the beginning, and finds what
 a blurry base still shows of it. Shown pictures with their part taken off instead of bases, d' finds
 the seams, wins, and spoils the base. Speckles mislead d' as well as a part of the other domain
-does, and under a layer nobody else sees the base: `smooth` leaves none.
+does, and under a layer nobody else sees the base: `smooth` leaves none. (Not of what glass shows:
+eyes would be blurred.)
 
 A mask that has closed over a pale beard lets no gradient through to the layer below it, and a layer
 that has no beard opens no mask. `paint` and `claim` break that: the layer learns the part whether
@@ -373,7 +374,7 @@ def layers_loss(
         "exchange": F.l1_loss(blend(moved, base, where), both),
         "mask": mask_cost(model, mask, closed, where),
         "base": F.l1_loss(base, both),
-        "smooth": smooth_loss(base, mask),
+        "smooth": smooth_loss(base, opaque(model, mask)),
         "paint": paint,
         "claim": claim_loss(*(values[with_part] for values in (claimed, mask, where))),
         "open": open_loss(mask[with_part]),
@@ -546,6 +547,12 @@ def bare(
         step = taken_off(*own, glass=glass)
         made.append(step.on(picture))
     return torch.cat(made)
+
+
+def opaque(model: Layers, mask: Tensor) -> Tensor:
+    """Masks (N, 1, side, side), A's first, of parts that hide what is under them; 0 for glass."""
+    halves = zip(PARTS, mask.chunk(2), strict=True)
+    return torch.cat([half * (not seen_through(model, part)) for part, half in halves])
 
 
 def seen_through(model: Layers, part: Part) -> bool:

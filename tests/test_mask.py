@@ -555,6 +555,18 @@ def test_bases_are_smooth_where_a_part_hides_them() -> None:
     assert turned.item() == pytest.approx(lost.item())
 
 
+def test_what_glass_shows_need_not_be_smooth() -> None:
+    masks = torch.full((4, 1, 8, 8), 0.5)
+    for config, of_a, of_b in (
+        (LAYERS, 0.5, 0.5),
+        (replace(LAYERS, glass="b"), 0.5, 0),
+        (replace(ONE_SIDED, glass="a"), 0, 0),
+    ):
+        shown = mask.opaque(built(config), masks)
+        assert shown.shape == masks.shape
+        assert (shown[:2] == of_a).all() and (shown[2:] == of_b).all()
+
+
 def test_an_edit_that_hides_nothing_closes_the_cycle() -> None:
     """Told's encoder says the same of every picture, so each code is its neighbour's at most."""
     given, moved, where = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4), torch.zeros(2, 1, 4, 4)
