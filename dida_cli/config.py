@@ -252,7 +252,7 @@ class Weights(_Json):
         claim: a mask covers what its layer knows better than the base (`layers`).
         cover: what lies over a part is the picture's own, whatever the part (`layers`).
         blind: a separate code tells nothing of what lies over its part (`layers`).
-        smooth: no speckles in what a picture without its part shows there; glass has none (`layers`).
+        smooth: no speckles in what is shown where a part was taken off, but for glass (`layers`).
         information: nats that a separate code says through noise, which it is then sent through
             (`layers`).
         open: each picture of a domain shows its part somewhere: no mask of it is shut (`layers`).
