@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 
 from dida_cli import checkpoint
-from dida_cli.checkpoint import CARD, Network
+from dida_cli.checkpoint import Network
 from dida_cli.errors import DidaError
-
-FREE = "segment_from"  # the only setting that models of one mean may differ in
 
 
 def average(sources: Mapping[str, Path], shares: Sequence[float], folder: Path) -> None:
@@ -36,9 +34,7 @@ def average(sources: Mapping[str, Path], shares: Sequence[float], folder: Path) 
         _check_same(first, models[first], name, model)
     mean = models[first]
     mean.load_state_dict(_mean([model.state_dict() for model in models.values()], parts))
-    path = sources[first] / CARD
-    own = path.read_text(encoding="utf-8") if path.exists() else ""
-    text = card(dict(zip(models, parts, strict=True)), own)
+    text = card(dict(zip(models, parts, strict=True)), *checkpoint.read_card(sources[first]))
     checkpoint.write_folder(folder, checkpoint.model_files(mean, text))
 
 
@@ -57,18 +53,17 @@ def _mean(states: Sequence[Mapping[str, Tensor]], parts: Sequence[float]) -> dic
 
 
 def _check_same(first: str, one: Network, name: str, other: Network) -> None:
-    wanted, found = one.config.to_json(), other.config.to_json()
-    for setting in wanted:
-        if setting != FREE and wanted[setting] != found[setting]:
-            raise DidaError(
-                f"{name}: {setting} is {found[setting]}, of {first} {wanted[setting]}; "
-                "a mean is of a model and those trained on from it"
-            )
+    # a threshold chosen since is no other network
+    if setting := one.config.differs_in(other.config, free=("segment_from",)):
+        wanted, found = one.config.to_json()[setting], other.config.to_json()[setting]
+        raise DidaError(
+            f"{name}: {setting} is {found}, of {first} {wanted}; "
+            "a mean is of a model and those trained on from it"
+        )
 
 
-def card(parts: Mapping[str, float], own: str) -> str:
-    """The README.md of a mean, before what the first model's `own` card says."""
-    head, body = checkpoint.split_card(own)
+def card(parts: Mapping[str, float], head: str, own: str) -> str:
+    """The README.md of a mean, between the `head` of the first model's card and the rest."""
     rows = "\n".join(f"| {Path(name).name} | {part:.3g} |" for name, part in parts.items())
     return f"""{head}# A mean of {len(parts)} models
 
@@ -80,5 +75,5 @@ Made by `dida models average`: the mean of the weights of
 
 It has not been measured; `dida evaluate` does. The card of the first stands below.
 
-{body.strip() or "It has none."}
+{own}
 """

@@ -88,11 +88,16 @@ def model_files(model: Network, card: str) -> dict[str, bytes | dict[str, Tensor
     }
 
 
-def split_card(card: str) -> tuple[str, str]:
-    """What the Hub reads of a card, which must come first in any made of it, and the rest."""
-    if card.startswith("---\n") and (end := card.find("\n---\n", 4)) > 0:
-        return card[: end + 5], card[end + 5 :]
-    return "", card
+def read_card(folder: Path) -> tuple[str, str]:
+    """What the Hub reads of a model's card, which must come first in any made of it, and the rest.
+
+    The rest says so where there is none.
+    """
+    path = folder / CARD
+    head, body = "", path.read_text(encoding="utf-8") if path.exists() else ""
+    if body.startswith("---\n") and (end := body.find("\n---\n", 4)) > 0:
+        head, body = body[: end + 5], body[end + 5 :]
+    return head, body.strip() or "It has none."
 
 
 def load(folder: Path, device: str = "cpu") -> Network:

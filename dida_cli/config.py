@@ -1,7 +1,7 @@
 """Settings as frozen data: checked once, kept as JSON beside the weights. Standard library only."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -190,6 +190,13 @@ class ModelConfig(_Json):
             least = 0 if name == "separate_b" else 1
             if not least <= getattr(self, name) <= CHANNELS:
                 raise DidaError(f"{name} must be {least} to {CHANNELS}, not {getattr(self, name)}")
+
+    def differs_in(self, other: Self, *, free: Collection[str]) -> str | None:
+        """The first setting that is not `other`'s, but for those that are `free`; or None."""
+        mine, others = self.to_json(), other.to_json()
+        return next(
+            (name for name in mine if name not in free and mine[name] != others[name]), None
+        )
 
     @property
     def stages(self) -> int:

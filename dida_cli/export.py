@@ -38,8 +38,7 @@ def export(source: Path, name: str, folder: Path) -> None:
     model = checkpoint.load(source)
     signatures = onnx.signatures(model.config)
     files = {file: graph(model, file, signature) for file, signature in signatures.items()}
-    own = source / CARD
-    text = card(name, model.config, own.read_text(encoding="utf-8") if own.exists() else "")
+    text = card(name, model.config, *checkpoint.read_card(source))
     config = (source / CONFIG).read_bytes()
     checkpoint.write_folder(folder, {CONFIG: config, CARD: text.encode(), **files})
 
@@ -107,9 +106,8 @@ def _tidy(file: Any) -> None:
         part.ClearField("doc_string")
 
 
-def card(name: str, config: ModelConfig, own: str) -> str:
-    """The README.md of an export, before what the model's `own` card says."""
-    head, body = checkpoint.split_card(own)
+def card(name: str, config: ModelConfig, head: str, own: str) -> str:
+    """The README.md of an export, between the `head` of the model's card and the rest."""
     rows = [
         f"| {file} | {way} | {tensor} | {', '.join(map(str, ('N', *shape)))} |"
         for file, signature in onnx.signatures(config).items()
@@ -126,7 +124,7 @@ def card(name: str, config: ModelConfig, own: str) -> str:
         code=MASKED_CODE if masks else PLAIN_CODE,
         side=config.side,
         square="its largest centred square" if config.fit == "crop" else "all of it",
-        own=body.strip() or "It has none.",
+        own=own,
     )
 
 

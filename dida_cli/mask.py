@@ -374,17 +374,18 @@ def layers_loss(
         "exchange": F.l1_loss(blend(moved, base, where), both),
         "mask": mask_cost(model, mask, closed, where),
         "base": F.l1_loss(base, both),
-        "smooth": smooth_loss(base, opaque(model, mask)),
         "paint": paint,
         "claim": claim_loss(*(values[with_part] for values in (claimed, mask, where))),
         "open": open_loss(mask[with_part]),
         "information": losses.information(own),
         "zero": losses.zero(codes),
         "common": losses.common(critic, codes, target),
-        **dict.fromkeys(("alike", "cover", "blind", *CYCLED), both.new_zeros(())),
+        **dict.fromkeys(("alike", "cover", "blind", "smooth", *CYCLED), both.new_zeros(())),
     }
     if weights.cover or weights.blind:
         terms |= cover_losses(model, both, own, told, mask)
+    if weights.smooth:
+        terms["smooth"] = smooth_loss(base, opaque(model, mask))
     if weights.alike:
         terms["alike"] = losses.alike(critic, base)
     if any(getattr(weights, name) for name in CYCLED):

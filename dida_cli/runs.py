@@ -10,7 +10,6 @@ import json
 import shlex
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +70,10 @@ def record(run: Path, model: ModelConfig, settings: TrainConfig, data: dict[str,
 
 def refuse_other_network(before: ModelConfig, now: ModelConfig) -> None:
     """Raises DidaError when a saved state does not fit a changed config."""
-    free = ("domains", "fit", "segment_from", "glass")
-    if replace(before, **{name: getattr(now, name) for name in free}) != now:
-        old, new = before.to_json(), now.to_json()
-        name = next(name for name in old if name not in free and old[name] != new[name])
+    if name := before.differs_in(now, free=("domains", "fit", "segment_from", "glass")):
         raise DidaError(
-            f"model.{name}: {old[name]} -> {new[name]} is another network; start a new run, with "
-            "--init to begin from this one"
+            f"model.{name}: {getattr(before, name)} -> {getattr(now, name)} is another network; "
+            "start a new run, with --init to begin from this one"
         )
 
 
