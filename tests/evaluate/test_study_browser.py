@@ -238,6 +238,21 @@ def test_another_person_starts_with_nothing(browser: Browser, page: Path) -> Non
     assert stored(browser)["rater"] != before["rater"]
 
 
+def test_a_browser_that_keeps_nothing_says_so(browser: Browser, page: Path) -> None:
+    denied = "Object.defineProperty(window, 'localStorage', {get() { throw new Error('no'); }})"
+    script = {"source": f"if (location.pathname.endsWith('{page.name}')) {denied}"}
+    name = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", script)
+    try:
+        browser.get(page.as_uri())
+        assert "keeps nothing" in text(browser, "kept")
+        press(browser, "4")
+        assert chosen(browser) == [4, None, None] and "keeps nothing" in text(browser, "kept")
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", name)
+        browser.refresh()
+    assert "kept in this browser" in text(browser, "kept")
+
+
 def test_dark_where_people_want_dark(browser: Browser, page: Path) -> None:
     browser.get(page.as_uri())
     papers = []
