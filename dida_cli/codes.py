@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Code = Literal["common", "a", "b"]
 
+FAINT = 3 / 127.5  # three levels of 255: nobody sees a pixel change by less
+
 
 class Codes(NamedTuple):
     """What a batch of pictures is made of; each tensor (N, channels, grid, grid)."""
@@ -103,7 +105,8 @@ class MaskModel:
     ) -> Rendering:
         """Codes painted onto pictures (N, 3, side, side) in [-1, 1], or onto their own base.
 
-        A part that is the picture's own is left as it is, so that unchanged codes change nothing.
+        A part that is the picture's own is left as it is, so that unchanged codes change nothing;
+        so is each pixel of a picture that nobody would see change.
         `own`: the codes of `onto`, where they are known; else it is encoded once more.
         """
         if onto is None:
@@ -111,9 +114,21 @@ class MaskModel:
         elif own is None:
             own = self.encode(onto)
         base, *how = self.strokes(codes, own)
+        if onto is not None:
+            how = _visible(onto, *how)
         _, kept, paint = how
         image = kept * (base if onto is None else onto) + paint
         return Rendering(image.clip(-1, 1), *how)
+
+
+def _visible(
+    onto: "Tensor", mask: "Tensor", kept: "Tensor", paint: "Tensor"
+) -> "list[Tensor]":
+    """mask, kept and paint where some channel changes by over `FAINT`, whole from twice that on."""
+    change = abs(kept * onto + paint - onto)  # (N, 3, side, side)
+    most = _library(onto).amax(change, axis=1, keepdims=True)
+    seen = (most / FAINT - 1).clip(0, 1)  # (N, 1, side, side)
+    return [mask * seen, 1 - (1 - kept) * seen, paint * seen]
 
 
 def transfer(

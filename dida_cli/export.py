@@ -161,7 +161,8 @@ Image.fromarray(np.uint8(((image[0] + 1) * 127.5).round().clip(0, 255)).transpos
 PLAIN = "`compose.onnx` draws the picture of three codes."
 MASKED = """`compose.onnx` says what turns a picture of the `own_` codes into one of the others:
 the edit is `kept * image + paint`, where `kept` is over 1 behind dark glass that is taken off;
-`mask` in [0, 1] is where something changes, `base` the picture with no part. The masks of
+`mask` in [0, 1] is where something changes, `base` the picture with no part. dida itself leaves
+pixels alone that this changes by less than 3 of 255 levels in every channel. The masks of
 `segment.onnx`, in [0, 1], are where a picture's own parts are."""
 PLAIN_CODE = """own = dict(zip(["common", "a", "b"], encode.run(None, {"image": x})))
 new = {n: 0 * v for n, v in own.items()} | {"common": own["common"]}  # no part

@@ -239,6 +239,34 @@ def test_a_removal_shows_the_base_where_the_own_mask_is_a_quarter_open(config: M
     assert changed.amin() == 9 and changed.amax() == 20  # the rim
 
 
+def test_a_change_that_nobody_would_see_is_not_made() -> None:
+    """Solid paint that differs from a grey picture by 3, 4.5 and 6 of 255 levels, column by column.
+
+    The green channel alone differs, downwards: the one that changes most says what is seen.
+    """
+    levels = torch.tensor([3, 4.5, 6]) / 127.5
+
+    class Green(Stub):
+        def encode(self, image: Tensor) -> Codes:
+            one = torch.ones(1, 1, 1, 1)
+            return Codes(one, 0 * one, 0 * one)
+
+        def layer(self, codes: Codes) -> tuple[Tensor, Tensor]:
+            rgb = torch.zeros(1, 3, 3, 3)
+            rgb[:, 1] -= levels
+            return rgb, torch.ones(1, 1, 3, 3)
+
+    model, picture = Green(), torch.zeros(1, 3, 3, 3)
+    own = model.encode(picture)
+    made = model.compose(own._replace(a=own.common), picture)
+    assert made.mask is not None and made.kept is not None
+    assert torch.allclose(made.mask[0, 0, 0], torch.tensor([0, 0.5, 1]), atol=1e-5)
+    assert torch.allclose(made.kept, 1 - made.mask)
+    assert torch.equal(made.image[..., 0], picture[..., 0])
+    assert torch.allclose(made.image[0, 1, 0, 1:], -levels[1:] * torch.tensor([0.5, 1]), atol=1e-6)
+    assert torch.equal(made.image[:, ::2], picture[:, ::2])
+
+
 def test_everything_is_taken_off_before_anything_is_painted() -> None:
     """The own part's mask covers all; painted first, the new part would be wiped out again."""
 
