@@ -7,7 +7,8 @@ Both models here say the same two things of codes, and share how an edit is made
     layer      a picture and its mask       what a part paints, and where
 
 Where the own mask of a dropped part lies, the base comes through; where the guide's mask lies,
-the guide's layer is painted. Everywhere else a picture stays as it is, bit for bit.
+the guide's layer is painted. Everywhere else a picture stays as it is, bit for bit, and also where
+nobody would see it change (`codes.FAINT`).
 
 `Mask` is the published, one-sided model: A has a part, B has nothing. The release's names:
 
