@@ -141,6 +141,8 @@ MARGIN = 0.04  # of 2, the range of a picture: a layer that is better by so much
 SOFTNESS = 0.05  # of that claim
 LEAST_STRENGTH = 0.3  # of the edits that `cycle_common` looks at
 CLOSED = 0.02  # an edit takes a mask up to here for 0, which a sigmoid never reaches
+NEAR = 40  # of a mask's side, one is how far its neighbourhood reaches
+LONE = 0.15  # of that, half open: specks or haze, no part; from twice that on a mask is as it is
 
 
 class Painter(MaskModel, nn.Module):
@@ -163,7 +165,7 @@ class Painter(MaskModel, nn.Module):
     def segment(self, image: Tensor, *parts: Part) -> Tensor:
         """The mask of the parts that pictures (N, 3, side, side) have, (N, 1, side, side)."""
         codes = self.encode(image)
-        return torch.stack([self.layer(codes.alone(part))[1] for part in parts]).amax(0)
+        return torch.stack([opened(self.layer(codes.alone(part))[1]) for part in parts]).amax(0)
 
     def strokes(self, codes: Codes, own: Codes, *, every: bool = False) -> Strokes:
         """What turns a picture of the codes `own` into one of `codes`.
@@ -255,8 +257,15 @@ def blend(new: Tensor, onto: Tensor, mask: Tensor) -> Tensor:
 
 
 def opened(mask: Tensor) -> Tensor:
-    """A mask in [0, 1] that is exactly 0 where it was up to `CLOSED`, and still reaches 1."""
-    return (mask - CLOSED).clamp_min(0) / (1 - CLOSED)
+    """Masks (N, 1, h, w) in [0, 1], exactly 0 where they were up to `CLOSED` and where no part is.
+
+    Specks and haze are none: a part is larger or more solid, and the finest frame is longer.
+    """
+    mask = (mask - CLOSED).clamp_min(0) / (1 - CLOSED)
+    reach = max(1, mask.shape[-1] // NEAR)
+    half_open = (2 * mask).clamp_max(1)
+    around = F.avg_pool2d(half_open, 2 * reach + 1, 1, reach, count_include_pad=False)
+    return mask * (around / LONE - 1).clamp(0, 1)
 
 
 class Step(NamedTuple):
