@@ -121,9 +121,7 @@ class MaskModel:
         return Rendering(image.clip(-1, 1), *how)
 
 
-def _visible(
-    onto: "Tensor", mask: "Tensor", kept: "Tensor", paint: "Tensor"
-) -> "list[Tensor]":
+def _visible(onto: "Tensor", mask: "Tensor", kept: "Tensor", paint: "Tensor") -> "list[Tensor]":
     """mask, kept and paint where some channel changes by over `FAINT`, whole from twice that on."""
     change = abs(kept * onto + paint - onto)  # (N, 3, side, side)
     most = _library(onto).amax(change, axis=1, keepdims=True)
