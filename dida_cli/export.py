@@ -63,7 +63,7 @@ class Traced(nn.Module):
             codes, own = as_codes(inputs[:half]), as_codes(inputs[half:])
             return list(model.strokes(codes, own, every=True))
         codes = model.encode(*inputs)
-        return [model.layer(codes.alone(part))[1] for part in model.config.parts]
+        return [model.where(codes, part) for part in model.config.parts]
 
 
 def graph(model: Network, name: str, signature: Signature) -> bytes:

@@ -165,7 +165,11 @@ class Painter(MaskModel, nn.Module):
     def segment(self, image: Tensor, *parts: Part) -> Tensor:
         """The mask of the parts that pictures (N, 3, side, side) have, (N, 1, side, side)."""
         codes = self.encode(image)
-        return torch.stack([opened(self.layer(codes.alone(part))[1]) for part in parts]).amax(0)
+        return torch.stack([self.where(codes, part) for part in parts]).amax(0)
+
+    def where(self, codes: Codes, part: Part) -> Tensor:
+        """Where pictures of these codes have a part, (N, 1, side, side) in [0, 1]."""
+        return opened(self.layer(codes.alone(part))[1])
 
     def strokes(self, codes: Codes, own: Codes, *, every: bool = False) -> Strokes:
         """What turns a picture of the codes `own` into one of `codes`.
