@@ -93,7 +93,7 @@ def evaluate(
 
 
 def _keep_threshold(folder: Path, config: "ModelConfig", result: dict[str, Any]) -> None:
-    """Set `segment_from` to the mean of the thresholds chosen each way, on validation pictures."""
+    """Set `segment_from` to the mean of what was chosen each way, on validation pictures."""
     import json
     from dataclasses import replace
     from statistics import mean
@@ -101,7 +101,7 @@ def _keep_threshold(folder: Path, config: "ModelConfig", result: dict[str, Any])
     from dida_cli import images
 
     rows = result["directions"].values()
-    level = round(mean(row["segmentation"]["threshold"] for row in rows), 3)
+    level = round(mean(row["segmentation"]["segment_from"] for row in rows), 3)
     kept = json.dumps(replace(config, segment_from=level).to_json(), indent=2) + "\n"
     images.write_bytes(kept.encode(), folder / CONFIG)
     console.note(f"segment_from {level} kept in {folder / CONFIG}")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dida_cli import __version__
-from dida_cli.codes import Codes, Model, stack
+from dida_cli.codes import Codes, MaskModel, Model, stack
 from dida_cli.config import PARTS, Domains, Part
 from dida_cli.evaluate import counterfactual, guidance, pairs, probes, realism, segmentation
 from dida_cli.evaluate.attributes import FactorClassifier
@@ -199,7 +199,7 @@ def _segmentation(
     model: Model, judged: Mapping[Part, tuple[Pairs, Edits]], settings: Settings
 ) -> dict[Part, dict[str, float]]:
     """IoU of the transfer's mask with the true region; nothing for a model that has no mask."""
-    if judged["a"][1].mask is None:
+    if not isinstance(model, MaskModel):
         return {}
     side, few = model.config.side, max(20, settings.pairs // 5)
     task, seed = pairs.task_of(model.config), settings.seed
@@ -207,16 +207,25 @@ def _segmentation(
     foreign = pairs.draw(task, few, side, seed=seed, foreign=True)
     scores = {}
     for part, (drawn, edits) in judged.items():
-        chosen = segmentation.choose_threshold(
-            *_masks(validation[part], pairs.edit(model, validation[part]))
-        )
+        tuned = pairs.edit(model, validation[part])
+        mask, region = _masks(validation[part], tuned)
+        chosen = segmentation.choose_threshold(mask, region)
+        whole = _whole_masks(model, tuned, part)
         abroad = foreign[part], pairs.edit(model, foreign[part])
         scores[part] = segmentation.score(*_masks(drawn, edits), chosen) | {
+            "segment_from": segmentation.choose_threshold(whole, region),
             "changed_outside": _changed_outside(drawn, edits),
             "changed_outside_foreign": _changed_outside(*abroad),
             "iou_foreign": segmentation.mean_iou(*_masks(*abroad), chosen).value,
         }
     return scores
+
+
+def _whole_masks(model: MaskModel, edits: Edits, part: Part) -> Tensor:
+    """Where edits to a part paint, also where nobody sees it: (N, 1, side, side) in [0, 1]."""
+    with torch.inference_mode():
+        moved = pairs.moved_to(edits.content, edits.guide, part)
+        return model.strokes(moved, edits.content).mask
 
 
 def _masks(drawn: Pairs, edits: Edits) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,8 @@ DEFINITIONS = {
     "region, with a 95 % interval (iou_low, iou_high); the true region is where content and true "
     f"answer differ by more than {TOLERANCE} of 255 levels in any channel",
     "threshold": "the one of 0.05, 0.10 ... 0.95 with the best mean iou on validation pictures",
+    "segment_from": "the same of masks as `dida segment` shows them, also where an edit changes "
+    "nothing that could be seen; --keep-threshold keeps its mean over both directions",
     "iou_foreign, changed_outside_foreign": "the same on drawings of other kinds than were trained "
     "on: unknown eyes, no brows, dark backgrounds, red, green and blue exchanged",
     "iou_at_half": "the same at the fixed threshold 0.5, with its interval",
