@@ -367,6 +367,10 @@ class TrainConfig(_Json):
             yet; a training begun from a model with masks needs none of it.
         hold: steps for which weights taken from another model stand still, so that the fresh ones
             around them come to fit.
+        lookalikes: pictures of each domain that are remembered, so that `exchange` finds one that
+            looks alike around the part (`layers`, `lookalikes.py`); 0: any of the batch.
+        hides: whether a part lies where the other domain has something else, as a smile where
+            another mouth is, which it must hide; needs lookalikes.
         score_every: steps between scores on held-out pictures, by which `best` is chosen;
             a training of at least as many is scored at its end too; 0: never.
         patience: scores in a row without a better one after which a training ends; 0: it never
@@ -386,6 +390,8 @@ class TrainConfig(_Json):
     ema: float = 0.999
     rise: bool = True
     hold: int = 0
+    lookalikes: int = 0
+    hides: bool = False
     flip: bool = True
     seed: int = 0
     log_every: int = 20
@@ -406,9 +412,11 @@ class TrainConfig(_Json):
             raise DidaError(f"ema must be 0 or more and below 1, not {self.ema}")
         if not self.clip > 0:
             raise DidaError(f"clip must be above 0, not {self.clip}")
-        for name in ("critic_start", "hold", "score_every", "patience"):
+        for name in ("critic_start", "hold", "lookalikes", "score_every", "patience"):
             if getattr(self, name) < 0:
                 raise DidaError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if self.hides and not self.lookalikes:
+            raise DidaError("hides needs lookalikes; set it too, to 256")
         if self.patience and not self.score_every:
             raise DidaError("patience counts scores, and score_every 0 makes none; set it too")
         if not 0 <= self.seed < 2**63:

@@ -36,6 +36,7 @@ E1 is `encoders.common`, E2 `encoders.separate_a`, D_A `plain` (base), D_B `pain
     base              |base - x|                           what is no part is in the common code
     exchange          |blend(layer', base, m') - x|        a layer is of its separate code alone:
                                                            ' with a common code of the other domain
+                                                           (`hides`: near m its base, too)
     open              -log(mean of m's largest hundredth)  no mask is shut where a part is
     alike             BCE(d'(base), 1/2), both domains     no part is left in a base: d' is a critic
                                                            of pictures, which tells A's from B's
@@ -67,6 +68,14 @@ a blurry base still shows of it. Shown pictures with their part taken off instea
 the seams, wins, and spoils the base. Speckles mislead d' as well as a part of the other domain
 does, and under a layer nobody else sees the base: `smooth` leaves none. (Not of what glass shows:
 eyes would be blurred.)
+
+With just any face of the other domain `exchange` asks for the impossible: a smile that was seen on
+pale skin must be whole by the common code of a dark face, or of one with a moustache where this one
+has none. So separate codes come to carry skin, and smiles to lie over moustaches. `lookalikes` are
+faces of the other domain that are alike around the part. Where a part lies in the place of
+something else (`hides`: a smile where another mouth is), the lookalike's base is what the layer is
+painted on near the part, weighed by how alike it is: whatever the other mouth was, the picture must
+be made whole. Without that a smile smaller than the mouth before it leaves the mouth's rest.
 
 A mask that has closed over a pale beard lets no gradient through to the layer below it, and a layer
 that has no beard opens no mask. `paint` and `claim` break that: the layer learns the part whether
@@ -122,6 +131,7 @@ from torch.nn import functional as F
 from dida_cli import losses, nets, occlusion
 from dida_cli.codes import Codes, MaskModel, Strokes
 from dida_cli.config import PARTS, CriticTarget, ModelConfig, Part, Weights
+from dida_cli.lookalikes import Lookalikes, around
 from dida_cli.losses import Losses
 
 MASK_RAMP = (1500, 2500)  # steps between which the weights of repaint, mask and CYCLED rise
@@ -139,7 +149,7 @@ DIM = 0.2  # of the square of what shows through glass: so little of it is half 
 SAME = 1e-4  # of a code's size; a difference up to here is rounding
 MARGIN = 0.04  # of 2, the range of a picture: a layer that is better by so much claims a pixel
 SOFTNESS = 0.05  # of that claim
-LEAST_STRENGTH = 0.3  # of the edits that `cycle_common` looks at
+STRENGTH = (0.5, 1.3)  # of the edits that the encoders see: from faint to more solid than made
 CLOSED = 0.02  # an edit takes a mask up to here for 0, which a sigmoid never reaches
 NEAR = 40  # of a mask's side, one is how far its neighbourhood reaches
 LONE = 0.15  # of that, half open: specks or haze, no part; from twice that on a mask is as it is
@@ -367,8 +377,12 @@ def layers_loss(
     b: Tensor,
     weights: Weights,
     target: CriticTarget,
+    lookalikes: Lookalikes | None = None,
 ) -> Losses:
-    """The loss of `Layers` on pictures a and b, each (B, 3, side, side); terms as in the table."""
+    """The loss of `Layers` on pictures a and b, each (B, 3, side, side); terms as in the table.
+
+    `lookalikes` have been shown these pictures; without them any other face serves `exchange`.
+    """
     both, half = torch.cat([a, b]), len(a)
     codes = model.encode(both)
     own = losses.own_parts(codes)
@@ -379,17 +393,21 @@ def layers_loss(
     # what the same parts are with common codes of the other domain
     common = losses.other(own.common)
     moved, where = model.layer(told._replace(common=common))
-    paint, claimed = paint_loss(both, base, layer, moved)
+    swap = Exchange(moved, where, base, torch.ones_like(where[:, :, :1, :1]))
+    if lookalikes:
+        swap = exchange(model, both, told, base, mask, lookalikes)
+    paint, claimed = paint_loss(both, base, layer, swap)
     terms = {
         "reconstruction_a": F.l1_loss(rebuilt[:half], a),
         "reconstruction_b": F.l1_loss(rebuilt[half:], b),
         "repaint_a": F.l1_loss(repainted[:half], a),
         "repaint_b": F.l1_loss(repainted[half:], b),
-        "exchange": F.l1_loss(blend(moved, base, where), both),
+        "exchange": (_error(blend(swap.layer, swap.canvas, swap.where), both) * swap.alike).mean(),
         "mask": mask_cost(model, mask, closed, where),
         "base": F.l1_loss(base, both),
         "paint": paint,
-        "claim": claim_loss(*(values[with_part] for values in (claimed, mask, where))),
+        "claim": claim_loss(claimed[0][with_part], mask[with_part])
+        + claim_loss(claimed[1][with_part], swap.where[with_part], swap.alike[with_part]),
         "open": open_loss(mask[with_part]),
         "information": losses.information(own),
         "zero": losses.zero(codes),
@@ -414,27 +432,53 @@ def layers_loss(
     return made._replace(shown=torch.cat([base, both])) if critic.looks else made
 
 
-def paint_loss(both: Tensor, base: Tensor, layer: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
-    """`paint`, and what masks should claim, (N, 1, side, side) in [0, 1].
+class Exchange(NamedTuple):
+    """Layers with a common code of the other domain, and what they are painted on."""
 
-    Of pictures (N, 3, side, side), their bases, their layers, and their layers with a common code
-    of the other domain.
-    """
-    wrong = _error(base, both).detach()  # (N, 1, side, side)
+    layer: Tensor  # (N, 3, side, side) in [-1, 1]
+    where: Tensor  # (N, 1, side, side) in [0, 1]
+    canvas: Tensor  # (N, 3, side, side) in [-1, 1]: the own base, or near the part the other's
+    alike: Tensor  # (N, 1, 1, 1) in [0, 1]: how much there is to be learned from the other
+
+
+def exchange(
+    model: Layers, both: Tensor, told: Codes, base: Tensor, mask: Tensor, lookalikes: Lookalikes
+) -> Exchange:
+    """The exchange with lookalikes of pictures (N, 3, side, side), their codes, bases and masks."""
+    others, alike = lookalikes.of(both, mask)
     with torch.no_grad():
-        better = (wrong - _error(layer, both) - MARGIN).clamp_min(0)
-        claimed = torch.sigmoid((wrong - _error(moved, both) - MARGIN) / SOFTNESS)
-    paint = _mean_over(wrong, _error(layer, both)) + _mean_over(better, _error(moved, both))
-    return paint, claimed
+        codes = model.encode(others)
+        hidden = blend(model.base(codes), base, around(mask)) if lookalikes.hidden else None
+    layer, where = model.layer(told._replace(common=codes.common))
+    if hidden is None:  # the most alike is better than any face, however unlike
+        return Exchange(layer, where, base, torch.ones_like(alike))
+    return Exchange(layer, where, hidden, alike)
 
 
-def claim_loss(claimed: Tensor, *masks: Tensor) -> Tensor:
-    """The cross entropy of masks with what they should claim, all (N, 1, side, side) in [0, 1]."""
-    loss = claimed.new_zeros((), dtype=torch.float32)
-    for mask in masks:  # torch's own cross entropy of probabilities refuses autocast
-        sure = mask.float().clamp(SURE, 1 - SURE)
-        loss = loss - (claimed * sure.log() + (1 - claimed) * (1 - sure).log()).mean()
-    return loss
+def paint_loss(
+    both: Tensor, base: Tensor, layer: Tensor, swap: Exchange
+) -> tuple[Tensor, list[Tensor]]:
+    """`paint`, and what masks and exchanged masks should claim, (N, 1, side, side) in [0, 1].
+
+    Of pictures (N, 3, side, side), their bases, their layers, and their exchanged layers.
+    """
+    wrong = [_error(canvas, both).detach() for canvas in (base, swap.canvas)]  # (N, 1, side, side)
+    with torch.no_grad():
+        better = (wrong[1] - _error(layer, both) - MARGIN).clamp_min(0) * swap.alike
+        margin = _error(swap.layer, both) + MARGIN
+        claimed = [torch.sigmoid((error - margin) / SOFTNESS) for error in wrong]
+    paint = _mean_over(wrong[0], _error(layer, both))
+    return paint + _mean_over(better, _error(swap.layer, both)), claimed
+
+
+def claim_loss(claimed: Tensor, mask: Tensor, weight: Tensor | float = 1.0) -> Tensor:
+    """The cross entropy of masks with what they should claim, both (N, 1, side, side) in [0, 1].
+
+    `weight`: (N, 1, 1, 1), of each picture.
+    """
+    sure = mask.float().clamp(SURE, 1 - SURE)  # torch's own of probabilities refuses autocast
+    loss = claimed * sure.log() + (1 - claimed) * (1 - sure).log()
+    return -(weight * loss).mean()
 
 
 def cover_losses(
@@ -501,8 +545,8 @@ def cycle_losses(
     `where` onto pictures `given`, whose common codes are (N, C, grid, grid), each by a strength of
     its own.
     """
-    strength = torch.empty_like(where[:, :, :1, :1]).uniform_(LEAST_STRENGTH, 1)
-    edits = blend(moved, given, strength * where).detach()
+    strength = torch.empty_like(where[:, :, :1, :1]).uniform_(*STRENGTH)
+    edits = blend(moved, given, (strength * where).clamp_max(1)).detach()
     wanted, seen = common.detach(), losses.own_parts(model.encode(edits))
     layer, base, mask, _ = layers_and_bases(model, seen)
     again = bare(model, edits, base, layer, mask, held=True)

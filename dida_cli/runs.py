@@ -22,6 +22,8 @@ SETTINGS, LOG, BEST = "train.json", "log.jsonl", "best"
 EARLIER = {
     "rise": True,
     "hold": 0,
+    "lookalikes": 0,
+    "hides": False,
     "score_every": 0,
     "patience": 0,
     "accumulate": 1,

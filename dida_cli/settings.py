@@ -126,6 +126,10 @@ def training_of(values: Settings, model: ModelConfig) -> TrainConfig:
             f"it has {', '.join(terms)}"
         )
     given = _table(values, "training")
+    if given.get("lookalikes") and model.method != "layers":
+        raise DidaError(
+            f"training.lookalikes: method {model.method} exchanges nothing; set it to 0"
+        )
     given.setdefault("learning_rate", LEARNING_RATES[model.architecture])
     return TrainConfig(weights=weights, **given)
 

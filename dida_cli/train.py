@@ -22,6 +22,7 @@ from dida_cli.checkpoint import Network
 from dida_cli.config import ModelConfig, TrainConfig, Weights, checked, read_json
 from dida_cli.distributed import ALONE, Group, ProcessLostError
 from dida_cli.errors import DidaError
+from dida_cli.lookalikes import Lookalikes
 from dida_cli.nets import Critic
 from dida_cli.runs import BEST, LOG, Line, append, log_until, watch_critic
 
@@ -82,6 +83,9 @@ class Training:
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=settings.precision == "float16"
         )
+        self.lookalikes = (
+            Lookalikes(settings.lookalikes, hidden=settings.hides) if settings.lookalikes else None
+        )
         self.step = 0
         self.seconds = 0.0  # spent in steps, over all sessions
         self.sums: dict[str, float] = {}  # of the terms since the last log line
@@ -117,6 +121,7 @@ class Training:
         the group is gone; the weights are then unchanged.
         """
         self._hold()
+        self._remember(a, b)
         # noise, too, is a function of the step, and each process makes its own
         torch.manual_seed(self.settings.seed + self.step + (self.group.rank << 40))
         terms = self._differentiate(self.group.share(a), self.group.share(b))
@@ -126,6 +131,17 @@ class Training:
         self.mean.update_parameters(self.model)
         self.step += 1
         return terms
+
+    def recall(self, batches: "Batch") -> None:
+        """Show the lookalikes what an unbroken training would have seen last."""
+        if self.lookalikes:
+            kept = math.ceil(self.settings.lookalikes * self.group.size / self.settings.batch)
+            for step in range(max(0, self.step - kept), self.step):
+                self._remember(*batches(step))
+
+    def _remember(self, a: Tensor, b: Tensor) -> None:
+        if self.lookalikes:
+            self.lookalikes.add(*(self._moved(self.group.share(half)) for half in (a, b)))
 
     def _hold(self) -> None:
         """Let the weights that are held stand still, so that fresh ones come to fit them."""
@@ -200,9 +216,10 @@ class Training:
 
     def _loss(self, a: Tensor, b: Tensor) -> losses.Losses:
         a, b = map(self._moved, (a, b))
+        more = {"lookalikes": self.lookalikes} if self.lookalikes else {}
         with self._autocast():
             return self.loss(
-                self.model, self.critic, a, b, self.weights(), self.settings.critic_target
+                self.model, self.critic, a, b, self.weights(), self.settings.critic_target, **more
             )
 
     def _moved(self, pictures: Tensor) -> Tensor:
@@ -382,6 +399,7 @@ def fit(
     settings, group = training.settings, training.group
     log = log_until(run, training.step, writes=group.writes)
     is_scored = group.agreed(score is not None)
+    training.recall(batches)
     try:
         while not training.is_over and not group.any(should_stop(), training.device):
             _one_step(training, batches(training.step), files)

@@ -241,7 +241,8 @@ def test_a_run_of_an_earlier_version_goes_on(dida: Dida, domains: Path, run: Pat
     found = record(run)
     del found["data"]["fingerprint"], found["training"]["patience"]
     del found["training"]["score_every"]
-    del found["training"]["rise"], found["training"]["hold"]
+    for later in ("rise", "hold", "lookalikes", "hides"):
+        del found["training"][later]
     later_weights = "base exchange open alike paint claim information cover blind smooth".split()
     for later in later_weights:
         del found["training"]["weights"][later]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dida_cli import checkpoint, losses, mask, nets, occlusion
 from dida_cli.codes import Codes, transfer
 from dida_cli.config import Domains, ModelConfig, Part, Weights
+from dida_cli.lookalikes import Lookalikes
 from dida_cli.mask import (
     CLOSED,
     FIRST_MASK,
@@ -433,6 +434,41 @@ def test_the_exchange_paints_each_part_by_the_common_code_of_the_other_domain() 
     assert made.terms["exchange"].item() == pytest.approx((first + second) / 2)
 
 
+class Echoes(Layers):
+    """The common code is the picture; a layer is 0.5 by half, with no part the common code."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.config = ONE_SIDED
+
+    def encode(self, image: Tensor) -> Codes:
+        part = (image[:, :1, :1, :1] > 0.5).to(image.dtype)
+        return Codes(image, part, part[:, :0])
+
+    def layer(self, codes: Codes) -> tuple[Tensor, Tensor]:
+        shown = codes.a.expand(-1, 3, *codes.common.shape[2:])
+        return torch.where(shown > 0, 0.5, codes.common), 0.5 * shown[:, :1]
+
+
+def test_the_exchange_is_painted_on_the_lookalikes_face_near_the_part() -> None:
+    """Of three faces without the part one is taken that has all but the own skin."""
+    a, b = torch.full((3, 3, 32, 32), 0.9), torch.full((3, 3, 32, 32), 0.88)
+    b[1] = 0.1
+    for hidden, skin in ((True, 0.88), (False, 0.9)):
+        known = Lookalikes(4, hidden=hidden)
+        known.add(a, b)
+        both, model = torch.cat([a, b]), Echoes()
+        told = losses.own_parts(model.encode(both))
+        where = 0.5 * told.a.expand(-1, 1, 32, 32)
+        made = mask.exchange(model, both, told, model.base(told), where, known)
+        assert torch.allclose(made.canvas[:3], torch.tensor(skin))
+        assert torch.equal(made.canvas[3:], b)  # there is no part to be near to
+        assert (made.alike == 1).all()
+        loss = mask.layers_loss(model, Says(0.0), a, b, Weights(exchange=1), "half", known)
+        wanted = abs((0.5 + skin) / 2 - 0.9) / 2  # of A's half; B's has nothing to exchange
+        assert loss.terms["exchange"].item() == pytest.approx(wanted)
+
+
 def test_layers_learn_the_part_whether_their_masks_show_it_or_not() -> None:
     """One pixel is the part: the base is 1 wrong there, 0.1 elsewhere; masks are all but shut."""
     both = torch.zeros(1, 3, 2, 2)
@@ -441,10 +477,12 @@ def test_layers_learn_the_part_whether_their_masks_show_it_or_not() -> None:
     layer, moved = torch.full((1, 3, 2, 2), 0.3), torch.full((1, 3, 2, 2), 0.5)
     shut = torch.full((1, 1, 2, 2), 1e-4)
     layer, moved, mask_, where = (t.requires_grad_() for t in (layer, moved, shut, shut.clone()))
-    paint, claimed = mask.paint_loss(both, base, layer, moved)
+    swap = mask.Exchange(moved, where, base, torch.ones(1, 1, 1, 1))
+    paint, claimed = mask.paint_loss(both, base, layer, swap)
     # a layer counts by how wrong the base is, another's only where the own one is better than it
     assert paint.item() == pytest.approx(0.3 + 0.5)
-    torch.autograd.backward(paint + mask.claim_loss(claimed, mask_, where))
+    claim = sum(map(mask.claim_loss, claimed, (mask_, where)), torch.zeros(()))
+    torch.autograd.backward(paint + claim)
     assert layer.grad is not None and moved.grad is not None
     pull = layer.grad.sum(1).flatten()
     assert pull[0].item() == pytest.approx(10 * pull[1].item())
@@ -453,6 +491,27 @@ def test_layers_learn_the_part_whether_their_masks_show_it_or_not() -> None:
         assert grad is not None
         assert grad[..., 0, 0] < -1000 and grad[..., 1, 1].abs() < 1  # opens here, not there
     assert base.grad is None
+
+
+def test_what_a_lookalike_shows_in_the_parts_place_is_hidden() -> None:
+    """A canvas that is wrong at one pixel, where the own base is right: there masks must open."""
+    both, base = torch.zeros(2, 3, 2, 2), torch.zeros(2, 3, 2, 2)
+    canvas = base.clone()
+    canvas[..., 0, 0] = 1.0
+    layer, moved = torch.full((2, 3, 2, 2), 0.1), torch.full((2, 3, 2, 2), 0.3)
+    alike = torch.tensor([1.0, 0.0]).view(2, 1, 1, 1)
+    moved.requires_grad_()
+    own, where = (torch.full((2, 1, 2, 2), 0.5).requires_grad_() for _ in range(2))
+    swap = mask.Exchange(moved, where, canvas, alike)
+    paint, claimed = mask.paint_loss(both, base, layer, swap)
+    assert paint.item() == pytest.approx(0.3)  # its own layer counts where its own base is wrong
+    claims = mask.claim_loss(claimed[0], own), mask.claim_loss(claimed[1], where, alike)
+    torch.autograd.backward(paint + claims[0] + claims[1])
+    assert moved.grad is not None and own.grad is not None and where.grad is not None
+    assert (own.grad > 0).all()  # shut, so far as the own base goes
+    assert (where.grad[0, 0, 0, 0] < 0) and (where.grad[0, 0, 1] > 0).all()
+    # nothing is learned from a face that is not alike
+    assert not where.grad[1].any() and not moved.grad[1].any()
 
 
 class Sees(Layers):

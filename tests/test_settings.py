@@ -167,7 +167,7 @@ def test_what_is_not_said_follows_method_and_architecture() -> None:
 def test_values_out_of_range_are_refused() -> None:
     model = settings.model_of(NAMES)
     wrong = {"seed": -1, "steps": 0, "weights.zero": -1.0, "clip": 0.0}
-    wrong |= {"score_every": -1, "patience": -1}
+    wrong |= {"score_every": -1, "patience": -1, "lookalikes": -1}
     for key, value in wrong.items():
         with pytest.raises(DidaError, match=key.rpartition(".")[2]):
             settings.training_of({f"training.{key}": value}, model)
@@ -188,6 +188,16 @@ def test_a_weight_of_a_loss_that_the_method_lacks_is_refused() -> None:
     published = settings.model_of(NAMES | {"model.method": "mask", "model.separate_b": 0})
     with pytest.raises(DidaError, match="exchange: method mask has no such loss"):
         settings.training_of({"training.weights.exchange": 1.0}, published)
+
+
+def test_lookalikes_are_for_a_method_that_exchanges() -> None:
+    model = settings.model_of(NAMES)
+    with pytest.raises(DidaError, match="method didd exchanges nothing; set it to 0"):
+        settings.training_of({"training.lookalikes": 256}, model)
+    layers = settings.model_of(NAMES | {"model.method": "layers"})
+    assert settings.training_of({"training.lookalikes": 256}, layers).lookalikes == 256
+    with pytest.raises(DidaError, match="hides needs lookalikes"):
+        settings.training_of({"training.hides": True}, layers)
 
 
 def test_differences_are_told_old_and_new() -> None:

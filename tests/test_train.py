@@ -36,9 +36,12 @@ def batches(step: int) -> tuple[Tensor, Tensor]:
     return torch.rand(4, 3, 32, 32, generator=random), -torch.rand(4, 3, 32, 32, generator=random)
 
 
-def fit(run: Path, steps: int, model: ModelConfig = TINY) -> core.Training:
+def fit(
+    run: Path, steps: int, model: ModelConfig = TINY, settings: TrainConfig = SETTINGS
+) -> core.Training:
     """Train in `run` up to a step, going on from whatever is saved there."""
-    settings = replace(SETTINGS, weights=WEIGHTS[model.method])
+    if settings is SETTINGS:
+        settings = replace(SETTINGS, weights=WEIGHTS[model.method])
     training = core.Training(model, settings)
     if (run / "last").exists():
         training.restore(run / "last")
@@ -57,17 +60,34 @@ ONE_SIDED = replace(LAYERS, separate_b=0)
 MASK = ModelConfig.of("mask", "paper", side=32, width=32, common=8, separate_a=3)
 
 
+# lookalikes of the last two steps and a half, and a weight that asks for them from the first step
+HIDES = replace(
+    SETTINGS,
+    lookalikes=10,
+    hides=True,
+    rise=False,
+    weights=replace(WEIGHTS["layers"], exchange=1.0, paint=1.0, claim=0.1),
+)
+
+
 @pytest.mark.parametrize(
-    "model",
-    [TINY, PAPER, LAYERS, ONE_SIDED, MASK],
-    ids=["compact", "paper", "layers", "one-sided layers", "mask"],
+    ("model", "settings"),
+    [
+        (TINY, SETTINGS),
+        (PAPER, SETTINGS),
+        (LAYERS, SETTINGS),
+        (ONE_SIDED, SETTINGS),
+        (ONE_SIDED, HIDES),
+        (MASK, SETTINGS),
+    ],
+    ids=["compact", "paper", "layers", "one-sided layers", "lookalikes", "mask"],
 )
 def test_a_stopped_and_resumed_training_is_the_one_that_never_stopped(
-    tmp_path: Path, model: ModelConfig
+    tmp_path: Path, model: ModelConfig, settings: TrainConfig
 ) -> None:
-    fit(tmp_path / "whole", 12, model)
+    fit(tmp_path / "whole", 12, model, settings)
     for stop in (3, 6, 7, 12):  # in the middle of what a log line sums up, and at its end
-        fit(tmp_path / "parts", stop, model)
+        fit(tmp_path / "parts", stop, model, settings)
     for name in ("state.safetensors", "model.safetensors"):
         whole, parts = (load_file(tmp_path / run / "last" / name) for run in ("whole", "parts"))
         assert whole.keys() == parts.keys()
@@ -76,6 +96,22 @@ def test_a_stopped_and_resumed_training_is_the_one_that_never_stopped(
         assert len({(tmp_path / run / name).read_bytes() for run in ("whole", "parts")}) == 1
     steps = [line["step"] for line in runs.read_log(tmp_path / "whole")]
     assert steps == [2, 4, 6, 8, 10, 12]
+
+
+def test_lookalikes_are_of_the_pictures_of_the_last_steps() -> None:
+    training = core.Training(LAYERS, HIDES)
+    for step in range(4):
+        training.advance(*batches(step))
+    assert training.lookalikes
+    for domain, held in zip(range(2), training.lookalikes.pictures, strict=True):
+        last = torch.cat([batches(step)[domain] for step in (3, 2, 1)])
+        assert torch.equal(held, last[:10])
+    resumed = core.Training(LAYERS, HIDES)
+    resumed.step = 4
+    resumed.recall(batches)
+    assert resumed.lookalikes
+    pairs = zip(training.lookalikes.pictures, resumed.lookalikes.pictures, strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
 
 
 def test_other_batches_give_another_model(tmp_path: Path) -> None:
