@@ -122,7 +122,7 @@ class ModelConfig(_Json):
         segment_from: of a mask's value on, a pixel belongs to the part; chosen on validation
             pictures where the truth is known. Only models with masks look at it.
         glass: the parts, of a model with masks, that are seen through: what shows through such a
-            part is brought back where it is taken off (`mask.taken_off`).
+            part is brought back where it is taken off (`painting.taken_off`).
     """
 
     LATER = frozenset({"encoder_side", "glass"})

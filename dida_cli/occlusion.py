@@ -11,7 +11,7 @@ HALF_HEIGHT = (0.02, 0.06)  # of a stroke, as shares of the picture's side: smal
 HALF_WIDTH = (0.05, 0.16)
 BEND = 0.5  # of its half height, how far the ends of a stroke go up or down at most
 EDGE = 4.0  # how steep its rim is: a few pixels of 64
-SHUT = 1e-6  # a mask is at least so open where a stroke may come to lie
+ANYWHERE = 1e-6  # a mask is at least so open: a stroke may come to lie where none is
 
 
 def drawn_over(pictures: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -21,7 +21,7 @@ def drawn_over(pictures: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     are open; its colour is that of any pixel of any of the pictures.
     """
     number, _, height, width = pictures.shape
-    middle = (masks.detach().float().flatten(1) + SHUT).multinomial(1)[:, 0]  # (N,)
+    middle = (masks.detach().float().flatten(1) + ANYWHERE).multinomial(1)[:, 0]  # (N,)
     rows = torch.arange(height, device=pictures.device)[:, None]
     columns = torch.arange(width, device=pictures.device)
     up = (rows - (middle // width)[:, None, None]) / height  # (N, h, 1), shares of the side

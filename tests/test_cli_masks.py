@@ -13,7 +13,8 @@ from PIL import Image
 
 from dida_cli import checkpoint, images
 from dida_cli.config import Domains
-from dida_cli.mask import Layers, taken_off
+from dida_cli.mask import Layers
+from dida_cli.painting import taken_off
 
 Dida = Callable[..., Result]
 LAYERS = replace(TINY, method="layers")

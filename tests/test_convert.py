@@ -15,9 +15,10 @@ import torch
 from conftest import Result
 from torch import Tensor, nn
 
-from dida_cli import checkpoint, images, mask
+from dida_cli import checkpoint, images
 from dida_cli.codes import Codes
-from dida_cli.mask import Mask, blend, opened
+from dida_cli.mask import Mask
+from dida_cli.painting import CLOSED, blend, opened
 
 Run = Callable[..., Result]
 NAMES = ("--name-a", "smile", "--name-b", "glasses")
@@ -109,7 +110,7 @@ def test_mask_based_content_transfer(dida: Run, place: Path, names: dict[str, st
     # an edit takes the smallest mask values for 0, which is ours
     rgb = nets["d_b"](code, torch.zeros_like(x))[0] / where
     assert close(model.compose(moved).image, blend(rgb, base, opened(where)))
-    assert mask.CLOSED < where.mean() < 1  # there was something to compare
+    assert CLOSED < where.mean() < 1  # there was something to compare
 
 
 def test_guided_content_transfer(dida: Run, place: Path) -> None:

@@ -11,16 +11,8 @@ from dida_cli import checkpoint, losses, mask, nets, occlusion
 from dida_cli.codes import Codes, transfer
 from dida_cli.config import Domains, ModelConfig, Part, Weights
 from dida_cli.lookalikes import Lookalikes
-from dida_cli.mask import (
-    CLOSED,
-    FIRST_MASK,
-    REMOVAL_GAIN,
-    Layers,
-    Mask,
-    blend,
-    opened,
-    taken_off,
-)
+from dida_cli.mask import FIRST_MASK, Layers, Mask
+from dida_cli.painting import CLOSED, REMOVAL_GAIN, blend, opened, taken_off
 from dida_cli.train import AUTOENCODER_LOSS
 
 LAYERS = replace(TINY, method="layers")
