@@ -75,7 +75,7 @@ has none. So separate codes come to carry skin, and smiles to lie over moustache
 faces of the other domain that are alike around the part. Where a part lies in the place of
 something else (`hides`: a smile where another mouth is), the lookalike's base is what the layer is
 painted on near the part, weighed by how alike it is: whatever the other mouth was, the picture must
-be made whole. Without that a smile smaller than the mouth before it leaves the mouth's rest.
+be made whole. Without that, more is left of a mouth that was wider than the smile.
 
 A mask that has closed over a pale beard lets no gradient through to the layer below it, and a layer
 that has no beard opens no mask. `paint` and `claim` break that: the layer learns the part whether
@@ -109,7 +109,8 @@ what was painted, and the base to paint what it hid (`cycle`). These two take ed
 with a gradient to them masks would get holes that hide the content's code. `cycle_separate` and
 `domain` teach the edit alone, by those who know the part from pictures that nobody edited, and are
 held still: a separate encoder has to find the guide's part, none where one was taken off, and d'
-the guide's domain. Shown to d' as false ones, edits would be known by their seams.
+the guide's domain. Shown to d' as false ones, edits would be known by their seams. Strong, these two
+teach a layer to cover what is left of the other part, e.g. of frames: masks of smiles open at eyes.
 
 `repaint`, `mask` and the four that look at edits start at 0 and rise from step 1500 to 2500
 (`MASK_RAMP`): on from the start, the mask dies at 0 and never comes back. The others from
