@@ -109,8 +109,8 @@ what was painted, and the base to paint what it hid (`cycle`). These two take ed
 with a gradient to them masks would get holes that hide the content's code. `cycle_separate` and
 `domain` teach the edit alone, by those who know the part from pictures that nobody edited, and are
 held still: a separate encoder has to find the guide's part, none where one was taken off, and d'
-the guide's domain. Shown to d' as false ones, edits would be known by their seams. Strong, these two
-teach a layer to cover what is left of the other part, e.g. of frames: masks of smiles open at eyes.
+the guide's domain. Shown to d' as false ones, edits would be known by their seams. Strong, these
+two teach a layer to cover what is left of the other part: masks of smiles open where frames were.
 
 `repaint`, `mask` and the four that look at edits start at 0 and rise from step 1500 to 2500
 (`MASK_RAMP`): on from the start, the mask dies at 0 and never comes back. The others from
