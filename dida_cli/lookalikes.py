@@ -28,15 +28,15 @@ class Lookalikes:
         `hidden`: what a lookalike shows in the part's place is to be hidden by the part.
         """
         self.size, self.hidden = size, hidden
-        self.pictures: list[
-            Tensor
-        ] = []  # A's and B's, each (up to `size`, 3, h, w), last ones first
+        # A's and B's, the last ones first: (3, h, w), and (3, h', w') in which they are compared
+        self.pictures: list[list[Tensor]] = [[], []]
+        self.small: list[list[Tensor]] = [[], []]
 
     def add(self, *domains: Tensor) -> None:
         """Remember pictures (B, 3, h, w) of A and of B, and forget the oldest."""
-        before = self.pictures or [new[:0] for new in domains]
-        both = zip(domains, before, strict=True)
-        self.pictures = [torch.cat([new, old])[: self.size] for new, old in both]
+        for new, pictures, small in zip(domains, self.pictures, self.small, strict=True):
+            pictures[:] = [*new, *pictures][: self.size]
+            small[:] = [*_small(new), *small][: self.size]
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
@@ -46,20 +46,23 @@ class Lookalikes:
         Pictures (2 B, 3, h, w); their parts' masks (2 B, 1, h, w) in [0, 1]. Two of them:
         (2 B, 3, h, w), and (2 B, 1, 1, 1) in [0, 1].
         """
-        shrink = max(1, both.shape[-1] // DETAIL)
-        beside = F.avg_pool2d(around(masks) * (1 - masks), shrink)  # (2 B, 1, h', w')
-        halves = (F.avg_pool2d(both, shrink).chunk(2), beside.chunk(2), reversed(self.pictures))
+        beside = _small(around(masks) * (1 - masks))  # (2 B, 1, h', w')
+        halves = (_small(both).chunk(2), beside.chunk(2), self.pictures[::-1], self.small[::-1])
         found, likeness = [], []
-        for wanted, where, others in zip(*halves, strict=True):
-            known = F.avg_pool2d(others, shrink)  # (N, 3, h', w')
-            error = (wanted[:, None] - known).abs().mean(2) * where  # (B, N, h', w')
+        for wanted, where, others, known in zip(*halves, strict=True):
+            error = (wanted[:, None] - torch.stack(known)).abs().mean(2) * where  # (B, N, h', w')
             distance = error.sum((2, 3)) / where.sum((2, 3)).clamp_min(1e-6)  # (B, N)
             distance = distance + TIE * torch.rand_like(distance)
             first = distance.topk(min(FIRST, len(others)), largest=False).indices
             chosen = first.gather(1, torch.randint_like(first[:, :1], first.shape[1]))  # (B, 1)
-            found.append(others[chosen[:, 0]])
+            found += [others[i] for i in chosen[:, 0].tolist()]
             likeness.append((UNLIKE - distance.gather(1, chosen)) / (UNLIKE - ALIKE))
-        return torch.cat(found), torch.cat(likeness).clamp(0, 1)[:, :, None, None]
+        return torch.stack(found), torch.cat(likeness).clamp(0, 1)[:, :, None, None]
+
+
+def _small(pictures: Tensor) -> Tensor:
+    """Pictures (N, C, h, w) as they are compared, about `DETAIL` pixels at a side."""
+    return F.avg_pool2d(pictures, max(1, pictures.shape[-1] // DETAIL))
 
 
 def around(masks: Tensor) -> Tensor:

@@ -372,11 +372,12 @@ def exchange(
     others, alike = lookalikes.of(both, mask)
     with torch.no_grad():
         codes = model.encode(others)
-        hidden = blend(model.base(codes), base, around(mask)) if lookalikes.hidden else None
     layer, where = model.layer(told._replace(common=codes.common))
-    if hidden is None:  # the most alike is better than any face, however unlike
+    if not lookalikes.hidden:  # the most alike is better than any face, however unlike
         return Exchange(layer, where, base, torch.ones_like(alike))
-    return Exchange(layer, where, hidden, alike)
+    with torch.no_grad():
+        canvas = blend(model.base(codes), base, around(mask))
+    return Exchange(layer, where, canvas, alike)
 
 
 def paint_loss(

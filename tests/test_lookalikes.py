@@ -38,12 +38,11 @@ def test_a_lookalike_has_the_skin_whatever_it_shows_in_the_parts_place() -> None
 
 
 def test_likeness_ends_where_the_skin_is_another() -> None:
-    known = Lookalikes(8)
-    known.add(face(0.0)[None], torch.stack([face(0.14)]))
+    known = Lookalikes(1)
+    known.add(face(0.0)[None], face(0.14)[None])
     _, alike = known.of(torch.cat([face(0.0)[None], face(0.14)[None]]), masks(2))
     assert torch.allclose(alike, torch.full((2, 1, 1, 1), 0.5), atol=0.01)  # halfway from .08 to .2
     known.add(face(0.0)[None], face(0.9)[None])
-    known.pictures[1] = known.pictures[1][:1]
     _, alike = known.of(torch.cat([face(0.0)[None], face(0.14)[None]]), masks(2))
     assert alike[0] == 0 and alike[1] > 0.4
 
