@@ -150,11 +150,11 @@ def of_pictures(a: Tensor, b: Tensor, count: int, *, seed: int) -> dict[Part, Pa
 
 def edit(model: Model, pairs: Pairs) -> Edits:
     """Every edit that the scores look at, made on the device of the model a batch at a time."""
-    batches = []
     with torch.inference_mode():
-        for rows in range(0, len(pairs.content), BATCH):
-            part = slice(rows, rows + BATCH)
-            batches.append(_edit(model, pairs.content[part], pairs.guide[part], pairs.guide_part))
+        batches = [
+            _edit(model, pairs.content[rows], pairs.guide[rows], pairs.guide_part)
+            for rows in in_batches(len(pairs.content))
+        ]
     masks = [batch.mask for batch in batches if batch.mask is not None]
     return Edits(
         torch.cat([batch.output for batch in batches]),
@@ -164,6 +164,11 @@ def edit(model: Model, pairs: Pairs) -> Edits:
         stack([batch.content for batch in batches]),
         stack([batch.guide for batch in batches]),
     )
+
+
+def in_batches(count: int) -> list[slice]:
+    """`count` rows, `BATCH` at a time."""
+    return [slice(first, first + BATCH) for first in range(0, count, BATCH)]
 
 
 def _edit(model: Model, content: Tensor, guide: Tensor, guide_part: Part) -> Edits:

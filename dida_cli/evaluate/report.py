@@ -224,9 +224,11 @@ def _segmentation(
 def _whole_masks(model: MaskModel, edits: Edits, part: Part) -> Tensor:
     """Where edits to a part paint, also where nobody sees it: (N, 1, side, side) in [0, 1]."""
     moved = pairs.moved_to(edits.content, edits.guide, part)
-    batches = [slice(i, i + pairs.BATCH) for i in range(0, len(edits.output), pairs.BATCH)]
     with torch.inference_mode():
-        made = [model.strokes(moved.take(i), edits.content.take(i)).mask for i in batches]
+        made = [
+            model.strokes(moved.take(rows), edits.content.take(rows)).mask
+            for rows in pairs.in_batches(len(edits.output))
+        ]
     return torch.cat(made)
 
 
