@@ -109,8 +109,9 @@ what was painted, and the base to paint what it hid (`cycle`). These two take ed
 with a gradient to them masks would get holes that hide the content's code. `cycle_separate` and
 `domain` teach the edit alone, by those who know the part from pictures that nobody edited, and are
 held still: a separate encoder has to find the guide's part, none where one was taken off, and d'
-the guide's domain. Shown to d' as false ones, edits would be known by their seams. Strong, these
-two teach a layer to cover what is left of the other part: masks of smiles open where frames were.
+the guide's domain. Shown to d' as false ones, edits would be known by their seams. A layer's mask
+learns nothing of these two: it would open where frames were, to cover with a smile what is left of
+glasses. That is for the base to mend.
 
 `repaint`, `mask` and the four that look at edits start at 0 and rise from step 1500 to 2500
 (`MASK_RAMP`): on from the start, the mask dies at 0 and never comes back. The others from
@@ -347,7 +348,7 @@ def layers_loss(
     if any(getattr(weights, name) for name in CYCLED):
         removed = bare(model, both, base, layer, mask)
         given = losses.other(removed)
-        edits = blend(moved, given, where)
+        edits = blend(moved, given, where.detach())
         terms |= cycle_losses(model, moved, given, where, common)
         terms["cycle_separate"] = cycle_separate(model, edits, removed, own)
         if weights.domain:

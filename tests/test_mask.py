@@ -690,6 +690,30 @@ def test_what_a_separate_encoder_still_finds_has_to_go() -> None:
     assert all(p.grad is None for p in model.parameters())
 
 
+@pytest.mark.parametrize("term", ["cycle_separate", "domain"])
+def test_no_mask_opens_to_cover_what_is_left_of_the_other_part(
+    model: Layers, term: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.requires_grad_(True)
+    layer, made = model.layer, []
+
+    def watched(codes: Codes) -> tuple[Tensor, Tensor]:
+        rgb, where = layer(codes)
+        rgb.retain_grad()
+        where.retain_grad()
+        made.append((rgb, where))
+        return rgb, where
+
+    monkeypatch.setattr(model, "layer", watched)
+    weights = replace(Weights(reconstruction_a=0, reconstruction_b=0), **{term: 1.0})
+    critic = nets.Critic(model.config, looks=True).requires_grad_(False)
+    loss = mask.layers_loss(model, critic, pictures(2), pictures(2).flip(0), weights, "half")
+    torch.autograd.backward(loss.total)
+    own, moved, *_ = made  # with their bases, then by the common codes of the other domain
+    (rgb, where), (_, found) = ([value.grad for value in of] for of in (moved, own))
+    assert rgb.any() and found.any() and not where.any()
+
+
 def test_an_edit_is_of_the_domain_it_was_moved_to() -> None:
     lost = losses.domain(Says(0.0), torch.zeros(4, 3, 8, 8))  # says "B" of all, 0.8
     assert lost.item() == pytest.approx(-math.log(0.2) - math.log(0.8))
