@@ -109,9 +109,9 @@ what was painted, and the base to paint what it hid (`cycle`). These two take ed
 with a gradient to them masks would get holes that hide the content's code. `cycle_separate` and
 `domain` teach the edit alone, by those who know the part from pictures that nobody edited, and are
 held still: a separate encoder has to find the guide's part, none where one was taken off, and d'
-the guide's domain. Shown to d' as false ones, edits would be known by their seams. A layer's mask
-learns nothing of these two: it would open where frames were, to cover with a smile what is left of
-glasses. That is for the base to mend.
+the guide's domain. Shown to d' as false ones, edits would be known by their seams. Masks learn
+nothing of these two: a smile's would open where frames were, to cover what is left of glasses.
+That is for the base to mend.
 
 `repaint`, `mask` and the four that look at edits start at 0 and rise from step 1500 to 2500
 (`MASK_RAMP`): on from the start, the mask dies at 0 and never comes back. The others from
@@ -346,13 +346,14 @@ def layers_loss(
     if weights.alike:
         terms["alike"] = losses.alike(critic, base)
     if any(getattr(weights, name) for name in CYCLED):
-        removed = bare(model, both, base, layer, mask)
+        removed = bare(model, both, base, layer, mask.detach())
         given = losses.other(removed)
-        edits = blend(moved, given, where.detach())
         terms |= cycle_losses(model, moved, given, where, common)
+        edits = blend(moved, given, where.detach())
         terms["cycle_separate"] = cycle_separate(model, edits, removed, own)
         if weights.domain:
-            terms["domain"] = losses.domain(critic, edits) + losses.domain(critic, rebuilt)
+            again = blend(layer, base, mask.detach())
+            terms["domain"] = losses.domain(critic, edits) + losses.domain(critic, again)
     made = losses.weighted(terms, weights, codes.common)
     return made._replace(shown=torch.cat([base, both])) if critic.looks else made
 
