@@ -111,7 +111,7 @@ with a gradient to them masks would get holes that hide the content's code. `cyc
 held still: a separate encoder has to find the guide's part, none where one was taken off, and d'
 the guide's domain. Shown to d' as false ones, edits would be known by their seams. Masks learn
 nothing of these two: a smile's would open where frames were, to cover what is left of glasses.
-That is for the base to mend.
+That is for the base to mend. And edits are shown from another place each time (`shifted`).
 
 `repaint`, `mask` and the four that look at edits start at 0 and rise from step 1500 to 2500
 (`MASK_RAMP`): on from the start, the mask dies at 0 and never comes back. The others from
@@ -350,10 +350,11 @@ def layers_loss(
         given = losses.other(removed)
         terms |= cycle_losses(model, moved, given, where, common)
         edits = blend(moved, given, where.detach())
-        terms["cycle_separate"] = cycle_separate(model, edits, removed, own)
+        terms["cycle_separate"] = cycle_separate(model, edits, removed, both, own)
         if weights.domain:
             again = blend(layer, base, mask.detach())
-            terms["domain"] = losses.domain(critic, edits) + losses.domain(critic, again)
+            seen, whole = shifted(torch.cat([edits, again]), model.config).chunk(2)
+            terms["domain"] = losses.domain(critic, seen) + losses.domain(critic, whole)
     made = losses.weighted(terms, weights, codes.common)
     return made._replace(shown=torch.cat([base, both])) if critic.looks else made
 
@@ -483,22 +484,37 @@ def cycle_losses(
     }
 
 
-def cycle_separate(model: Layers, edits: Tensor, removed: Tensor, own: Codes) -> Tensor:
+def cycle_separate(
+    model: Layers, edits: Tensor, removed: Tensor, both: Tensor, own: Codes
+) -> Tensor:
     """mean |E_A(edit) - a| / mean |a|, and so for B, of separate encoders that are held still.
 
-    `edits` (N, 3, side, side) were given the parts of `own`, `removed` had those taken off: what
-    a separate encoder still finds there has to go.
+    `edits` (N, 3, side, side) were given the parts of the pictures `both`, whose codes are `own`,
+    `removed` had those taken off: what a separate encoder still finds there has to go.
     """
     loss = edits.new_zeros(())
-    seen = nets.shrunk(torch.cat([edits, removed]), model.config.shrink)
+    pictures = shifted(torch.cat([edits, removed, both]), model.config)
+    seen = nets.shrunk(pictures, model.config.shrink)
     for part in model.config.parts:
         encoder = getattr(model.encoders, f"separate_{part}")
         still = {name: value.detach() for name, value in encoder.named_parameters()}
-        found = torch.func.functional_call(encoder, still, (seen,))  # (2 N, S, grid, grid)
-        wanted = own.of(part).detach()
-        missed = F.l1_loss(found, torch.cat([wanted, torch.zeros_like(wanted)]))
+        codes = torch.func.functional_call(encoder, still, (seen,))  # (3 N, S, grid, grid)
+        given, left, wanted = codes.chunk(3)
+        wanted = wanted.detach() * present(own, part)
+        missed = F.l1_loss(torch.cat([given, left]), torch.cat([wanted, torch.zeros_like(wanted)]))
         loss = loss + missed / wanted.abs().mean()
     return loss
+
+
+def shifted(pictures: Tensor, config: ModelConfig) -> Tensor:
+    """Pictures (N, 3, side, side), all moved by the same part of a cell, over the edge.
+
+    A network that is held still can be told anything by a few specks in the right places of its
+    grid, and they would be painted into every base.
+    """
+    cell = config.side // config.grid
+    down, across = torch.randint(cell, (2,)).tolist()
+    return pictures.roll((down - cell // 2, across - cell // 2), (2, 3))
 
 
 def layers_and_bases(model: Layers, codes: Codes) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -680,14 +680,31 @@ def test_what_a_separate_encoder_still_finds_has_to_go() -> None:
     """Of pictures with their part taken off; a separate encoder itself is held still."""
     model = built(ONE_SIDED).train().requires_grad_(True)
     edits, removed = (picture.requires_grad_() for picture in pictures(4).chunk(2))
+    torch.manual_seed(0)
+    moved = mask.shifted(torch.cat([edits, removed]), model.config)
     with torch.no_grad():
-        said = model.encode(edits)
-        found = model.encode(removed).a
-    lost = mask.cycle_separate(model, edits, removed, said)
-    assert lost.item() == pytest.approx(found.abs().mean().item() / 2 / said.a.abs().mean().item())
+        said, found = (half.abs().mean().item() for half in model.encode(moved).a.chunk(2))
+        own = model.encode(edits)
+    torch.manual_seed(0)
+    lost = mask.cycle_separate(model, edits, removed, edits, own)
+    assert lost.item() == pytest.approx(found / 2 / said)
     torch.autograd.backward(lost)
     assert removed.grad is not None and removed.grad.any()
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_edits_are_looked_at_from_all_places_of_a_cell() -> None:
+    spots = torch.zeros(2, 1, 32, 32)
+    spots[:, :, 16, 16] = 1
+    torch.manual_seed(0)
+    offsets = set()
+    for _ in range(1000):
+        first, second = mask.shifted(spots, TINY).nonzero()[:, 2:] - 16
+        assert torch.equal(first, second)
+        offsets.add(tuple(first.tolist()))
+    cell = TINY.side // TINY.grid
+    wanted = range(-(cell // 2), cell - cell // 2)
+    assert offsets == {(down, across) for down in wanted for across in wanted}
 
 
 @pytest.mark.parametrize("term", ["cycle_separate", "domain"])
