@@ -51,7 +51,7 @@ E1 is `encoders.common`, E2 `encoders.separate_a`, D_A `plain` (base), D_B `pain
     information       |a|^2 / (2 noise^2), in nats         a separate code says no more than it must
     cycle_common      |E_c(edit) - c| / |c|                what shows through a part is seen there
     cycle             |edit, part taken off, - x| where m' and is there when the part is taken off
-    cycle_separate    |E_A(edit) - a| / |a|                an edit has the guide's part, no other
+    cycle_separate    |E_A(edit) - a| / |a|                an edit has the guide's part
     domain            BCE(d'(edit), the guide's domain)    an edit is of the domain it was moved to
     zero, common      see `losses`                         the split, as in DIDD
 
@@ -109,9 +109,12 @@ what was painted, and the base to paint what it hid (`cycle`). These two take ed
 with a gradient to them masks would get holes that hide the content's code. `cycle_separate` and
 `domain` teach the edit alone, by those who know the part from pictures that nobody edited, and are
 held still: a separate encoder has to find the guide's part, none where one was taken off, and d'
-the guide's domain. Shown to d' as false ones, edits would be known by their seams. Masks learn
-nothing of these two: a smile's would open where frames were, to cover what is left of glasses.
-That is for the base to mend. And edits are shown from another place each time (`shifted`).
+the guide's domain. Shown to d' as false ones, edits would be known by their seams.
+
+Where both domains have a part, the base learns nothing of these two, and nothing is said of the
+part that was taken off. None of those who judge has ever seen a picture with neither part, and
+specks in the right places of their grid tell them anything: the base came to have these at eyes
+and in the mouth's place, and masks of smiles to open over them, and over what is left of glasses.
 
 `repaint`, `mask` and the four that look at edits start at 0 and rise from step 1500 to 2500
 (`MASK_RAMP`): on from the start, the mask dies at 0 and never comes back. The others from
@@ -346,15 +349,14 @@ def layers_loss(
     if weights.alike:
         terms["alike"] = losses.alike(critic, base)
     if any(getattr(weights, name) for name in CYCLED):
-        removed = bare(model, both, base, layer, mask.detach())
-        given = losses.other(removed)
-        terms |= cycle_losses(model, moved, given, where, common)
-        edits = blend(moved, given, where.detach())
-        terms["cycle_separate"] = cycle_separate(model, edits, removed, both, own)
+        removed = bare(model, both, base, layer, mask)
+        terms |= cycle_losses(model, moved, losses.other(removed), where, common)
+        if model.config.parts == PARTS:  # nobody has ever seen a picture with neither
+            removed = removed.detach()
+        edits = blend(moved, losses.other(removed), where)
+        terms["cycle_separate"] = cycle_separate(model, edits, own)
         if weights.domain:
-            again = blend(layer, base, mask.detach())
-            seen, whole = shifted(torch.cat([edits, again]), model.config).chunk(2)
-            terms["domain"] = losses.domain(critic, seen) + losses.domain(critic, whole)
+            terms["domain"] = losses.domain(critic, edits) + losses.domain(critic, rebuilt)
     made = losses.weighted(terms, weights, codes.common)
     return made._replace(shown=torch.cat([base, both])) if critic.looks else made
 
@@ -484,37 +486,22 @@ def cycle_losses(
     }
 
 
-def cycle_separate(
-    model: Layers, edits: Tensor, removed: Tensor, both: Tensor, own: Codes
-) -> Tensor:
+def cycle_separate(model: Layers, edits: Tensor, own: Codes) -> Tensor:
     """mean |E_A(edit) - a| / mean |a|, and so for B, of separate encoders that are held still.
 
-    `edits` (N, 3, side, side) were given the parts of the pictures `both`, whose codes are `own`,
-    `removed` had those taken off: what a separate encoder still finds there has to go.
+    `edits` (N, 3, side, side) were given the parts of `own`, theirs were taken off: what an encoder
+    still finds of these has to go, unless both domains have a part.
     """
     loss = edits.new_zeros(())
-    pictures = shifted(torch.cat([edits, removed, both]), model.config)
-    seen = nets.shrunk(pictures, model.config.shrink)
+    seen = nets.shrunk(edits, model.config.shrink)
     for part in model.config.parts:
         encoder = getattr(model.encoders, f"separate_{part}")
         still = {name: value.detach() for name, value in encoder.named_parameters()}
-        codes = torch.func.functional_call(encoder, still, (seen,))  # (3 N, S, grid, grid)
-        given, left, wanted = codes.chunk(3)
-        wanted = wanted.detach() * present(own, part)
-        missed = F.l1_loss(torch.cat([given, left]), torch.cat([wanted, torch.zeros_like(wanted)]))
-        loss = loss + missed / wanted.abs().mean()
+        found = torch.func.functional_call(encoder, still, (seen,))  # (N, S, grid, grid)
+        if model.config.parts == PARTS:
+            found = found * present(own, part)
+        loss = loss + _relative(found, own.of(part).detach())
     return loss
-
-
-def shifted(pictures: Tensor, config: ModelConfig) -> Tensor:
-    """Pictures (N, 3, side, side), all moved by the same part of a cell, over the edge.
-
-    A network that is held still can be told anything by a few specks in the right places of its
-    grid, and they would be painted into every base.
-    """
-    cell = config.side // config.grid
-    down, across = torch.randint(cell, (2,)).tolist()
-    return pictures.roll((down - cell // 2, across - cell // 2), (2, 3))
 
 
 def layers_and_bases(model: Layers, codes: Codes) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -677,59 +677,51 @@ def test_an_edit_that_hides_nothing_closes_the_cycle() -> None:
 
 
 def test_what_a_separate_encoder_still_finds_has_to_go() -> None:
-    """Of pictures with their part taken off; a separate encoder itself is held still."""
+    """Of pictures that were given a part, and had it taken off; the encoder is held still."""
     model = built(ONE_SIDED).train().requires_grad_(True)
-    edits, removed = (picture.requires_grad_() for picture in pictures(4).chunk(2))
-    torch.manual_seed(0)
-    moved = mask.shifted(torch.cat([edits, removed]), model.config)
+    edits = pictures(4).requires_grad_()
     with torch.no_grad():
-        said, found = (half.abs().mean().item() for half in model.encode(moved).a.chunk(2))
-        own = model.encode(edits)
-    torch.manual_seed(0)
-    lost = mask.cycle_separate(model, edits, removed, edits, own)
-    assert lost.item() == pytest.approx(found / 2 / said)
+        own = losses.own_parts(model.encode(edits.flip(0)))
+        missed = (model.encode(edits).a - own.a).abs()  # of the last two, all that is found
+    lost = mask.cycle_separate(model, edits, own)
+    assert lost.item() == pytest.approx((missed.mean() / own.a.abs().mean()).item())
     torch.autograd.backward(lost)
-    assert removed.grad is not None and removed.grad.any()
+    assert edits.grad is not None and edits.grad.flatten(1).any(1).all()
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_edits_are_looked_at_from_all_places_of_a_cell() -> None:
-    spots = torch.zeros(2, 1, 32, 32)
-    spots[:, :, 16, 16] = 1
-    torch.manual_seed(0)
-    offsets = set()
-    for _ in range(1000):
-        first, second = mask.shifted(spots, TINY).nonzero()[:, 2:] - 16
-        assert torch.equal(first, second)
-        offsets.add(tuple(first.tolist()))
-    cell = TINY.side // TINY.grid
-    wanted = range(-(cell // 2), cell - cell // 2)
-    assert offsets == {(down, across) for down in wanted for across in wanted}
+def test_where_both_domains_have_a_part_only_the_given_one_is_looked_for(model: Layers) -> None:
+    edits = pictures(4).requires_grad_()
+    own = losses.own_parts(model.encode(pictures(4).flip(0)))
+    own.b[-1] = 0  # the last one was given nothing
+    torch.autograd.backward(mask.cycle_separate(model, edits, own))
+    assert edits.grad is not None
+    assert edits.grad.flatten(1).any(1).tolist() == [True, True, True, False]
 
 
-@pytest.mark.parametrize("term", ["cycle_separate", "domain"])
-def test_no_mask_opens_to_cover_what_is_left_of_the_other_part(
-    model: Layers, term: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("config", "taught"), [(LAYERS, False), (ONE_SIDED, True)])
+def test_a_base_learns_of_the_parts_left_in_it_where_pictures_without_are_known(
+    config: ModelConfig, taught: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    model = built(config)
+    assert isinstance(model, Layers)
     model.requires_grad_(True)
-    layer, made = model.layer, []
+    layer, painted = model.layer, []
 
     def watched(codes: Codes) -> tuple[Tensor, Tensor]:
         rgb, where = layer(codes)
         rgb.retain_grad()
-        where.retain_grad()
-        made.append((rgb, where))
+        painted.append(rgb)
         return rgb, where
 
     monkeypatch.setattr(model, "layer", watched)
-    weights = replace(Weights(reconstruction_a=0, reconstruction_b=0), **{term: 1.0})
-    critic = nets.Critic(model.config, looks=True).requires_grad_(False)
-    loss = mask.layers_loss(model, critic, pictures(2), pictures(2).flip(0), weights, "half")
-    torch.autograd.backward(loss.total)
-    own, moved, *_ = made  # with their bases, then by the common codes of the other domain
-    for rgb, where in (own, moved):
-        assert rgb.grad is not None and rgb.grad.any()
-        assert where.grad is None or not where.grad.any()
+    weights = Weights(reconstruction_a=0, reconstruction_b=0, cycle_separate=1)
+    critic = nets.Critic(config, looks=True).requires_grad_(False)
+    a, b = pictures(2), pictures(2).flip(0)
+    torch.autograd.backward(mask.layers_loss(model, critic, a, b, weights, "half").total)
+    own, moved, *_ = (rgb.grad for rgb in painted)  # with the bases; with the other common codes
+    assert moved is not None and moved.any()
+    assert own is not None and bool(own[4:].any()) == taught
 
 
 def test_an_edit_is_of_the_domain_it_was_moved_to() -> None:
