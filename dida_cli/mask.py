@@ -111,10 +111,11 @@ with a gradient to them masks would get holes that hide the content's code. `cyc
 held still: a separate encoder has to find the guide's part, none where one was taken off, and d'
 the guide's domain. Shown to d' as false ones, edits would be known by their seams.
 
-Where both domains have a part, the base learns nothing of these two, and nothing is said of the
-part that was taken off. None of those who judge has ever seen a picture with neither part, and
-specks in the right places of their grid tell them anything: the base came to have these at eyes
-and in the mouth's place, and masks of smiles to open over them, and over what is left of glasses.
+Where both domains have a part, these two teach colours alone, no base and no mask, and nothing is
+said of the part that was taken off. For none of those who judge has ever seen a picture with
+neither part, and specks in the right places of their grid tell them anything: bases came to have
+these at eyes and in the mouth's place, and masks of smiles to open over them, over what was left of
+glasses, and on drawings of other kinds nearly anywhere.
 
 `repaint`, `mask` and the four that look at edits start at 0 and rise from step 1500 to 2500
 (`MASK_RAMP`): on from the start, the mask dies at 0 and never comes back. The others from
@@ -352,9 +353,9 @@ def layers_loss(
         removed = bare(model, both, base, layer, mask)
         terms |= cycle_losses(model, moved, losses.other(removed), where, common)
         if model.config.parts == PARTS:  # nobody has ever seen a picture with neither
-            removed = removed.detach()
+            removed, where = removed.detach(), where.detach()
         edits = blend(moved, losses.other(removed), where)
-        terms["cycle_separate"] = cycle_separate(model, edits, own)
+        terms["cycle_separate"] = cycle_separate(model, edits, removed, own)
         if weights.domain:
             terms["domain"] = losses.domain(critic, edits) + losses.domain(critic, rebuilt)
     made = losses.weighted(terms, weights, codes.common)
@@ -486,21 +487,25 @@ def cycle_losses(
     }
 
 
-def cycle_separate(model: Layers, edits: Tensor, own: Codes) -> Tensor:
+def cycle_separate(model: Layers, edits: Tensor, removed: Tensor, own: Codes) -> Tensor:
     """mean |E_A(edit) - a| / mean |a|, and so for B, of separate encoders that are held still.
 
-    `edits` (N, 3, side, side) were given the parts of `own`, theirs were taken off: what an encoder
-    still finds of these has to go, unless both domains have a part.
+    `edits` (N, 3, side, side) were given the parts of `own`, `removed` had those taken off: what
+    a separate encoder still finds there has to go. Where both domains have a part, an edit is asked
+    for the one that it was given alone.
     """
-    loss = edits.new_zeros(())
-    seen = nets.shrunk(edits, model.config.shrink)
-    for part in model.config.parts:
+    loss, parts = edits.new_zeros(()), model.config.parts
+    seen = nets.shrunk(torch.cat([edits, removed]), model.config.shrink)
+    for part in parts:
         encoder = getattr(model.encoders, f"separate_{part}")
         still = {name: value.detach() for name, value in encoder.named_parameters()}
-        found = torch.func.functional_call(encoder, still, (seen,))  # (N, S, grid, grid)
-        if model.config.parts == PARTS:
-            found = found * present(own, part)
-        loss = loss + _relative(found, own.of(part).detach())
+        found = torch.func.functional_call(encoder, still, (seen,))  # (2 N, S, grid, grid)
+        given, left = found.chunk(2)
+        if parts == PARTS:
+            given = given * present(own, part)
+        wanted = own.of(part).detach()
+        missed = F.l1_loss(torch.cat([given, left]), torch.cat([wanted, torch.zeros_like(wanted)]))
+        loss = loss + missed / wanted.abs().mean()
     return loss
 
 

@@ -677,41 +677,42 @@ def test_an_edit_that_hides_nothing_closes_the_cycle() -> None:
 
 
 def test_what_a_separate_encoder_still_finds_has_to_go() -> None:
-    """Of pictures that were given a part, and had it taken off; the encoder is held still."""
+    """Of pictures with their part taken off; a separate encoder itself is held still."""
     model = built(ONE_SIDED).train().requires_grad_(True)
-    edits = pictures(4).requires_grad_()
+    edits, removed = (picture.requires_grad_() for picture in pictures(4).chunk(2))
     with torch.no_grad():
-        own = losses.own_parts(model.encode(edits.flip(0)))
-        missed = (model.encode(edits).a - own.a).abs()  # of the last two, all that is found
-    lost = mask.cycle_separate(model, edits, own)
-    assert lost.item() == pytest.approx((missed.mean() / own.a.abs().mean()).item())
+        said = model.encode(edits)
+        found = model.encode(removed).a
+    lost = mask.cycle_separate(model, edits, removed, said)
+    assert lost.item() == pytest.approx(found.abs().mean().item() / 2 / said.a.abs().mean().item())
     torch.autograd.backward(lost)
-    assert edits.grad is not None and edits.grad.flatten(1).any(1).all()
+    assert removed.grad is not None and removed.grad.any()
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_where_both_domains_have_a_part_only_the_given_one_is_looked_for(model: Layers) -> None:
+def test_where_both_domains_have_a_part_edits_are_asked_for_the_given_one(model: Layers) -> None:
     edits = pictures(4).requires_grad_()
     own = losses.own_parts(model.encode(pictures(4).flip(0)))
     own.b[-1] = 0  # the last one was given nothing
-    torch.autograd.backward(mask.cycle_separate(model, edits, own))
+    torch.autograd.backward(mask.cycle_separate(model, edits, pictures(4), own))
     assert edits.grad is not None
     assert edits.grad.flatten(1).any(1).tolist() == [True, True, True, False]
 
 
 @pytest.mark.parametrize(("config", "taught"), [(LAYERS, False), (ONE_SIDED, True)])
-def test_a_base_learns_of_the_parts_left_in_it_where_pictures_without_are_known(
+def test_bases_and_masks_learn_of_edits_where_pictures_with_no_part_are_known(
     config: ModelConfig, taught: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = built(config)
     assert isinstance(model, Layers)
     model.requires_grad_(True)
-    layer, painted = model.layer, []
+    layer, made = model.layer, []
 
     def watched(codes: Codes) -> tuple[Tensor, Tensor]:
         rgb, where = layer(codes)
         rgb.retain_grad()
-        painted.append(rgb)
+        where.retain_grad()
+        made.append((rgb, where))
         return rgb, where
 
     monkeypatch.setattr(model, "layer", watched)
@@ -719,9 +720,10 @@ def test_a_base_learns_of_the_parts_left_in_it_where_pictures_without_are_known(
     critic = nets.Critic(config, looks=True).requires_grad_(False)
     a, b = pictures(2), pictures(2).flip(0)
     torch.autograd.backward(mask.layers_loss(model, critic, a, b, weights, "half").total)
-    own, moved, *_ = (rgb.grad for rgb in painted)  # with the bases; with the other common codes
-    assert moved is not None and moved.any()
-    assert own is not None and bool(own[4:].any()) == taught
+    (both, _), (moved, where), *_ = made  # layers and bases; layers with the other common codes
+    assert moved.grad is not None and moved.grad.any()
+    assert both.grad is not None and bool(both.grad[4:].any()) == taught
+    assert where.grad is not None and bool(where.grad.any()) == taught
 
 
 def test_an_edit_is_of_the_domain_it_was_moved_to() -> None:
