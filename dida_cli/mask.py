@@ -111,11 +111,10 @@ with a gradient to them masks would get holes that hide the content's code. `cyc
 held still: a separate encoder has to find the guide's part, none where one was taken off, and d'
 the guide's domain. Shown to d' as false ones, edits would be known by their seams.
 
-Where both domains have a part, these two teach colours alone, no base and no mask, and nothing is
-said of the part that was taken off. For none of those who judge has ever seen a picture with
-neither part, and specks in the right places of their grid tell them anything: bases came to have
-these at eyes and in the mouth's place, and masks of smiles to open over them, over what was left of
-glasses, and on drawings of other kinds nearly anywhere.
+Where both domains have a part, no base learns of these two, and nothing is said of the part that
+was taken off. For none of those who judge has ever seen a picture with neither part, and specks in
+the right places of their grid tell them anything: bases came to have these at eyes and in the
+mouth's place, and masks of smiles to open over them, and over what was left of glasses.
 
 `repaint`, `mask` and the four that look at edits start at 0 and rise from step 1500 to 2500
 (`MASK_RAMP`): on from the start, the mask dies at 0 and never comes back. The others from
@@ -353,7 +352,7 @@ def layers_loss(
         removed = bare(model, both, base, layer, mask)
         terms |= cycle_losses(model, moved, losses.other(removed), where, common)
         if model.config.parts == PARTS:  # nobody has ever seen a picture with neither
-            removed, where = removed.detach(), where.detach()
+            removed = removed.detach()
         edits = blend(moved, losses.other(removed), where)
         terms["cycle_separate"] = cycle_separate(model, edits, removed, own)
         if weights.domain:

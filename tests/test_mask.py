@@ -700,19 +700,18 @@ def test_where_both_domains_have_a_part_edits_are_asked_for_the_given_one(model:
 
 
 @pytest.mark.parametrize(("config", "taught"), [(LAYERS, False), (ONE_SIDED, True)])
-def test_bases_and_masks_learn_of_edits_where_pictures_with_no_part_are_known(
+def test_a_base_learns_of_edits_where_pictures_with_no_part_are_known(
     config: ModelConfig, taught: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = built(config)
     assert isinstance(model, Layers)
     model.requires_grad_(True)
-    layer, made = model.layer, []
+    layer, painted = model.layer, []
 
     def watched(codes: Codes) -> tuple[Tensor, Tensor]:
         rgb, where = layer(codes)
         rgb.retain_grad()
-        where.retain_grad()
-        made.append((rgb, where))
+        painted.append(rgb)
         return rgb, where
 
     monkeypatch.setattr(model, "layer", watched)
@@ -720,10 +719,9 @@ def test_bases_and_masks_learn_of_edits_where_pictures_with_no_part_are_known(
     critic = nets.Critic(config, looks=True).requires_grad_(False)
     a, b = pictures(2), pictures(2).flip(0)
     torch.autograd.backward(mask.layers_loss(model, critic, a, b, weights, "half").total)
-    (both, _), (moved, where), *_ = made  # layers and bases; layers with the other common codes
-    assert moved.grad is not None and moved.grad.any()
-    assert both.grad is not None and bool(both.grad[4:].any()) == taught
-    assert where.grad is not None and bool(where.grad.any()) == taught
+    both, moved, *_ = (rgb.grad for rgb in painted)  # layers and bases; with other common codes
+    assert moved is not None and moved.any()
+    assert both is not None and bool(both[4:].any()) == taught
 
 
 def test_an_edit_is_of_the_domain_it_was_moved_to() -> None:
