@@ -111,8 +111,8 @@ with a gradient to them masks would get holes that hide the content's code. `cyc
 held still: a separate encoder has to find the guide's part, none where one was taken off, and d'
 the guide's domain. Shown to d' as false ones, edits would be known by their seams.
 
-Where both domains have a part, no base learns of these two, and nothing is said of the part that
-was taken off. For none of those who judge has ever seen a picture with neither part, and specks in
+Where both domains have a part, no base learns of edits by these two, nor is anything said of the part
+that was taken off. None of those who judge has ever seen a picture with neither part, and specks in
 the right places of their grid tell them anything: bases came to have these at eyes and in the
 mouth's place, and masks of smiles to open over them, and over what was left of glasses.
 
