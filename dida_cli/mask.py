@@ -111,10 +111,10 @@ with a gradient to them masks would get holes that hide the content's code. `cyc
 held still: a separate encoder has to find the guide's part, none where one was taken off, and d'
 the guide's domain. Shown to d' as false ones, edits would be known by their seams.
 
-Where both domains have a part, no base learns of edits by these two, nor is anything said of the part
-that was taken off. None of those who judge has ever seen a picture with neither part, and specks in
-the right places of their grid tell them anything: bases came to have these at eyes and in the
-mouth's place, and masks of smiles to open over them, and over what was left of glasses.
+Where both domains have a part, no base learns of edits by these two, nor is anything said of the
+part that was taken off. None of those who judge has ever seen a picture with neither part, and
+specks in the right places of their grid tell them anything: bases came to have these at eyes and in
+the mouth's place, and masks of smiles to open over them, and over what was left of glasses.
 
 `repaint`, `mask` and the four that look at edits start at 0 and rise from step 1500 to 2500
 (`MASK_RAMP`): on from the start, the mask dies at 0 and never comes back. The others from
