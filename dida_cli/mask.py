@@ -350,10 +350,11 @@ def layers_loss(
         terms["alike"] = losses.alike(critic, base)
     if any(getattr(weights, name) for name in CYCLED):
         removed = bare(model, both, base, layer, mask)
-        terms |= cycle_losses(model, moved, losses.other(removed), where, common)
-        if model.config.parts == PARTS:  # nobody has ever seen a picture with neither
-            removed = removed.detach()
-        edits = blend(moved, losses.other(removed), where)
+        given = losses.other(removed)
+        terms |= cycle_losses(model, moved, given, where, common)
+        if model.config.separate_b:  # nobody has ever seen a picture with neither part
+            given, removed = given.detach(), removed.detach()
+        edits = blend(moved, given, where)
         terms["cycle_separate"] = cycle_separate(model, edits, removed, own)
         if weights.domain:
             terms["domain"] = losses.domain(critic, edits) + losses.domain(critic, rebuilt)
@@ -493,17 +494,17 @@ def cycle_separate(model: Layers, edits: Tensor, removed: Tensor, own: Codes) ->
     a separate encoder still finds there has to go. Where both domains have a part, an edit is asked
     for the one that it was given alone.
     """
-    loss, parts = edits.new_zeros(()), model.config.parts
+    loss = edits.new_zeros(())
     seen = nets.shrunk(torch.cat([edits, removed]), model.config.shrink)
-    for part in parts:
+    for part in model.config.parts:
         encoder = getattr(model.encoders, f"separate_{part}")
         still = {name: value.detach() for name, value in encoder.named_parameters()}
         found = torch.func.functional_call(encoder, still, (seen,))  # (2 N, S, grid, grid)
         given, left = found.chunk(2)
-        if parts == PARTS:
+        if model.config.separate_b:
             given = given * present(own, part)
         wanted = own.of(part).detach()
-        missed = F.l1_loss(torch.cat([given, left]), torch.cat([wanted, torch.zeros_like(wanted)]))
+        missed = (F.l1_loss(given, wanted) + left.abs().mean()) / 2
         loss = loss + missed / wanted.abs().mean()
     return loss
 
