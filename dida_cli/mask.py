@@ -125,10 +125,9 @@ common code keeps the part.
 
 `base` moves what is no part (eyes, brows) into the common code. Strong (0.5), kept on to the end of
 a training, and pressed by `mask_late`, it brings the part as well, and removals fail. Weak beside
-`alike`, it loses what the other domain's part hides: brows are plain in A and blurred behind the
-glasses of B, so d' tells the domains by them, and they leave the base for A's layer. Its masks then
-open at brows: above the nose by 2.4 % with `base` 0.125, `alike` 0.03 and `mask` 0.02, by 0.7 %
-after 1,000 steps with 0.8, 0.02 and 0.06 (of the weight of the reconstruction; 64 px).
+the others, it loses brows, which the glasses of B hide, to the layer of A, whose masks open there:
+above the nose by 2.4 % with `base` 0.125, `alike` 0.03 and `mask` 0.02, by 0.7 % after 1,000 steps
+with 0.8, 0.02 and 0.06 (of the weight of the reconstruction; 64 px; all three changed at once).
 """
 
 from typing import NamedTuple
