@@ -250,6 +250,7 @@ class Weights(_Json):
         cycle_common, cycle_separate: codes of an edit are those it was made of (`mask`: beta1,
             beta2; `layers`: relative to the code's size).
         cycle: what an edit covers can be painted again (`layers`).
+        keep: what a refined model paints of parts is what it painted before (`refine.py`).
         domain: an edit shows the domain it was moved to, to a critic of pictures (`layers`).
         mask: small masks; of glass no more solid than they must be (`layers`).
         mask_late: what `mask` rises to in the second half of a training (`layers`).
@@ -276,6 +277,7 @@ class Weights(_Json):
     cycle_common: float = 0.0
     cycle_separate: float = 0.0
     cycle: float = 0.0
+    keep: float = 0.0
     domain: float = 0.0
     mask: float = 0.0
     mask_late: float = 0.0
@@ -335,6 +337,7 @@ TERMS: dict[Method, tuple[str, ...]] = {
         "cycle_common",
         "cycle_separate",
         "cycle",
+        "keep",
         "domain",
         "mask",
         "mask_late",
@@ -371,6 +374,8 @@ class TrainConfig(_Json):
             looks alike around the part (`layers`, `lookalikes.py`); 0: any of the batch.
         hides: whether a part lies where the other domain has something else, as a smile where
             another mouth is, which it must hide; needs lookalikes.
+        refine: whether a model of masks is gone on with by the losses of `refine.py`: bases become
+            sharper, and the common code sees more of what a part hides (`layers`).
         score_every: steps between scores on held-out pictures, by which `best` is chosen;
             a training of at least as many is scored at its end too; 0: never.
         patience: scores in a row without a better one after which a training ends; 0: it never
@@ -392,6 +397,7 @@ class TrainConfig(_Json):
     hold: int = 0
     lookalikes: int = 0
     hides: bool = False
+    refine: bool = False
     flip: bool = True
     seed: int = 0
     log_every: int = 20
@@ -417,6 +423,8 @@ class TrainConfig(_Json):
                 raise DidaError(f"{name} must be 0 or more, not {getattr(self, name)}")
         if self.hides and not self.lookalikes:
             raise DidaError("hides needs lookalikes; set it too, to 256")
+        if self.refine and (self.lookalikes or self.hold):
+            raise DidaError("refine exchanges nothing, and all learn; set lookalikes and hold to 0")
         if self.patience and not self.score_every:
             raise DidaError("patience counts scores, and score_every 0 makes none; set it too")
         if not 0 <= self.seed < 2**63:

@@ -10,6 +10,7 @@ from dida_cli.codes import Codes
 from dida_cli.config import CriticTarget, Weights
 from dida_cli.nets import Critic
 
+LEAST = 1e-8  # a weight is at least, that is divided by
 NOISE = 0.05  # standard deviation: about the size of a separate code's numbers
 
 
@@ -97,6 +98,21 @@ def _noisy(code: Tensor) -> Tensor:
 def other(values: Tensor) -> Tensor:
     """For each of 2 B pictures, A's first, the value of its neighbour in the other domain."""
     return values.roll(len(values) // 2, dims=0)
+
+
+def error(picture: Tensor, truth: Tensor) -> Tensor:
+    """|picture - truth| of (N, C, h, w), the mean over channels: (N, 1, h, w)."""
+    return (picture - truth).abs().mean(1, keepdim=True)
+
+
+def relative(found: Tensor, wanted: Tensor) -> Tensor:
+    """mean |found - wanted| / mean |wanted| of codes."""
+    return F.l1_loss(found, wanted) / wanted.abs().mean()
+
+
+def mean_over(where: Tensor, values: Tensor) -> Tensor:
+    """The mean of values, each weighed by `where`, of one shape and 0 or more; 0 of nothing."""
+    return (values * where).sum() / (where.sum() + LEAST)
 
 
 def critic(player: Critic, codes: Tensor, shown: Tensor | None = None) -> Losses:

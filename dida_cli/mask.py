@@ -140,7 +140,7 @@ from dida_cli import losses, nets, occlusion
 from dida_cli.codes import Codes, MaskModel, Strokes
 from dida_cli.config import PARTS, CriticTarget, ModelConfig, Part, Weights
 from dida_cli.lookalikes import Lookalikes, around
-from dida_cli.losses import Losses
+from dida_cli.losses import Losses, error, mean_over, relative
 from dida_cli.painting import Step, blend, opened, put_on, taken_off
 
 MASK_RAMP = (1500, 2500)  # steps between which the weights of repaint, mask and CYCLED rise
@@ -333,7 +333,7 @@ def layers_loss(
         "reconstruction_b": F.l1_loss(rebuilt[half:], b),
         "repaint_a": F.l1_loss(repainted[:half], a),
         "repaint_b": F.l1_loss(repainted[half:], b),
-        "exchange": (_error(blend(swap.layer, swap.canvas, swap.where), both) * swap.alike).mean(),
+        "exchange": (error(blend(swap.layer, swap.canvas, swap.where), both) * swap.alike).mean(),
         "mask": mask_cost(model, mask, closed, where),
         "base": F.l1_loss(base, both),
         "paint": paint,
@@ -396,13 +396,13 @@ def paint_loss(
 
     Of pictures (N, 3, side, side), their bases, their layers, and their exchanged layers.
     """
-    wrong = [_error(canvas, both).detach() for canvas in (base, swap.canvas)]  # (N, 1, side, side)
+    wrong = [error(canvas, both).detach() for canvas in (base, swap.canvas)]  # (N, 1, side, side)
     with torch.no_grad():
-        better = (wrong[1] - _error(layer, both) - MARGIN).clamp_min(0) * swap.alike
-        margin = _error(swap.layer, both) + MARGIN
+        better = (wrong[1] - error(layer, both) - MARGIN).clamp_min(0) * swap.alike
+        margin = error(swap.layer, both) + MARGIN
         claimed = [torch.sigmoid((error - margin) / SOFTNESS) for error in wrong]
-    paint = _mean_over(wrong[0], _error(layer, both))
-    return paint + _mean_over(better, _error(swap.layer, both)), claimed
+    paint = mean_over(wrong[0], error(layer, both))
+    return paint + mean_over(better, error(swap.layer, both)), claimed
 
 
 def claim_loss(claimed: Tensor, mask: Tensor, weight: Tensor | float = 1.0) -> Tensor:
@@ -427,8 +427,8 @@ def cover_losses(
     layer, base, masks, _ = layers_and_bases(model, told._replace(common=seen.common))
     blind = both.new_zeros(())
     for part in model.config.parts:
-        blind = blind + _relative(seen.of(part), own.of(part))
-    cover = _mean_over(where, _error(blend(layer, base, masks), covered))
+        blind = blind + relative(seen.of(part), own.of(part))
+    cover = mean_over(where, error(blend(layer, base, masks), covered))
     return {"cover": cover, "blind": blind}
 
 
@@ -441,9 +441,9 @@ def smooth_loss(base: Tensor, mask: Tensor) -> Tensor:
     hidden, loss = mask.detach(), base.new_zeros(())
     for axis in (2, 3):
         size = base.shape[axis] - 1
-        step = _error(base.narrow(axis, 1, size), base.narrow(axis, 0, size))
+        step = error(base.narrow(axis, 1, size), base.narrow(axis, 0, size))
         both = torch.minimum(hidden.narrow(axis, 1, size), hidden.narrow(axis, 0, size))
-        loss = loss + _mean_over(both, step)
+        loss = loss + mean_over(both, step)
     return loss
 
 
@@ -485,8 +485,8 @@ def cycle_losses(
     layer, base, mask, _ = layers_and_bases(model, seen)
     again = bare(model, edits, base, layer, mask, held=True)
     return {
-        "cycle_common": _relative(seen.common, wanted),
-        "cycle": _mean_over(where.detach(), _error(again, given.detach())),
+        "cycle_common": relative(seen.common, wanted),
+        "cycle": mean_over(where.detach(), error(again, given.detach())),
     }
 
 
@@ -558,20 +558,6 @@ def seen_through(model: Layers, part: Part) -> bool:
     A domain that has no part of its own has the masks of the other's.
     """
     return (part if part in model.config.parts else "a") in model.config.glass_parts
-
-
-def _error(picture: Tensor, truth: Tensor) -> Tensor:
-    """|picture - truth|, the mean over channels: (N, 1, side, side)."""
-    return (picture - truth).abs().mean(1, keepdim=True)
-
-
-def _relative(found: Tensor, wanted: Tensor) -> Tensor:
-    """mean |found - wanted| / mean |wanted| of codes."""
-    return F.l1_loss(found, wanted) / wanted.abs().mean()
-
-
-def _mean_over(where: Tensor, values: Tensor) -> Tensor:
-    return (values * where).sum() / (where.sum() + SHUT)
 
 
 def open_loss(mask: Tensor) -> Tensor:

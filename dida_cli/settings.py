@@ -118,6 +118,11 @@ def training_of(values: Settings, model: ModelConfig) -> TrainConfig:
 
     Raises DidaError when one is out of range, or weighs a loss that the model's method lacks.
     """
+    given = _table(values, "training")
+    if given.get("refine") and model.method != "layers":
+        raise DidaError(
+            f"training.refine: method {model.method} has no layers to keep; set it to false"
+        )
     weights = Weights(**WEIGHTS[model.method].to_json() | _table(values, "training.weights"))
     terms = TERMS[model.method]
     if foreign := [n for n, value in weights.to_json().items() if value and n not in terms]:
@@ -125,7 +130,6 @@ def training_of(values: Settings, model: ModelConfig) -> TrainConfig:
             f"training.weights.{foreign[0]}: method {model.method} has no such loss; "
             f"it has {', '.join(terms)}"
         )
-    given = _table(values, "training")
     if given.get("lookalikes") and model.method != "layers":
         raise DidaError(
             f"training.lookalikes: method {model.method} exchanges nothing; set it to 0"
@@ -134,9 +138,14 @@ def training_of(values: Settings, model: ModelConfig) -> TrainConfig:
     return TrainConfig(weights=weights, **given)
 
 
+def network_of(model: ModelConfig) -> Settings:
+    """Every setting of a network."""
+    return _flat({"model": model.to_json()})
+
+
 def values_of(model: ModelConfig, training: TrainConfig, data: Mapping[str, Any]) -> Settings:
     """Every setting of a training; `data` is the record of its pictures that a run keeps."""
-    values = _flat({"model": model.to_json(), "training": training.to_json()})
+    values = network_of(model) | _flat({"training": training.to_json()})
     values |= {f"data.{DATA.get(name, name)}": value for name, value in data.items()}
     return {key: value for key, value in values.items() if key in KINDS}
 

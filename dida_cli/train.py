@@ -4,6 +4,7 @@ Nothing here depends on when it runs: batches are a function of the step, and th
 in `state.safetensors`, so a stopped and resumed training is the training that never stopped.
 """
 
+import copy
 import json
 import math
 import shlex
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
-from dida_cli import begin, checkpoint, didd, losses, mask, memory
+from dida_cli import begin, checkpoint, didd, losses, mask, memory, refine
 from dida_cli.checkpoint import Network
 from dida_cli.config import ModelConfig, TrainConfig, Weights, checked, read_json
 from dida_cli.distributed import ALONE, Group, ProcessLostError
@@ -78,8 +79,9 @@ class Training:
         self.critic_adam = _adam(self.critic, settings)
         average = running_mean(settings.ema)
         self.mean = AveragedModel(self.model, multi_avg_fn=average).eval()
-        loss = AUTOENCODER_LOSS[model.method]
-        self.loss = torch.compile(loss) if settings.compile else loss
+        self.teacher = copy.deepcopy(self.model).requires_grad_(False) if settings.refine else None
+        loss = refine.refine_loss if self.teacher else AUTOENCODER_LOSS[model.method]
+        self.loss: Callable[..., losses.Losses] = torch.compile(loss) if settings.compile else loss
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=settings.precision == "float16"
         )
@@ -97,10 +99,18 @@ class Training:
         """Take over the weights of a trained model; the names of those that stay fresh.
 
         See `begin.take_over`. With `hold`, those taken stand still for that many steps. Raises
-        DidaError when the two have no tensor in common.
+        DidaError when the two have no tensor in common, or when one that is to be refined is not
+        of the same network.
         """
         fresh = begin.take_over(self.model, model)
         self.averaged.load_state_dict(self.model.state_dict())
+        if self.teacher:
+            if fresh:
+                raise DidaError(
+                    f"training.refine goes on with the very network it begins from, which has no "
+                    f"{fresh[0]}; leave out --method, --side and all that sets the model"
+                )
+            self.teacher.load_state_dict(self.model.state_dict())
         moving = {name.partition("[")[0] for name in fresh}
         if self.settings.hold and moving:
             names = [name for name, _ in self.model.named_parameters()]
@@ -216,7 +226,11 @@ class Training:
 
     def _loss(self, a: Tensor, b: Tensor) -> losses.Losses:
         a, b = map(self._moved, (a, b))
-        more = {"lookalikes": self.lookalikes} if self.lookalikes else {}
+        more: dict[str, Any] = {}
+        if self.teacher:
+            more = {"teacher": self.teacher}
+        elif self.lookalikes:
+            more = {"lookalikes": self.lookalikes}
         with self._autocast():
             return self.loss(
                 self.model, self.critic, a, b, self.weights(), self.settings.critic_target, **more
@@ -311,13 +325,14 @@ class Training:
             self.scaler.load_state_dict(progress["scale"])
 
     def _parts(self) -> dict[str, torch.nn.Module | torch.optim.Optimizer]:
-        return {
+        parts: dict[str, torch.nn.Module | torch.optim.Optimizer] = {
             "model": self.model,
             "critic": self.critic,
             "mean": self.mean,
             "adam": self.adam,
             "critic_adam": self.critic_adam,
         }
+        return parts | ({"teacher": self.teacher} if self.teacher else {})
 
 
 def running_mean(decay: float) -> Callable[[PARAM_LIST, PARAM_LIST, Tensor | int], None]:

@@ -3,18 +3,21 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from conftest import Result, write_picture
+from safetensors.torch import load_file
 from torch import Tensor
 
-from dida_cli import runs, settings
+from dida_cli import checkpoint, runs, settings
 from dida_cli import train as core
 from dida_cli.cli import trainer
 from dida_cli.cli.trainer import _duration
+from dida_cli.config import Domains, ModelConfig
 from dida_cli.data import avatars, folders, sources
 from dida_cli.evaluate import attributes, validation
 
@@ -126,6 +129,28 @@ def test_a_preset_trains_on_two_folders_too(dida: Dida, domains: Path, tmp_path:
     assert found["training"]["weights"]["cycle_separate"] == 0.04
     refused = dida("train", "--config", "hair-colour", "--data", domains, "--set", "data.a=Male")
     assert refused.code == 2 and "name its parts with --name-a" in refused.err
+
+
+def test_a_model_is_refined_as_it_is(dida: Dida, domains: Path, tmp_path: Path) -> None:
+    model, run = tmp_path / "model", tmp_path / "run"
+    config = ModelConfig.of("layers", "compact", side=64, encoder_side=32, width=16, common=8)
+    config = replace(config, domains=Domains(a="hats", b="scarfs"), glass="b", segment_from=0.3)
+    files = checkpoint.model_files(checkpoint.baked(checkpoint.build(config)), "# card\n")
+    checkpoint.write_folder(model, files)
+    arguments = ["train", "--config", "refine", "--data", domains, "--batch", 4, "--steps", 2]
+    refused = dida(*arguments, "-o", run)
+    assert refused.code == 1 and "refine goes on with a model; name it by --init" in refused.err
+    assert not run.exists()
+    refused = dida(*arguments, "--init", model, "--common", 9, "-o", run)
+    assert refused.code == 1 and "goes on with the very network" in refused.err
+    assert not run.exists()
+    result = dida(*arguments, "--init", model, "-o", run)
+    assert result.code == 0 and f"begun from {model}; fresh: nothing" in result.err
+    assert checkpoint.load(run / "last").config == config
+    assert dida("train", "--resume", run, "--override", "--steps", 3).code == 0
+    before, after = (load_file(f / "model.safetensors") for f in (model, run / "last"))
+    stands = {name for name, tensor in before.items() if torch.equal(tensor, after[name])}
+    assert stands == {name for name in before if name.startswith("encoders.separate")}
 
 
 def test_what_cannot_be_configured_is_refused_in_one_line(
@@ -241,9 +266,11 @@ def test_a_run_of_an_earlier_version_goes_on(dida: Dida, domains: Path, run: Pat
     found = record(run)
     del found["data"]["fingerprint"], found["training"]["patience"]
     del found["training"]["score_every"]
-    for later in ("rise", "hold", "lookalikes", "hides"):
+    for later in ("rise", "hold", "lookalikes", "hides", "refine"):
         del found["training"][later]
-    later_weights = "base exchange open alike paint claim information cover blind smooth".split()
+    later_weights = (
+        "base exchange open alike paint claim information cover blind smooth keep".split()
+    )
     for later in later_weights:
         del found["training"]["weights"][later]
     (run / "train.json").write_text(json.dumps(found))
@@ -253,7 +280,7 @@ def test_a_run_of_an_earlier_version_goes_on(dida: Dida, domains: Path, run: Pat
     assert result.code == 0, result.err
     assert record(run)["data"]["fingerprint"]["a"]["files"] == 7
     assert record(run)["training"]["score_every"] == 0
-    assert [record(run)["training"]["weights"][n] for n in later_weights] == [0] * 10
+    assert [record(run)["training"]["weights"][n] for n in later_weights] == [0] * 11
 
 
 # Scores

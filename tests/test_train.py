@@ -70,6 +70,11 @@ HIDES = replace(
 )
 
 
+REFINES = replace(
+    SETTINGS, refine=True, weights=Weights(base=1.0, cycle=1.0, cycle_common=0.2, keep=1.0)
+)
+
+
 @pytest.mark.parametrize(
     ("model", "settings"),
     [
@@ -78,9 +83,10 @@ HIDES = replace(
         (LAYERS, SETTINGS),
         (ONE_SIDED, SETTINGS),
         (ONE_SIDED, HIDES),
+        (LAYERS, REFINES),
         (MASK, SETTINGS),
     ],
-    ids=["compact", "paper", "layers", "one-sided layers", "lookalikes", "mask"],
+    ids=["compact", "paper", "layers", "one-sided layers", "lookalikes", "refine", "mask"],
 )
 def test_a_stopped_and_resumed_training_is_the_one_that_never_stopped(
     tmp_path: Path, model: ModelConfig, settings: TrainConfig
@@ -168,8 +174,8 @@ def test_the_kept_model_has_batch_norms_statistics() -> None:
 def test_no_usual_weight_is_of_a_loss_that_its_method_lacks(model: ModelConfig) -> None:
     terms = core.Training(model, SETTINGS).advance(*batches(0))
     weighed = terms.keys() - {"critic", "critic_right", "critic_gradient"}
-    # mask_late is what `mask` becomes, no loss of its own
-    assert set(TERMS[model.method]) - {"mask_late"} == weighed
+    # mask_late is what `mask` becomes, no loss of its own; keep is of a model that is refined
+    assert set(TERMS[model.method]) - {"mask_late", "keep"} == weighed
     usual = {name for name, value in WEIGHTS[model.method].to_json().items() if value}
     assert usual <= set(TERMS[model.method])
 

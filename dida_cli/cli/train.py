@@ -258,12 +258,18 @@ def train(
         return
     with group.first():
         pictures = _pictures(values, given, may_draw=not dry_run)
-    names = {f"model.domains.{x}": _word(pictures.get(x, x.upper())) for x in ("a", "b")}
-    values = names | values
+    usual: dict[str, Any] = {
+        f"model.domains.{x}": _word(pictures.get(x, x.upper())) for x in ("a", "b")
+    }
     begin_from = values.get("init")
     begun = checkpoint.load(models.folder_of(begin_from)) if begin_from else None
     if begun and begun.config.method == "layers":  # it has masks, which need not rise again
-        values = {"training.rise": False} | values
+        usual["training.rise"] = False
+    if values.get("training.refine"):
+        if not begun:
+            raise DidaError("training.refine goes on with a model; name it by --init")
+        usual |= settings.network_of(begun.config)
+    values = usual | values
     model = settings.model_of(values)
     training_config = settings.training_of(values, model)
     run = out or group.agreed(_free_name(Path("runs") / f"{model.domains.a}-{model.domains.b}"))
