@@ -8,10 +8,10 @@ the decoder learn:
 
     term              formula                              what it does
     reconstruction    |blend(layer, base, m) - x|          as in `mask`
-    base              |base - x| away from the part,       brows and hair are sharp in a base
-                      and the same of slopes
+    base              |base - x| away from the part        brows and hair are sharp in a base
     cycle             |base of E_c(edit) - x| where the    what a part hides is known by what of it
-                      edit hides x, and of slopes          can still be seen
+                      edit hides x, and how unlike they    can still be seen
+                      are in form
     cycle_common      |E_c(edit) - c| / |c|                so is the code
     keep              |m - m*| + |layer - layer*|, also    a part stays what and where it is: * is
                       of (c, a'); |base - base*| under     the teacher's, ' of the other domain's
@@ -23,6 +23,9 @@ encoder they are as they would be if drawn, which `mask` does without: the own p
 on; and where a layer that knows nothing of the face it was seen on is as its picture is (`TRUE`),
 the part hides all there is, and the picture's own pixels are pasted. A frame is then a frame, for
 painted glass is never quite solid, and what shines through it would be learned instead.
+
+Of a brow that may be here or there, half a brow is the best guess by colours, and the more that is
+uncertain, the fainter it gets. By form (`unlike`) it is a whole one, at the likeliest place.
 """
 
 from typing import NamedTuple, Self
@@ -43,6 +46,9 @@ STRENGTH = (0.8, 1.4)  # of an edit: fainter and more solid than made
 PASTED = 0.7  # of edits have the picture's own pixels where the part hides all
 TRUE = 0.15  # of 2, the range of a picture: so near a layer comes to its picture there
 SOLID = 0.5  # of a mask: from here on a part may hide all
+FORM = 0.2  # of what is unlike in form, beside colours
+WINDOW = 5  # pixels at a side that have one form: a brow is as high
+STILL = 0.0036  # (0.03 of 2, the range of a picture)^2: below, a window is flat
 BESIDE = 2  # pixels around a part that are no target for a base: its edge
 
 
@@ -69,12 +75,13 @@ def refine_loss(
     through, common = codes.chunk(2)  # (2 B, C, grid, grid)
     shown = Shown.by(model, known._replace(common=common))
     seen = model.base(known._replace(common=through))
+    hidden = painted * (1 - near)
     rebuilt = blend(shown.layer, shown.base, shown.mask)
     terms = {
         "reconstruction_a": F.l1_loss(rebuilt[:half], a),
         "reconstruction_b": F.l1_loss(rebuilt[half:], b),
-        "base": (blur(shown.base, both) * (1 - near)).mean(),
-        "cycle": mean_over(painted * (1 - near), blur(seen, both)),
+        "base": (error(shown.base, both) * (1 - near)).mean(),
+        "cycle": mean_over(hidden, error(seen, both) + FORM * unlike(seen, both)),
         "cycle_common": relative(through, common.detach()),
         "keep": kept(shown, taught, opaque(teacher, near)),
         "common": losses.common(critic, known._replace(common=common), target),
@@ -123,13 +130,17 @@ def kept(shown: Shown, taught: Shown, covered: Tensor) -> Tensor:
     return masks + (layers + bases).mean()
 
 
-def blur(picture: Tensor, truth: Tensor) -> Tensor:
-    """How far a picture is from the truth in colours and in edges: (N, 1, h, w) of (N, 3, h, w)."""
-    return error(picture, truth) + error(slopes(picture), slopes(truth))
+def unlike(picture: Tensor, truth: Tensor) -> Tensor:
+    """1 - contrast * structure of SSIM (Wang et al., 2004), (N, 1, h, w) of two (N, 3, h, w).
 
+    0: the same up to brightness; 1: nothing alike. In square windows, `WINDOW` pixels at a side.
+    """
 
-def slopes(pictures: Tensor) -> Tensor:
-    """Differences of neighbours to the right and below, (N, 2 C, h, w) of (N, C, h, w)."""
-    right = F.pad(pictures[..., 1:] - pictures[..., :-1], (0, 1))
-    below = F.pad(pictures[..., 1:, :] - pictures[..., :-1, :], (0, 0, 0, 1))
-    return torch.cat([right, below], dim=1)
+    def mean(values: Tensor) -> Tensor:
+        return F.avg_pool2d(values, WINDOW, 1, WINDOW // 2, count_include_pad=False)
+
+    mean_x, mean_y = mean(picture), mean(truth)
+    variances = mean(picture.square()) - mean_x.square() + mean(truth.square()) - mean_y.square()
+    covariance = mean(picture * truth) - mean_x * mean_y
+    alike = (2 * covariance + STILL) / (variances + STILL)
+    return (1 - alike).mean(1, keepdim=True)
