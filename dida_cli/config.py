@@ -250,7 +250,6 @@ class Weights(_Json):
         cycle_common, cycle_separate: codes of an edit are those it was made of (`mask`: beta1,
             beta2; `layers`: relative to the code's size).
         cycle: what an edit covers can be painted again (`layers`).
-        keep: what a refined model paints of parts is what it painted before (`refine.py`).
         domain: an edit shows the domain it was moved to, to a critic of pictures (`layers`).
         mask: small masks; of glass no more solid than they must be (`layers`).
         mask_late: what `mask` rises to in the second half of a training (`layers`).
@@ -277,7 +276,6 @@ class Weights(_Json):
     cycle_common: float = 0.0
     cycle_separate: float = 0.0
     cycle: float = 0.0
-    keep: float = 0.0
     domain: float = 0.0
     mask: float = 0.0
     mask_late: float = 0.0
@@ -337,7 +335,6 @@ TERMS: dict[Method, tuple[str, ...]] = {
         "cycle_common",
         "cycle_separate",
         "cycle",
-        "keep",
         "domain",
         "mask",
         "mask_late",
@@ -374,8 +371,8 @@ class TrainConfig(_Json):
             looks alike around the part (`layers`, `lookalikes.py`); 0: any of the batch.
         hides: whether a part lies where the other domain has something else, as a smile where
             another mouth is, which it must hide; needs lookalikes.
-        refine: whether a model of masks is gone on with by the losses of `refine.py`: bases become
-            sharper, and the common code sees more of what a part hides (`layers`).
+        refine: whether a model of masks is gone on with by `refine.py`: its common encoder alone
+            learns, to see through glass (`layers`, with `glass`).
         score_every: steps between scores on held-out pictures, by which `best` is chosen;
             a training of at least as many is scored at its end too; 0: never.
         patience: scores in a row without a better one after which a training ends; 0: it never

@@ -119,9 +119,10 @@ def training_of(values: Settings, model: ModelConfig) -> TrainConfig:
     Raises DidaError when one is out of range, or weighs a loss that the model's method lacks.
     """
     given = _table(values, "training")
-    if given.get("refine") and model.method != "layers":
+    if given.get("refine") and not (model.method == "layers" and model.glass_parts):
         raise DidaError(
-            f"training.refine: method {model.method} has no layers to keep; set it to false"
+            "training.refine is for layers of glass; set model.glass to the part that is seen "
+            "through, or refine to false"
         )
     weights = Weights(**WEIGHTS[model.method].to_json() | _table(values, "training.weights"))
     terms = TERMS[model.method]

@@ -80,6 +80,9 @@ class Training:
         average = running_mean(settings.ema)
         self.mean = AveragedModel(self.model, multi_avg_fn=average).eval()
         self.teacher = copy.deepcopy(self.model).requires_grad_(False) if settings.refine else None
+        if self.teacher:  # all else stands still
+            self.model.requires_grad_(False)
+            self.model.encoders.common.requires_grad_(True)
         loss = refine.refine_loss if self.teacher else AUTOENCODER_LOSS[model.method]
         self.loss: Callable[..., losses.Losses] = torch.compile(loss) if settings.compile else loss
         self.scaler = torch.amp.GradScaler(

@@ -70,9 +70,7 @@ HIDES = replace(
 )
 
 
-REFINES = replace(
-    SETTINGS, refine=True, weights=Weights(base=1.0, cycle=1.0, cycle_common=0.2, keep=1.0)
-)
+REFINES = replace(SETTINGS, refine=True, weights=Weights(cycle=1.0, cycle_common=0.2))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +81,7 @@ REFINES = replace(
         (LAYERS, SETTINGS),
         (ONE_SIDED, SETTINGS),
         (ONE_SIDED, HIDES),
-        (LAYERS, REFINES),
+        (replace(LAYERS, glass="b"), REFINES),
         (MASK, SETTINGS),
     ],
     ids=["compact", "paper", "layers", "one-sided layers", "lookalikes", "refine", "mask"],
@@ -174,8 +172,8 @@ def test_the_kept_model_has_batch_norms_statistics() -> None:
 def test_no_usual_weight_is_of_a_loss_that_its_method_lacks(model: ModelConfig) -> None:
     terms = core.Training(model, SETTINGS).advance(*batches(0))
     weighed = terms.keys() - {"critic", "critic_right", "critic_gradient"}
-    # mask_late is what `mask` becomes, no loss of its own; keep is of a model that is refined
-    assert set(TERMS[model.method]) - {"mask_late", "keep"} == weighed
+    # mask_late is what `mask` becomes, no loss of its own
+    assert set(TERMS[model.method]) - {"mask_late"} == weighed
     usual = {name for name, value in WEIGHTS[model.method].to_json().items() if value}
     assert usual <= set(TERMS[model.method])
 
