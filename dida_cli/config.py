@@ -421,7 +421,7 @@ class TrainConfig(_Json):
         if self.hides and not self.lookalikes:
             raise DidaError("hides needs lookalikes; set it too, to 256")
         if self.refine and (self.lookalikes or self.hold):
-            raise DidaError("refine exchanges nothing, and all learn; set lookalikes and hold to 0")
+            raise DidaError("refine goes on without these two; set lookalikes and hold to 0")
         if self.patience and not self.score_every:
             raise DidaError("patience counts scores, and score_every 0 makes none; set it too")
         if not 0 <= self.seed < 2**63:

@@ -23,7 +23,7 @@ pasted. A frame is then a frame, for painted glass is never quite solid, and wha
 would be learned instead.
 
 The decoder is not to learn from edits. Of a brow that may be here or there half a brow is the best
-guess: one that learned it, in 1,000 steps, showed brows and eyes under glasses by 68 % of their
+guess: one that learned it, in 1,500 steps, showed brows and eyes under glasses by 68 % of their
 contrast instead of 72, and fewer were told apart, though pictures came 0.9 dB nearer to the truth.
 """
 

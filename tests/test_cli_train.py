@@ -148,6 +148,8 @@ def test_a_model_is_refined_as_it_is(dida: Dida, domains: Path, tmp_path: Path) 
     assert result.code == 0 and f"begun from {model}; fresh: nothing" in result.err
     assert checkpoint.load(run / "last").config == config
     assert dida("train", "--resume", run, "--override", "--steps", 3).code == 0
+    refused = dida("train", "--resume", run, "--override", "--set", "training.refine=false")
+    assert refused.code == 1 and "--config refine --init RUN" in refused.err
     before, after = (load_file(f / "model.safetensors") for f in (model, run / "last"))
     moved = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
     assert moved and all(name.startswith("encoders.common.") for name in moved)

@@ -412,6 +412,10 @@ def _changed(
     model = settings.model_of(new)
     runs.refuse_other_network(old_model, model)
     training = settings.training_of(new, model)
+    if training.refine != old_training.refine:
+        raise DidaError(
+            "a run is refined by a run of its own: dida train --config refine --init RUN"
+        )
     pictures = old_pictures
     if any(name.startswith("data.") for name in values):
         pictures = _pictures(new, given, may_draw=False)
