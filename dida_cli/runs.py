@@ -24,6 +24,7 @@ EARLIER = {
     "hold": 0,
     "lookalikes": 0,
     "hides": False,
+    "refine": False,
     "score_every": 0,
     "patience": 0,
     "accumulate": 1,
@@ -150,8 +151,10 @@ def critic_state(log: Sequence[Line], settings: TrainConfig) -> str | None:
     It wins where it was right of 95 % of the codes in every line. It is dead where it was at
     chance and its gradient's norm below 0.001: being at chance alone is what the encoder wants, and
     a critic that plays then still follows the noise of every batch. Lines before `critic_start`
-    do not count, nor do those that only tell scores.
+    do not count, nor do those that only tell scores. Where `common` weighs nothing is no game.
     """
+    if not settings.weights.common:
+        return None
     lines = [n for n in log if "critic_gradient" in n and n["step"] > settings.critic_start]
     last = lines[-WINDOW:]
     if len(last) < WINDOW:

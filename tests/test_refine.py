@@ -58,7 +58,7 @@ def test_it_comes_to_say_of_edits_what_the_teacher_says_of_bare_faces() -> None:
     training = core.Training(LAYERS, SETTINGS)
     training.begin_from(model)
     before = terms(model, model)
-    for _ in range(60):
+    for _ in range(30):
         training.advance(*pictures(8).chunk(2))
     assert isinstance(training.model, Layers)
     after = terms(training.model, model)

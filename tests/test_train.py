@@ -586,6 +586,8 @@ def test_a_critic_has_won_or_died_only_after_many_lines_that_say_so() -> None:
     assert state([*critic_log(0.97, 0.5, count=49), {"step": 200, "score": 0.5}]) is None
     assert state([*critic_log(0.97, 0.5), *critic_log(0.9, 0.5, count=1)]) is None
     assert runs.critic_state(critic_log(0.97, 0.5), replace(SETTINGS, critic_start=100)) is None
+    alone = replace(SETTINGS, weights=replace(SETTINGS.weights, common=0.0))
+    assert runs.critic_state(critic_log(0.97, 0.5), alone) is None
 
 
 def test_a_critic_that_wins_is_logged_and_warned_of_once(
