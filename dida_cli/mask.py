@@ -141,7 +141,7 @@ from dida_cli.codes import Codes, MaskModel, Strokes
 from dida_cli.config import PARTS, CriticTarget, ModelConfig, Part, Weights
 from dida_cli.lookalikes import Lookalikes, around
 from dida_cli.losses import Losses, error, mean_over, relative
-from dida_cli.painting import Step, blend, opened, put_on, taken_off
+from dida_cli.painting import Step, blend, of_any_strength, opened, put_on, taken_off
 
 MASK_RAMP = (1500, 2500)  # steps between which the weights of repaint, mask and CYCLED rise
 EXCHANGE_RAMP = (100, 400)  # the same for exchange and all that makes guides obeyed
@@ -400,7 +400,7 @@ def paint_loss(
     with torch.no_grad():
         better = (wrong[1] - error(layer, both) - MARGIN).clamp_min(0) * swap.alike
         margin = error(swap.layer, both) + MARGIN
-        claimed = [torch.sigmoid((error - margin) / SOFTNESS) for error in wrong]
+        claimed = [torch.sigmoid((lost - margin) / SOFTNESS) for lost in wrong]
     paint = mean_over(wrong[0], error(layer, both))
     return paint + mean_over(better, error(swap.layer, both)), claimed
 
@@ -479,8 +479,7 @@ def cycle_losses(
     `where` onto pictures `given`, whose common codes are (N, C, grid, grid), each by a strength of
     its own.
     """
-    strength = torch.empty_like(where[:, :, :1, :1]).uniform_(*STRENGTH)
-    edits = blend(moved, given, (strength * where).clamp_max(1)).detach()
+    edits = blend(moved, given, of_any_strength(where, *STRENGTH)).detach()
     wanted, seen = common.detach(), losses.own_parts(model.encode(edits))
     layer, base, mask, _ = layers_and_bases(model, seen)
     again = bare(model, edits, base, layer, mask, held=True)

@@ -22,6 +22,12 @@ def blend(new: Tensor, onto: Tensor, mask: Tensor) -> Tensor:
     return onto + mask * (new - onto)
 
 
+def of_any_strength(mask: Tensor, least: float, most: float) -> Tensor:
+    """Masks (N, 1, h, w) in [0, 1], each by a strength of its own, from `least` to `most`."""
+    strength = torch.empty_like(mask[:, :, :1, :1]).uniform_(least, most)
+    return (strength * mask).clamp_max(1)
+
+
 def opened(mask: Tensor) -> Tensor:
     """Masks (N, 1, h, w) in [0, 1], exactly 0 where they were up to `CLOSED` and where no part is.
 

@@ -2,9 +2,9 @@
 
 In a training of everything an edit teaches the common encoder what glass hid (`mask`, the terms
 `cycle` and `cycle_common`) at the price of a pass of all networks, and by glass that is never quite
-solid. Here all else stands still, as it was in the model that was begun from, the teacher (a
-distillation, Hinton et al., 2015). Faces of the domain without the part are given it, and as far as
-can be the encoder is to say of them what it said of the bare face:
+solid. Here all else stands still, and the common encoder as it was in the model that was begun from
+is the teacher (a distillation, Hinton et al., 2015). Faces of the domain without the part are given
+it, and as far as can be the encoder is to say of them what it said of the bare face:
 
     term              formula                              what it does
     cycle             |base - base*| where was painted     eyes and brows are seen through glass
@@ -31,21 +31,29 @@ Left still, it showed 75 %, at 1.0 dB.
 from typing import NamedTuple, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dida_cli import losses, nets
 from dida_cli.codes import Codes
-from dida_cli.config import OTHER, PARTS, CriticTarget, Weights
+from dida_cli.config import OTHER, PARTS, CriticTarget, Part, Weights
 from dida_cli.losses import Losses, error, mean_over, relative
-from dida_cli.mask import Layers, layers_and_bases
-from dida_cli.painting import blend, taken_off
+from dida_cli.mask import Layers, layers_and_bases, seen_through
+from dida_cli.painting import blend, of_any_strength, taken_off
 
 OWN = 0.5  # of the faces that are given a part keep their own
 STRENGTH = (0.8, 1.6)  # of an edit: fainter and more solid than made
 PASTED = 0.6  # of edits have the picture's own pixels where the part hides all
 TRUE = 0.15  # of 2, the range of a picture: so near a layer comes to its picture there
 SOLID = 0.5  # of a mask: from here on a part may hide all
+
+
+class Faces(NamedTuple):
+    """Pictures of one domain, and what is known of them."""
+
+    pictures: Tensor  # (B, 3, side, side) in [-1, 1]
+    known: Codes  # with the teacher's common code
+    common: Tensor  # (B, C, grid, grid): what the encoder that learns says
 
 
 def refine_loss(
@@ -55,45 +63,45 @@ def refine_loss(
     b: Tensor,
     weights: Weights,
     target: CriticTarget,
-    teacher: Layers,
+    teacher: nn.Module,
 ) -> Losses:
-    """The loss of going on with `teacher` on pictures a and b, each (B, 3, side, side)."""
-    both = torch.cat([a, b])
+    """The loss of going on on pictures a and b, each (B, 3, side, side).
+
+    `teacher` is the model's common encoder as it was; all else of the model stands still.
+    """
+    both, half = torch.cat([a, b]), len(a)
+    codes = losses.own_parts(model.encode(both))
     with torch.no_grad():
-        known = losses.own_parts(teacher.encode(both))
-    common = see(model, both)
-    halves = (slice(0, len(a)), slice(len(a), None))
-    own = {
-        part: (both[rows], known.take(rows), common[rows])
-        for part, rows in zip(PARTS, halves, strict=True)
+        known = codes._replace(common=see(teacher, model, both))
+    domains = {
+        part: Faces(both[rows], known.take(rows), codes.common[rows])
+        for part, rows in zip(PARTS, (slice(0, half), slice(half, None)), strict=True)
     }
-    terms = {"common": losses.common(critic, known._replace(common=common), target)}
+    terms = {"common": losses.common(critic, codes, target)}
     for part in model.config.glass_parts:
-        found = see_through(model, teacher, own[OTHER[part]], own[part])
-        found[f"reconstruction_{part}"] = found.pop("reconstruction")
+        found = see_through(model, domains[OTHER[part]], domains[part], part)
         terms |= {name: terms.get(name, 0) + term for name, term in found.items()}
-    return losses.weighted(terms, weights, common)
+    return losses.weighted(terms, weights, codes.common)
 
 
-Faces = tuple[Tensor, Codes, Tensor]  # pictures, the teacher's codes, the learning encoder's
-
-
-def see_through(model: Layers, teacher: Layers, clear: Faces, worn: Faces) -> dict[str, Tensor]:
-    """The terms of clear faces that are given the part of others, each B of them."""
-    bare, known, common = clear
-    pictures, of_part, common_of_part = worn
+def see_through(model: Layers, clear: Faces, worn: Faces, part: Part) -> dict[str, Tensor]:
+    """The terms of clear faces that are given a part, which `worn` have, each B of them."""
     with torch.no_grad():
-        taught = Shown.by(teacher, known)
-        layer, mask = teacher.layer(of_part._replace(common=known.common))
-        edits, where = wearing(taken_off_half(bare, taught), layer, mask, pictures)
-    through = see(model, edits)
-    made = Shown.by(model, known._replace(common=through))
-    rebuilt = Shown.by(model, of_part._replace(common=common_of_part)).rebuilt
+        taught = Shown.by(model, clear.known)
+        own_glass = seen_through(model, OTHER[part])
+        bare = taken_off(*taught, glass=own_glass).on(clear.pictures)
+        onto = torch.where(torch.rand_like(bare[:, :1, :1, :1]) < OWN, clear.pictures, bare)
+        given = model.layer(worn.known._replace(common=clear.known.common))
+        edits, where = wearing(onto, *given, worn.pictures)
+    through = see(model.encoders.common, model, edits)
+    made = Shown.by(model, clear.known._replace(common=through))
+    rebuilt = Shown.by(model, worn.known._replace(common=worn.common)).rebuilt
+    wanted = clear.known.common
     return {
         "cycle": mean_over(where, error(made.base, taught.base)),
-        "cycle_common": relative(through, known.common) + relative(common, known.common),
+        "cycle_common": relative(through, wanted) + relative(clear.common, wanted),
         "exchange": F.l1_loss(made.rebuilt, taught.rebuilt),
-        "reconstruction": F.l1_loss(rebuilt, pictures),
+        f"reconstruction_{part}": F.l1_loss(rebuilt, worn.pictures),
     }
 
 
@@ -106,7 +114,7 @@ class Shown(NamedTuple):
 
     @classmethod
     def by(cls, model: Layers, codes: Codes) -> Self:
-        """The decoder's of a model."""
+        """The decoder's of a model, whose common code may be anybody's."""
         layer, base, mask, _ = layers_and_bases(model, codes)
         return cls(base, layer, mask)
 
@@ -116,15 +124,9 @@ class Shown(NamedTuple):
         return blend(self.layer, self.base, self.mask)
 
 
-def see(model: Layers, pictures: Tensor) -> Tensor:
-    """Common codes (N, C, grid, grid) of pictures (N, 3, side, side), and of nothing else."""
-    return model.encoders.common(nets.shrunk(pictures, model.config.shrink))  # type: ignore[no-any-return]
-
-
-def taken_off_half(faces: Tensor, shown: Shown) -> Tensor:
-    """Faces (B, 3, side, side), all but `OWN` of them with their own part taken off."""
-    bare = taken_off(*shown, glass=False).on(faces)
-    return torch.where(torch.rand_like(faces[:, :1, :1, :1]) < OWN, faces, bare)
+def see(encoder: nn.Module, model: Layers, pictures: Tensor) -> Tensor:
+    """A common encoder's codes (N, C, grid, grid) of pictures (N, 3, side, side)."""
+    return encoder(nets.shrunk(pictures, model.config.shrink))  # type: ignore[no-any-return]
 
 
 def wearing(onto: Tensor, layer: Tensor, mask: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,7 +135,7 @@ def wearing(onto: Tensor, layer: Tensor, mask: Tensor, source: Tensor) -> tuple[
     `onto` (N, 3, h, w) in [-1, 1] are given a layer (N, 3, h, w) by masks (N, 1, h, w), of the
     parts that pictures `source` (N, 3, h, w) have.
     """
-    some = torch.empty_like(mask[:, :, :1, :1])  # (N, 1, 1, 1)
-    where = (some.uniform_(*STRENGTH) * mask).clamp_max(1)
-    hides_all = (error(layer, source) < TRUE) & (mask > SOLID) & (some.uniform_() < PASTED)
+    where = of_any_strength(mask, *STRENGTH)
+    pasted = torch.rand_like(mask[:, :, :1, :1]) < PASTED  # (N, 1, 1, 1)
+    hides_all = (error(layer, source) < TRUE) & (mask > SOLID) & pasted
     return torch.where(hides_all, source, blend(layer, onto, where)), where

@@ -79,10 +79,12 @@ class Training:
         self.critic_adam = _adam(self.critic, settings)
         average = running_mean(settings.ema)
         self.mean = AveragedModel(self.model, multi_avg_fn=average).eval()
-        self.teacher = copy.deepcopy(self.model).requires_grad_(False) if settings.refine else None
-        if self.teacher:  # all else stands still
-            self.model.requires_grad_(False)
-            self.model.encoders.common.requires_grad_(True)
+        self.teacher: torch.nn.Module | None = None
+        if settings.refine:
+            self.model.requires_grad_(False)  # all stands still but
+            learns = self.model.encoders.common
+            self.teacher = copy.deepcopy(learns)
+            learns.requires_grad_(True)
         loss = refine.refine_loss if self.teacher else AUTOENCODER_LOSS[model.method]
         self.loss: Callable[..., losses.Losses] = torch.compile(loss) if settings.compile else loss
         self.scaler = torch.amp.GradScaler(
@@ -113,7 +115,7 @@ class Training:
                     f"training.refine goes on with the very network it begins from, which has no "
                     f"{fresh[0]}; leave out --method, --side and all that sets the model"
                 )
-            self.teacher.load_state_dict(self.model.state_dict())
+            self.teacher.load_state_dict(self.model.encoders.common.state_dict())
         moving = {name.partition("[")[0] for name in fresh}
         if self.settings.hold and moving:
             names = [name for name, _ in self.model.named_parameters()]

@@ -12,6 +12,7 @@ from dida_cli import train as core
 from dida_cli.config import Glass, ModelConfig, TrainConfig, Weights
 from dida_cli.errors import DidaError
 from dida_cli.mask import Layers
+from dida_cli.painting import Step
 
 LAYERS = replace(TINY, method="layers", glass="b")
 WEIGHTS = settings.training_of(settings.read("refine"), LAYERS).weights
@@ -30,10 +31,11 @@ def pictures(count: int) -> Tensor:
 
 
 def terms(model: Layers, teacher: Layers) -> dict[str, float]:
+    """What a model is told that was begun from another."""
     a, b = pictures(8).chunk(2)
     torch.manual_seed(1)
     critic = nets.Critic(model.config)
-    made = refine.refine_loss(model, critic, a, b, WEIGHTS, "half", teacher).terms
+    made = refine.refine_loss(model, critic, a, b, WEIGHTS, "half", teacher.encoders.common).terms
     return {name: term.item() for name, term in made.items()}
 
 
@@ -50,7 +52,9 @@ def test_the_common_encoder_alone_learns(config: ModelConfig) -> None:
     moved = {name for name, tensor in now.items() if not torch.equal(tensor, known[name])}
     assert moved and all(name.startswith("encoders.common.") for name in moved)
     taught = training.teacher.state_dict()
-    assert all(torch.equal(tensor, known[name]) for name, tensor in taught.items())
+    assert taught
+    for name, tensor in taught.items():
+        assert torch.equal(tensor, known[f"encoders.common.{name}"]), name
 
 
 def test_it_comes_to_say_of_edits_what_the_teacher_says_of_bare_faces() -> None:
@@ -102,14 +106,39 @@ def test_both_parts_add_up() -> None:
     assert cycle("both") == pytest.approx(cycle("a") + cycle("b"), rel=1e-4)
 
 
-def test_some_faces_keep_their_own_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    faces, blank = pictures(8), torch.zeros(8, 3, 32, 32)
-    solid = refine.Shown(base=blank + 0.5, layer=blank, mask=torch.ones(8, 1, 32, 32))
-    monkeypatch.setattr(refine, "OWN", 1.0)
-    assert torch.equal(refine.taken_off_half(faces, solid), faces)
-    monkeypatch.setattr(refine, "OWN", 0.0)
-    assert refine.taken_off_half(faces, solid).allclose(blank + 0.5)
+@pytest.mark.parametrize("own", [0.0, 1.0])
+def test_some_faces_keep_their_own_part(own: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    blank = torch.zeros(4, 3, 32, 32)
+    solid = refine.Shown(base=blank + 0.5, layer=blank, mask=torch.ones(4, 1, 32, 32))
     assert solid.rebuilt.allclose(blank)
+    monkeypatch.setattr(refine.Shown, "by", lambda model, codes: solid)
+    shown: list[Tensor] = []
+
+    def wearing(onto: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
+        shown.append(onto)
+        return onto, onto[:, :1]
+
+    monkeypatch.setattr(refine, "wearing", wearing)
+    monkeypatch.setattr(refine, "OWN", own)
+    terms(model := built(), model)
+    faces = pictures(8)[:4]  # A's, which B's glass is put on
+    assert torch.equal(shown[0], faces) if own else shown[0].allclose(torch.tensor(0.5))
+
+
+@pytest.mark.parametrize(("glass", "own"), [("a", False), ("b", False), ("both", True)])
+def test_own_glass_is_taken_off_as_glass(
+    glass: Glass, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    taken_off = refine.taken_off
+
+    def spied(*shown: Tensor, glass: bool) -> Step:
+        seen.append(glass)
+        return taken_off(*shown, glass=glass)
+
+    monkeypatch.setattr(refine, "taken_off", spied)
+    terms(model := built(replace(LAYERS, glass=glass)), model)
+    assert seen and set(seen) == {own}
 
 
 def test_a_part_that_hides_all_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

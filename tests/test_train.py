@@ -70,7 +70,7 @@ HIDES = replace(
 )
 
 
-REFINES = replace(SETTINGS, refine=True, weights=Weights(cycle=1.0, cycle_common=0.2))
+REFINES = replace(SETTINGS, refine=True, rise=False, weights=Weights(cycle=1.0, cycle_common=0.2))
 
 
 @pytest.mark.parametrize(
