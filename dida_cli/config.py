@@ -14,6 +14,7 @@ CriticTarget = Literal["half", "paper"]
 Fit = Literal["crop", "squash"]
 Method = Literal["didd", "mask", "layers"]
 Glass = Literal["none", "a", "b", "both"]
+Refine = Literal["none", "glass", "beneath"]
 Part = Literal["a", "b"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Tracking = Literal["tensorboard", "trackio", "wandb"]
@@ -368,11 +369,13 @@ class TrainConfig(_Json):
         hold: steps for which weights taken from another model stand still, so that the fresh ones
             around them come to fit.
         lookalikes: pictures of each domain that are remembered, so that `exchange` finds one that
-            looks alike around the part (`layers`, `lookalikes.py`); 0: any of the batch.
+            looks alike around the part (`layers`, `lookalikes.py`); 0: any of the batch. With
+            refine `beneath`, whose bases tell what is usual.
         hides: whether a part lies where the other domain has something else, as a smile where
             another mouth is, which it must hide; needs lookalikes.
-        refine: whether a model of masks is gone on with by `refine.py`: its common encoder alone
-            learns, to see through glass (`layers`, with `glass`).
+        refine: how a model of masks is gone on with (`layers`), while all else stands still:
+            `glass`, its common encoder learns to see through glass (`refine.py`); `beneath`, its
+            decoder learns what other parts lie beneath (`beneath.py`, with lookalikes).
         score_every: steps between scores on held-out pictures, by which `best` is chosen;
             a training of at least as many is scored at its end too; 0: never.
         patience: scores in a row without a better one after which a training ends; 0: it never
@@ -394,7 +397,7 @@ class TrainConfig(_Json):
     hold: int = 0
     lookalikes: int = 0
     hides: bool = False
-    refine: bool = False
+    refine: Refine = "none"
     flip: bool = True
     seed: int = 0
     log_every: int = 20
@@ -420,8 +423,12 @@ class TrainConfig(_Json):
                 raise DidaError(f"{name} must be 0 or more, not {getattr(self, name)}")
         if self.hides and not self.lookalikes:
             raise DidaError("hides needs lookalikes; set it too, to 256")
-        if self.refine and (self.lookalikes or self.hold):
-            raise DidaError("refine goes on without these two; set lookalikes and hold to 0")
+        if self.refine != "none" and (self.hold or self.hides):
+            raise DidaError("refine goes on without these two; set hold to 0 and hides to false")
+        if self.refine == "glass" and self.lookalikes:
+            raise DidaError("refine glass goes on without lookalikes; set it to 0")
+        if self.refine == "beneath" and not self.lookalikes:
+            raise DidaError("refine beneath needs lookalikes; set it too, to 256")
         if self.patience and not self.score_every:
             raise DidaError("patience counts scores, and score_every 0 makes none; set it too")
         if not 0 <= self.seed < 2**63:

@@ -36,7 +36,7 @@ class Lookalikes:
         """Remember pictures (B, 3, h, w) of A and of B, and forget the oldest."""
         for new, pictures, small in zip(domains, self.pictures, self.small, strict=True):
             pictures[:] = [*new, *pictures][: self.size]
-            small[:] = [*_small(new), *small][: self.size]
+            small[:] = [*compared(new), *small][: self.size]
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
@@ -46,8 +46,8 @@ class Lookalikes:
         Pictures (2 B, 3, h, w); their parts' masks (2 B, 1, h, w) in [0, 1]. Two of them:
         (2 B, 3, h, w), and (2 B, 1, 1, 1) in [0, 1].
         """
-        beside = _small(around(masks) * (1 - masks))  # (2 B, 1, h', w')
-        halves = (_small(both).chunk(2), beside.chunk(2), self.pictures[::-1], self.small[::-1])
+        beside = compared(around(masks) * (1 - masks))  # (2 B, 1, h', w')
+        halves = (compared(both).chunk(2), beside.chunk(2), self.pictures[::-1], self.small[::-1])
         found, likeness = [], []
         for wanted, where, others, known in zip(*halves, strict=True):
             error = (wanted[:, None] - torch.stack(known)).abs().mean(2) * where  # (B, N, h', w')
@@ -60,7 +60,7 @@ class Lookalikes:
         return torch.stack(found), torch.cat(likeness).clamp(0, 1)[:, :, None, None]
 
 
-def _small(pictures: Tensor) -> Tensor:
+def compared(pictures: Tensor) -> Tensor:
     """Pictures (N, C, h, w) as they are compared, about `DETAIL` pixels at a side."""
     return F.avg_pool2d(pictures, max(1, pictures.shape[-1] // DETAIL))
 

@@ -248,9 +248,14 @@ class Layers(Painter):
 
     def layer(self, codes: Codes) -> tuple[Tensor, Tensor]:
         """What codes paint, and where."""
-        raw = self.decoder(torch.cat(codes, dim=1))  # (N, 4, side, side)
-        # in half precision a mask would come no nearer to 1 than 1 itself, and stay there
-        return torch.tanh(raw[:, :3]), torch.sigmoid(raw[:, 3:].float() + FIRST_MASK)
+        return painted(self.decoder, codes)
+
+
+def painted(decoder: nn.Module, codes: Codes) -> tuple[Tensor, Tensor]:
+    """What the decoder of `Layers` makes of codes: (N, 3, side, side), where (N, 1, side, side)."""
+    raw = decoder(torch.cat(codes, dim=1))  # (N, 4, side, side)
+    # in half precision a mask would come no nearer to 1 than 1 itself, and stay there
+    return torch.tanh(raw[:, :3]), torch.sigmoid(raw[:, 3:].float() + FIRST_MASK)
 
 
 def present(codes: Codes, part: Part) -> Tensor:

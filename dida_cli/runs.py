@@ -24,7 +24,7 @@ EARLIER = {
     "hold": 0,
     "lookalikes": 0,
     "hides": False,
-    "refine": False,
+    "refine": "none",
     "score_every": 0,
     "patience": 0,
     "accumulate": 1,

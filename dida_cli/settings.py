@@ -15,10 +15,12 @@ from typing import Any
 
 from dida_cli.config import (
     LEARNING_RATES,
+    PARTS,
     TERMS,
     WEIGHTS,
     Domains,
     ModelConfig,
+    Refine,
     TrainConfig,
     Weights,
     checked,
@@ -119,11 +121,7 @@ def training_of(values: Settings, model: ModelConfig) -> TrainConfig:
     Raises DidaError when one is out of range, or weighs a loss that the model's method lacks.
     """
     given = _table(values, "training")
-    if given.get("refine") and not (model.method == "layers" and model.glass_parts):
-        raise DidaError(
-            "training.refine is for layers of glass; set model.glass to the part that is seen "
-            "through, or refine to false"
-        )
+    _check_refined(given.get("refine", "none"), model)
     weights = Weights(**WEIGHTS[model.method].to_json() | _table(values, "training.weights"))
     terms = TERMS[model.method]
     if foreign := [n for n, value in weights.to_json().items() if value and n not in terms]:
@@ -137,6 +135,18 @@ def training_of(values: Settings, model: ModelConfig) -> TrainConfig:
         )
     given.setdefault("learning_rate", LEARNING_RATES[model.architecture])
     return TrainConfig(weights=weights, **given)
+
+
+def _check_refined(refine: Refine, model: ModelConfig) -> None:
+    """Raises DidaError when the model has no part that could be refined in this way."""
+    glass = set(model.glass_parts)
+    parts = {"none": set(PARTS), "glass": glass, "beneath": set(model.parts) - glass}[refine]
+    if refine != "none" and not (model.method == "layers" and parts):
+        what, other = ("", "part that is") if refine == "glass" else ("no ", "parts that are")
+        raise DidaError(
+            f"training.refine {refine} is for layers of {what}glass; set model.glass to the "
+            f"{other} seen through, or refine to none"
+        )
 
 
 def network_of(model: ModelConfig) -> Settings:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
-from dida_cli import begin, checkpoint, didd, losses, mask, memory, refine
+from dida_cli import begin, beneath, checkpoint, didd, losses, mask, memory, refine
 from dida_cli.checkpoint import Network
 from dida_cli.config import ModelConfig, TrainConfig, Weights, checked, read_json
 from dida_cli.distributed import ALONE, Group, ProcessLostError
@@ -36,6 +36,11 @@ AUTOENCODER_LOSS: dict[str, Callable[..., losses.Losses]] = {
     "didd": didd.autoencoder_loss,
     "mask": mask.mask_loss,
     "layers": mask.layers_loss,
+}
+# What learns of a model that is refined, and by which loss.
+REFINED: dict[str, tuple[str, Callable[..., losses.Losses]]] = {
+    "glass": ("encoders.common", refine.refine_loss),
+    "beneath": ("decoder", beneath.beneath_loss),
 }
 
 Batch = Callable[[int], tuple[Tensor, Tensor]]
@@ -80,19 +85,22 @@ class Training:
         average = running_mean(settings.ema)
         self.mean = AveragedModel(self.model, multi_avg_fn=average).eval()
         self.teacher: torch.nn.Module | None = None
-        if settings.refine:
+        loss = AUTOENCODER_LOSS[model.method]
+        if settings.refine != "none":
             self.model.requires_grad_(False)  # all stands still but
-            learns = self.model.encoders.common
+            self.refined, loss = REFINED[settings.refine]
+            learns = self.model.get_submodule(self.refined)
             self.teacher = copy.deepcopy(learns)
             learns.requires_grad_(True)
-        loss = refine.refine_loss if self.teacher else AUTOENCODER_LOSS[model.method]
         self.loss: Callable[..., losses.Losses] = torch.compile(loss) if settings.compile else loss
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=settings.precision == "float16"
         )
-        self.lookalikes = (
-            Lookalikes(settings.lookalikes, hidden=settings.hides) if settings.lookalikes else None
-        )
+        self.lookalikes: Lookalikes | beneath.Usual | None = None
+        if settings.refine == "beneath":
+            self.lookalikes = beneath.Usual(settings.lookalikes)
+        elif settings.lookalikes:
+            self.lookalikes = Lookalikes(settings.lookalikes, hidden=settings.hides)
         self.step = 0
         self.seconds = 0.0  # spent in steps, over all sessions
         self.sums: dict[str, float] = {}  # of the terms since the last log line
@@ -115,7 +123,7 @@ class Training:
                     f"training.refine goes on with the very network it begins from, which has no "
                     f"{fresh[0]}; leave out --method, --side and all that sets the model"
                 )
-            self.teacher.load_state_dict(self.model.encoders.common.state_dict())
+            self.teacher.load_state_dict(self.model.get_submodule(self.refined).state_dict())
         moving = {name.partition("[")[0] for name in fresh}
         if self.settings.hold and moving:
             names = [name for name, _ in self.model.named_parameters()]
@@ -155,8 +163,14 @@ class Training:
                 self._remember(*batches(step))
 
     def _remember(self, a: Tensor, b: Tensor) -> None:
-        if self.lookalikes:
-            self.lookalikes.add(*(self._moved(self.group.share(half)) for half in (a, b)))
+        if not self.lookalikes:
+            return
+        domains = [self._moved(self.group.share(half)) for half in (a, b)]
+        if isinstance(self.lookalikes, Lookalikes):
+            self.lookalikes.add(*domains)
+            return
+        assert isinstance(self.model, mask.Layers) and self.teacher
+        self.lookalikes.add(beneath.bases(self.model, self.teacher, torch.cat(domains)))
 
     def _hold(self) -> None:
         """Let the weights that are held stand still, so that fresh ones come to fit them."""
@@ -233,9 +247,9 @@ class Training:
         a, b = map(self._moved, (a, b))
         more: dict[str, Any] = {}
         if self.teacher:
-            more = {"teacher": self.teacher}
-        elif self.lookalikes:
-            more = {"lookalikes": self.lookalikes}
+            more["teacher"] = self.teacher
+        if self.lookalikes:
+            more["lookalikes"] = self.lookalikes
         with self._autocast():
             return self.loss(
                 self.model, self.critic, a, b, self.weights(), self.settings.critic_target, **more

@@ -131,13 +131,18 @@ def test_a_preset_trains_on_two_folders_too(dida: Dida, domains: Path, tmp_path:
     assert refused.code == 2 and "name its parts with --name-a" in refused.err
 
 
-def test_a_model_is_refined_as_it_is(dida: Dida, domains: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("preset", "learns"), [("refine", "encoders.common."), ("beneath", "decoder.")]
+)
+def test_a_model_is_refined_as_it_is(
+    preset: str, learns: str, dida: Dida, domains: Path, tmp_path: Path
+) -> None:
     model, run = tmp_path / "model", tmp_path / "run"
     config = ModelConfig.of("layers", "compact", side=64, encoder_side=32, width=16, common=8)
     config = replace(config, domains=Domains(a="hats", b="scarfs"), glass="b", segment_from=0.3)
     files = checkpoint.model_files(checkpoint.baked(checkpoint.build(config)), "# card\n")
     checkpoint.write_folder(model, files)
-    arguments = ["train", "--config", "refine", "--data", domains, "--batch", 4, "--steps", 2]
+    arguments = ["train", "--config", preset, "--data", domains, "--batch", 4, "--steps", 2]
     refused = dida(*arguments, "-o", run)
     assert refused.code == 1 and "refine goes on with a model; name it by --init" in refused.err
     assert not run.exists()
@@ -148,11 +153,11 @@ def test_a_model_is_refined_as_it_is(dida: Dida, domains: Path, tmp_path: Path) 
     assert result.code == 0 and f"begun from {model}; fresh: nothing" in result.err
     assert checkpoint.load(run / "last").config == config
     assert dida("train", "--resume", run, "--override", "--steps", 3).code == 0
-    refused = dida("train", "--resume", run, "--override", "--set", "training.refine=false")
+    refused = dida("train", "--resume", run, "--override", "--set", "training.refine=none")
     assert refused.code == 1 and "--config refine --init RUN" in refused.err
     before, after = (load_file(f / "model.safetensors") for f in (model, run / "last"))
     moved = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
-    assert moved and all(name.startswith("encoders.common.") for name in moved)
+    assert moved and all(name.startswith(learns) for name in moved)
 
 
 def test_what_cannot_be_configured_is_refused_in_one_line(

@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "didd": {"config", "codes", "nets", "losses"},
     "mask": {"config", "codes", "nets", "losses", "lookalikes", "occlusion", "painting"},
     "refine": {"config", "codes", "nets", "losses", "mask", "painting"},
+    "beneath": {"config", "codes", "nets", "losses", "lookalikes", "mask"},
     "painting": set[str](),
     "lookalikes": set[str](),
     "occlusion": set[str](),
@@ -41,6 +42,7 @@ MAY_IMPORT = {
     "begin": {"errors", "config", "nets", "checkpoint"},
     "train": {
         "begin",
+        "beneath",
         "errors",
         "config",
         "nets",

@@ -16,7 +16,7 @@ from dida_cli.painting import Step
 
 LAYERS = replace(TINY, method="layers", glass="b")
 WEIGHTS = settings.training_of(settings.read("refine"), LAYERS).weights
-SETTINGS = TrainConfig(refine=True, rise=False, weights=WEIGHTS, batch=4, critic_start=0)
+SETTINGS = TrainConfig(refine="glass", rise=False, weights=WEIGHTS, batch=4, critic_start=0)
 
 
 def built(config: ModelConfig = LAYERS) -> Layers:
@@ -172,11 +172,12 @@ def test_the_network_is_the_one_that_is_gone_on_with() -> None:
 
 def test_refining_is_for_glass_and_nothing_else_beside() -> None:
     for model in (TINY, replace(LAYERS, glass="none")):
-        with pytest.raises(DidaError, match="refine is for layers of glass"):
-            settings.training_of({"training.refine": True}, model)
-    for name in ("lookalikes", "hold"):
-        with pytest.raises(DidaError, match="set lookalikes and hold to 0"):
-            TrainConfig(refine=True, weights=Weights(), **{name: 3})  # type: ignore[arg-type]
+        with pytest.raises(DidaError, match="refine glass is for layers of glass"):
+            settings.training_of({"training.refine": "glass"}, model)
+    with pytest.raises(DidaError, match="glass goes on without lookalikes; set it to 0"):
+        TrainConfig(refine="glass", weights=Weights(), lookalikes=3)
+    with pytest.raises(DidaError, match="set hold to 0 and hides to false"):
+        TrainConfig(refine="glass", weights=Weights(), hold=3)
 
 
 def test_weights_are_of_losses_that_there_are() -> None:

@@ -70,7 +70,12 @@ HIDES = replace(
 )
 
 
-REFINES = replace(SETTINGS, refine=True, rise=False, weights=Weights(cycle=1.0, cycle_common=0.2))
+REFINES = replace(
+    SETTINGS, refine="glass", rise=False, weights=Weights(cycle=1.0, cycle_common=0.2)
+)
+BENEATH = replace(
+    SETTINGS, refine="beneath", lookalikes=10, rise=False, weights=Weights(claim=1.0, cover=1.0)
+)
 
 
 @pytest.mark.parametrize(
@@ -82,9 +87,10 @@ REFINES = replace(SETTINGS, refine=True, rise=False, weights=Weights(cycle=1.0, 
         (ONE_SIDED, SETTINGS),
         (ONE_SIDED, HIDES),
         (replace(LAYERS, glass="b"), REFINES),
+        (replace(LAYERS, glass="b"), BENEATH),
         (MASK, SETTINGS),
     ],
-    ids=["compact", "paper", "layers", "one-sided layers", "lookalikes", "refine", "mask"],
+    ids=["compact", "paper", "layers", "one-sided", "lookalikes", "refine", "beneath", "mask"],
 )
 def test_a_stopped_and_resumed_training_is_the_one_that_never_stopped(
     tmp_path: Path, model: ModelConfig, settings: TrainConfig

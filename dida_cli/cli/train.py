@@ -265,7 +265,7 @@ def train(
     begun = checkpoint.load(models.folder_of(begin_from)) if begin_from else None
     if begun and begun.config.method == "layers":  # it has masks, which need not rise again
         usual["training.rise"] = False
-    if values.get("training.refine"):
+    if values.get("training.refine", "none") != "none":
         if not begun:
             raise DidaError("training.refine goes on with a model; name it by --init")
         usual |= settings.network_of(begun.config)
@@ -414,7 +414,8 @@ def _changed(
     training = settings.training_of(new, model)
     if training.refine != old_training.refine:
         raise DidaError(
-            "a run is refined by a run of its own: dida train --config refine --init RUN"
+            "a run is refined by a run of its own: dida train --config refine --init RUN, "
+            "or --config beneath"
         )
     pictures = old_pictures
     if any(name.startswith("data.") for name in values):
