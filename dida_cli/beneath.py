@@ -6,10 +6,11 @@ little way over it. But the common code knows the moustache, and the base shows 
 stands still, and the decoder learns from faces of either domain that are given the other's part:
 where the base shows something of the face's own (`own_things`), the mask is to be shut.
 
-What is a face's own, nobody has said. It is what the base shows, and the picture too, but not the
-bases of other faces that are alike around the part (their median, `Usual`). Bases have neither
-part: so this is for parts in whose place the other domain has nothing, or has its own part, as two
-kinds of mouths are. Glass, through which a face's own things are seen, learns nothing.
+What is a face's own, nobody has said. It is what the base shows, and the picture too, but next to
+none of the bases of faces of the same domain that are alike around the part (`Bases`). (A tongue,
+which is left of one of the other mouths, is usual where that is.) Bases have neither part: so this
+is for parts in whose place the other domain has nothing, or has its own part, as two kinds of
+mouths are. Glass, through which a face's own things are seen, learns nothing.
 
     term        formula                           what it does
     exchange    |layer - layer*|                  layers stay what they are,
@@ -30,50 +31,53 @@ from torch.nn import functional as F
 
 from dida_cli import losses, nets
 from dida_cli.codes import Codes
-from dida_cli.config import CriticTarget, Weights
+from dida_cli.config import PARTS, CriticTarget, Part, Weights
 from dida_cli.lookalikes import around, compared
 from dida_cli.losses import Losses, error, mean_over
 from dida_cli.mask import Layers, claim_loss, opaque, painted
 
-ALIKE = 9  # faces of whose bases the median is what is usual
-OWN = 0.2  # of 2, the range of a picture: a base that is so far from it shows something of its own
+ALIKE = 17  # faces that a face is compared with
+FEW = 2  # of them may show the same, and it is a face's own
+OWN = 0.12  # of 2, the range of a picture: a base that is so far from others shows something
 SEEN = 0.15  # of 2: and so near to it is a picture that shows it too
 RAMP = 1.5  # times these, the other end of what is told by degrees
 
 
-class Usual:
+class Bases:
     """The last bases of both domains, by which what is a face's own is told."""
 
     def __init__(self, size: int) -> None:
         """`size` bases of each domain are remembered."""
         self.size = size
-        self.bases = torch.empty(0)  # (N, 3, h, w) in [-1, 1], the last ones first
-        self.small = torch.empty(0)  # (N, 3, h', w'), in which they are compared
+        self.known: dict[Part, Tensor] = {}  # (N, 3, h, w) in [-1, 1], the last ones first
 
     def add(self, bases: Tensor) -> None:
-        """Remember bases (2 B, 3, h, w) of B pictures of each domain, and forget the oldest."""
-        kept = 2 * self.size
-        self.bases = torch.cat([bases, self.bases.to(bases)] if len(self.bases) else [bases])[:kept]
-        self.small = compared(self.bases)
+        """Remember bases (2 B, 3, h, w) of pictures, A's first, and forget the oldest."""
+        for part, new in zip(PARTS, bases.chunk(2), strict=True):
+            before = self.known.get(part, new[:0])
+            self.known[part] = torch.cat([new, before])[: self.size]
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
-    def of(self, bases: Tensor, masks: Tensor) -> Tensor:
-        """What is usual of faces that are alike around parts: (N, 3, h, w).
+    def unlike(self, part: Part, bases: Tensor, masks: Tensor) -> Tensor:
+        """How far bases are from those of faces that are alike around a part: (N, 1, h, w).
 
-        Bases (N, 3, h, w), and masks (N, 1, h, w) in [0, 1] of the parts.
+        Of each pixel, from the nearest but `FEW`. Bases (N, 3, h, w) are of pictures of the domain
+        `part`, and remembered; masks (N, 1, h, w) in [0, 1] say where the part is.
         """
-        beside = compared(around(masks) * (1 - masks))  # (N, 1, h', w')
-        medians = []
-        for base, where in zip(compared(bases), beside, strict=True):
-            distance = ((base - self.small).abs() * where).sum((1, 2, 3))
-            nearest = distance.topk(min(ALIKE, len(distance)), largest=False).indices
-            medians.append(self.bases[nearest].median(0).values)
-        return torch.stack(medians)
+        known = self.known[part]
+        small, beside = compared(known), compared(around(masks) * (1 - masks))
+        made = []
+        for base, shrunk, where in zip(bases, compared(bases), beside, strict=True):
+            distance = ((shrunk - small).abs() * where).sum((1, 2, 3))
+            nearest = distance.topk(min(1 + ALIKE, len(known)), largest=False).indices
+            far = error(known[nearest], base)  # (1 + ALIKE, 1, h, w), 0 for the base itself
+            made.append(far.topk(min(2 + FEW, len(far)), 0, largest=False).values[-1])
+        return torch.stack(made)
 
 
 @torch.no_grad()
-def bases(model: Layers, decoder: nn.Module, pictures: Tensor) -> Tensor:
+def bases_of(model: Layers, decoder: nn.Module, pictures: Tensor) -> Tensor:
     """A decoder's bases of pictures, both (N, 3, side, side) in [-1, 1]."""
     return painted(decoder, model.encode(pictures).without("a", "b"))[0]
 
@@ -86,7 +90,7 @@ def beneath_loss(
     weights: Weights,
     target: CriticTarget,
     teacher: nn.Module,
-    lookalikes: Usual,
+    lookalikes: Bases,
 ) -> Losses:
     """The loss of going on on pictures a and b, each (B, 3, side, side).
 
@@ -97,12 +101,13 @@ def beneath_loss(
     own = losses.own_parts(model.encode(both))
     with torch.no_grad():
         known = Shown.by(teacher, own)
-        faces = torch.cat([both, losses.other(both)])  # (4 B, 3, side, side), whose codes are
-        shown = torch.cat([known.base, losses.other(known.base)])
-        lies_beneath = torch.cat([opaque(model, mask) for mask in known.mask.chunk(2)])
-        over = own_things(faces, shown, lookalikes.of(shown, known.mask)) * around(lies_beneath)
+        faces, bases = (torch.cat([x, losses.other(x)]) for x in (both, known.base))  # (4 B, ...)
+        quarters = zip("abba", bases.chunk(4), known.mask.chunk(4), strict=True)
+        unlike = torch.cat([lookalikes.unlike(*quarter) for quarter in quarters])
+        opened = torch.cat([opaque(model, mask) for mask in known.mask.chunk(2)])
+        over = own_things(unlike, error(bases, faces)) * around(opened)
     made = Shown.by(model.decoder, own)
-    hidden = made.mask * error(made.layer.detach(), shown)
+    hidden = made.mask * error(made.layer.detach(), bases)
     terms = {
         "exchange": F.l1_loss(made.layer, known.layer),
         "base": F.l1_loss(made.base, known.base),
@@ -130,11 +135,12 @@ class Shown(NamedTuple):
         return cls(rgb[count:], rgb[:count], mask[:count])
 
 
-def own_things(faces: Tensor, bases: Tensor, usual: Tensor) -> Tensor:
-    """Where faces show something of their own that bases show: (N, 1, h, w) in [0, 1].
+def own_things(unlike: Tensor, unseen: Tensor) -> Tensor:
+    """Where faces show something of their own that bases show, in [0, 1].
 
-    Pictures, their bases and what is usual of such faces, each (N, 3, h, w) in [-1, 1].
+    `unlike` is how far bases are from those of other faces, `unseen` how far from the pictures.
     """
-    unusual = (error(bases, usual) / OWN - 1) / (RAMP - 1)
-    unseen = (error(bases, faces) / SEEN - 1) / (RAMP - 1)
-    return unusual.clamp(0, 1) * (1 - unseen.clamp(0, 1))
+    own, seen = (
+        (distance / start - 1) / (RAMP - 1) for distance, start in ((unlike, OWN), (unseen, SEEN))
+    )
+    return own.clamp(0, 1) * (1 - seen.clamp(0, 1))

@@ -96,9 +96,9 @@ class Training:
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=settings.precision == "float16"
         )
-        self.lookalikes: Lookalikes | beneath.Usual | None = None
+        self.lookalikes: Lookalikes | beneath.Bases | None = None
         if settings.refine == "beneath":
-            self.lookalikes = beneath.Usual(settings.lookalikes)
+            self.lookalikes = beneath.Bases(settings.lookalikes)
         elif settings.lookalikes:
             self.lookalikes = Lookalikes(settings.lookalikes, hidden=settings.hides)
         self.step = 0
@@ -170,7 +170,7 @@ class Training:
             self.lookalikes.add(*domains)
             return
         assert isinstance(self.model, mask.Layers) and self.teacher
-        self.lookalikes.add(beneath.bases(self.model, self.teacher, torch.cat(domains)))
+        self.lookalikes.add(beneath.bases_of(self.model, self.teacher, torch.cat(domains)))
 
     def _hold(self) -> None:
         """Let the weights that are held stand still, so that fresh ones come to fit them."""

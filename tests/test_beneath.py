@@ -35,15 +35,15 @@ def terms(model: Layers, teacher: Layers) -> dict[str, float]:
     """What a model is told that was begun from another."""
     torch.manual_seed(1)
     critic = nets.Critic(model.config)
-    usual = beneath.Usual(8)
-    usual.add(beneath.bases(teacher, teacher.decoder, pictures()))
+    bases = beneath.Bases(8)
+    bases.add(beneath.bases_of(teacher, teacher.decoder, pictures()))
     halves = pictures().chunk(2)
-    made = beneath.beneath_loss(model, critic, *halves, WEIGHTS, "half", teacher.decoder, usual)
+    made = beneath.beneath_loss(model, critic, *halves, WEIGHTS, "half", teacher.decoder, bases)
     return {name: term.item() for name, term in made.terms.items()}
 
 
-def everywhere(faces: Tensor, bases: Tensor, usual: Tensor) -> Tensor:
-    return torch.ones_like(faces[:, :1])
+def everywhere(unlike: Tensor, unseen: Tensor) -> Tensor:
+    return torch.ones_like(unlike)
 
 
 def test_the_decoder_alone_learns() -> None:
@@ -69,55 +69,67 @@ def test_bases_of_the_last_steps_are_remembered_as_the_teacher_made_them() -> No
     training.begin_from(model)
     for shift in range(3):
         training.advance(*(pictures() + shift / 10).clamp(-1, 1).chunk(2))
-    assert isinstance(training.lookalikes, beneath.Usual)
-    held = training.lookalikes.bases
-    assert len(held) == 12  # of both domains
-    last = beneath.bases(model, model.decoder, (pictures() + 0.2).clamp(-1, 1))
-    assert held[:8].allclose(last, atol=1e-5)
+    assert isinstance(training.lookalikes, beneath.Bases)
+    last = beneath.bases_of(model, model.decoder, (pictures() + 0.2).clamp(-1, 1)).chunk(2)
+    for part, bases in zip("ab", last, strict=True):
+        held = training.lookalikes.known[part]  # type: ignore[index]
+        assert len(held) == 6 and held[:4].allclose(bases, atol=1e-5)
 
 
-def test_what_is_usual_is_of_faces_that_are_alike_around_the_part() -> None:
+def test_what_is_usual_is_of_faces_of_the_domain_that_are_alike_around_the_part() -> None:
     def face(skin: float, thing: float | None = None) -> Tensor:
         made = torch.full((3, 32, 32), skin)
         if thing is not None:
             made[:, 14:18, 12:20] = thing
         return made
 
-    pale, dark = [face(0.8 + 0.001 * i) for i in range(12)], [face(-0.8) for _ in range(20)]
-    usual = beneath.Usual(20)
-    usual.add(torch.stack([*dark, *pale, face(0.8, -1.0)]))
-    mask = torch.zeros(2, 1, 32, 32)
-    mask[:, :, 12:20, 12:20] = 1
-    found = usual.of(torch.stack([face(0.8, -1.0), face(-0.8, 1.0)]), mask)
-    assert found[0].allclose(torch.tensor(0.8), atol=0.02)
-    assert found[1].allclose(torch.tensor(-0.8))
-    usual.add(torch.stack([face(0.1)] * 40))
-    assert usual.bases.shape == (40, 3, 32, 32)
-    assert usual.of(face(0.8)[None], mask[:1]).allclose(torch.tensor(0.1))
+    mask = torch.zeros(1, 1, 32, 32)
+    mask[..., 12:20, 12:20] = 1
+    there = face(0.0, 1.0)[:1] > 0
+    own, pale = face(0.8, -1.0), [face(0.8)] * 20
+    dark = [face(-0.8, -1.0)] * 20  # which may have what they want
+
+    def unlike(*others: Tensor) -> Tensor:
+        bases = beneath.Bases(64)
+        bases.add(torch.stack([own, *others, *[face(0.0, -1.0)] * (1 + len(others))]))
+        return bases.unlike("a", own[None], mask)[0]
+
+    alone = unlike(*pale, *dark)
+    assert alone[there].allclose(torch.tensor(1.8)) and alone[~there].eq(0).all()
+    assert unlike(*pale, *dark, *[own] * beneath.FEW).equal(alone)
+    assert unlike(*pale, *dark, *[own] * (beneath.FEW + 1)).eq(0).all()  # so have others
+
+
+def test_the_oldest_bases_are_forgotten() -> None:
+    bases = beneath.Bases(6)
+    for value in (0.1, 0.2):
+        bases.add(torch.full((8, 3, 8, 8), value))
+    for part in ("a", "b"):
+        assert bases.known[part][:, 0, 0, 0].tolist() == pytest.approx([0.2] * 4 + [0.1] * 2)
 
 
 @pytest.mark.parametrize(
-    ("base", "picture", "usual", "own"),
+    ("unlike", "unseen", "own"),
     [
-        (0.5, 0.5, 0.0, 1.0),
-        (0.5, 0.5, 0.5, 0.0),  # so are all such faces
-        (0.5, 0.0, 0.0, 0.0),  # the picture does not show it
-        (0.5, 0.3125, 0.0, 0.5),
-        (0.25, 0.25, 0.0, 0.5),
+        (0.5, 0.0, 1.0),
+        (0.0, 0.0, 0.0),  # others have it too
+        (0.5, 0.5, 0.0),  # the picture does not show it
+        (0.5, 0.1875, 0.5),
+        (0.15, 0.0, 0.5),
     ],
 )
 def test_a_faces_own_is_what_its_base_shows_and_others_do_not(
-    base: float, picture: float, usual: float, own: float
+    unlike: float, unseen: float, own: float
 ) -> None:
-    values = (torch.full((1, 3, 2, 2), value) for value in (picture, base, usual))
+    values = (torch.full((1, 1, 2, 2), value) for value in (unlike, unseen))
     assert beneath.own_things(*values).allclose(torch.tensor(own))
 
 
 def test_masks_come_to_be_shut_over_a_faces_own_and_stay_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def upper_half(faces: Tensor, bases: Tensor, usual: Tensor) -> Tensor:
-        half = torch.zeros_like(faces[:, :1])
+    def upper_half(unlike: Tensor, unseen: Tensor) -> Tensor:
+        half = torch.zeros_like(unlike)
         half[:, :, :16] = 1
         return half
 
@@ -160,15 +172,25 @@ def test_a_part_that_is_exchanged_lies_beneath_what_the_other_face_has(
 ) -> None:
     shown: list[tuple[Tensor, Tensor]] = []
 
-    def spied(faces: Tensor, bases: Tensor, usual: Tensor) -> Tensor:
-        shown.append((faces, bases))
-        return everywhere(faces, bases, usual)
+    def spied(unlike: Tensor, unseen: Tensor) -> Tensor:
+        shown.append((unlike, unseen))
+        return everywhere(unlike, unseen)
 
     monkeypatch.setattr(beneath, "own_things", spied)
-    terms(model := built(), model)
-    faces, bases = shown[0]
-    assert torch.equal(faces, torch.cat([pictures(), pictures().roll(4, 0)]))
-    assert bases.allclose(beneath.bases(model, model.decoder, faces), atol=1e-5)
+    monkeypatch.setattr(beneath, "ALIKE", 1)
+    monkeypatch.setattr(beneath, "FEW", 0)  # how far from the other face of two
+    model, (a, b) = built(), pictures().chunk(2)
+    critic = nets.Critic(model.config)
+    bases = beneath.Bases(2)
+    bases.add(beneath.bases_of(model, model.decoder, torch.cat([a[:2], b[:2]])))
+    args = (WEIGHTS, "half", model.decoder, bases)
+    beneath.beneath_loss(model, critic, a[:2], b[:2], *args)  # type: ignore[arg-type]
+    of_a, of_b = bases.known["a"], bases.known["b"]
+    apart = [losses.error(known[:1], known[1:]).repeat(2, 1, 1, 1) for known in (of_a, of_b)]
+    unlike, unseen = shown[0]
+    assert unlike.allclose(torch.cat([apart[i] for i in (0, 1, 1, 0)]), atol=1e-5)
+    hidden = [losses.error(of_a, a[:2]), losses.error(of_b, b[:2])]
+    assert unseen.allclose(torch.cat([hidden[i] for i in (0, 1, 1, 0)]), atol=1e-5)
 
 
 def test_what_lies_beneath_is_no_glass_and_needs_lookalikes() -> None:
