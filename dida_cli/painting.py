@@ -14,8 +14,8 @@ NEAR = 40  # of a mask's side, one is how far its neighbourhood reaches
 LONE = 0.15  # of that, half open: specks or haze, no part; from twice that on a mask is as it is
 REMOVAL_GAIN = 4  # of a part's own mask: where it is said to be taken off
 FRAME_GAIN = 2  # the same of what is seen through: brows lie close to frames
-STEEP = 2.0  # of a mask's change over three pixels: an edge, which is not glass
-DIM = 0.2  # of the square of what shows through glass: so little of it is half believed
+STEEP = 3.0  # of a mask's change over three pixels: an edge, which is not glass
+DIM = 0.1  # of the square of what shows through glass: so little of it is half believed
 
 
 def blend(new: Tensor, onto: Tensor, mask: Tensor) -> Tensor:
