@@ -13,7 +13,7 @@ CLOSED = 0.02  # an edit takes a mask up to here for 0, which a sigmoid never re
 NEAR = 40  # of a mask's side, one is how far its neighbourhood reaches
 LONE = 0.15  # of that, half open: specks or haze, no part; from twice that on a mask is as it is
 REMOVAL_GAIN = 4  # of a part's own mask: where it is said to be taken off
-FRAME_GAIN = 2  # the same of what is seen through: brows lie close to frames
+FRAME_GAIN = 3  # the same of what is seen through: brows lie close to frames
 STEEP = 3.0  # of a mask's change over three pixels: an edge, which is not glass
 DIM = 0.1  # of the square of what shows through glass: so little of it is half believed
 
@@ -72,7 +72,7 @@ def taken_off(base: Tensor, rgb: Tensor, mask: Tensor, *, glass: bool) -> Step:
 
     A quarter of the mask is enough: the mask as it is would leave a shadow of the part and, in
     pictures larger than it, an outline; grown by whole pixels it would take the brows along. So
-    would a quarter of a frame's: there it is a half, and a fainter outline may stay.
+    would a quarter of a frame's: there it is a third, and a faint outline may stay.
 
     Behind glass is the picture itself: of x = mask * rgb + (1 - mask) * bare, the bare. The less
     comes through, the less that is believed (as Wiener's filter does), and the more is the base's.
