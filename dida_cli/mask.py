@@ -89,8 +89,7 @@ over the part, and the picture with it must be made whole by the separate code o
 (`cover`): a mask leaves out what the common code knows to lie over the part. And separate codes
 are to be the same with a stroke and without (`blind`). Both are moved, and the measure too: if only
 the code with a stroke were, all would grow, for a stroke hides some of the part; measured in nats,
-all would shrink, and say less of the part as well. (Where
-faces have moustaches of their own, `beneath` goes on by these.)
+all would shrink, and say less of the part as well. (`beneath` goes on, by real moustaches.)
 
 With `information` separate codes are sent through noise of a fixed size and pay for their power:
 what the common code can say for nothing (brows, eyes behind glass) is not said twice (the

@@ -13,7 +13,8 @@ CLOSED = 0.02  # an edit takes a mask up to here for 0, which a sigmoid never re
 NEAR = 40  # of a mask's side, one is how far its neighbourhood reaches
 LONE = 0.15  # of that, half open: specks or haze, no part; from twice that on a mask is as it is
 REMOVAL_GAIN = 4  # of a part's own mask: where it is said to be taken off
-FRAME_GAIN = 3  # the same of what is seen through: brows lie close to frames
+FRAME_GAIN = (1.5, 6.0)  # the same of what is seen through: beside brows, and on even skin
+EVEN = 0.15  # of 2, the range of a picture: what a base varies by on even skin; at twice that, none
 STEEP = 3.0  # of a mask's change over three pixels: an edge, which is not glass
 DIM = 0.1  # of the square of what shows through glass: so little of it is half believed
 
@@ -72,14 +73,15 @@ def taken_off(base: Tensor, rgb: Tensor, mask: Tensor, *, glass: bool) -> Step:
 
     A quarter of the mask is enough: the mask as it is would leave a shadow of the part and, in
     pictures larger than it, an outline; grown by whole pixels it would take the brows along. So
-    would a quarter of a frame's: there it is a third, and a faint outline may stay.
+    would a quarter of a frame's: near what the base shows of a face, more of the mask is asked for,
+    and less where there is but skin (`_frame_gain`).
 
     Behind glass is the picture itself: of x = mask * rgb + (1 - mask) * bare, the bare. The less
     comes through, the less that is believed (as Wiener's filter does), and the more is the base's.
     So is the edge of a frame, where the mask is half open too: it would stay as an outline.
     """
     mask = opened(mask)
-    covered = (mask * (FRAME_GAIN if glass else REMOVAL_GAIN)).clamp_max(1)
+    covered = (mask * (_frame_gain(base.detach()) if glass else REMOVAL_GAIN)).clamp_max(1)
     rim = F.avg_pool2d(covered, 3, stride=1, padding=1, count_include_pad=False)
     solid = put_on(base, torch.maximum(covered, rim))
     if not glass:
@@ -92,6 +94,14 @@ def taken_off(base: Tensor, rgb: Tensor, mask: Tensor, *, glass: bool) -> Step:
     return Step(*(even * c + (1 - even) * s for c, s in zip(clear, solid, strict=True)))
 
 
-def _widest(mask: Tensor) -> Tensor:
-    """The largest of each pixel and its eight neighbours, (N, 1, h, w)."""
-    return F.max_pool2d(mask, 3, stride=1, padding=1)
+def _frame_gain(base: Tensor) -> Tensor:
+    """How far beyond its mask a frame is taken off bases (N, 3, h, w): (N, 1, h, w)."""
+    reach = max(1, base.shape[-1] // NEAR)
+    varies = (_widest(base, reach) + _widest(-base, reach)).amax(1, keepdim=True)
+    least, most = FRAME_GAIN
+    return most - (most - least) * (varies / EVEN - 1).clamp(0, 1)
+
+
+def _widest(values: Tensor, reach: int = 1) -> Tensor:
+    """The largest of each pixel of (N, C, h, w) and those up to `reach` away, in each channel."""
+    return F.max_pool2d(values, 2 * reach + 1, stride=1, padding=reach)
