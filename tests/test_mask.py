@@ -108,13 +108,13 @@ def test_a_quarter_of_a_mask_is_enough_to_take_a_part_off() -> None:
 
 
 def test_of_a_frame_more_is_enough_on_even_skin_and_less_beside_brows() -> None:
-    rgb, base = torch.full((1, 3, 24, 24), -0.9), torch.full((1, 3, 24, 24), 0.5)
+    rgb, base = torch.full((1, 3, 80, 80), -0.9), torch.full((1, 3, 80, 80), 0.5)
     base[..., 12:] = 0.2  # a brow begins here
     for value in (0.1, 0.2, 0.5, 1):
-        mask = torch.full((1, 1, 24, 24), CLOSED + (1 - CLOSED) * value)
+        mask = torch.full((1, 1, 80, 80), CLOSED + (1 - CLOSED) * value)
         share = opened(mask).mean().item()
         removed = taken_off(base, rgb, mask, glass=True).mask[0, 0, 0].tolist()
-        assert [removed[0], removed[23]] == pytest.approx([min(1, 6 * share)] * 2, abs=1e-5)
+        assert [removed[0], removed[79]] == pytest.approx([min(1, 6 * share)] * 2, abs=1e-5)
         assert removed[11:13] == pytest.approx([min(1, 1.5 * share)] * 2, abs=1e-5)
     thin = CLOSED + (1 - CLOSED) * 0.34
     frame = torch.tensor([0, 0, thin, thin, thin, 1.0, thin, 0, 0]).expand(1, 1, 9, 9)
