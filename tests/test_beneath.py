@@ -46,23 +46,6 @@ def everywhere(unlike: Tensor, unseen: Tensor) -> Tensor:
     return torch.ones_like(unlike)
 
 
-def test_the_decoder_alone_learns() -> None:
-    model = built()
-    known = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    training = core.Training(LAYERS, SETTINGS)
-    assert training.begin_from(model) == []
-    assert training.teacher
-    for _ in range(2):
-        training.advance(*pictures().chunk(2))
-    now = training.model.state_dict()
-    moved = {name for name, tensor in now.items() if not torch.equal(tensor, known[name])}
-    assert moved and all(name.startswith("decoder.") for name in moved)
-    taught = training.teacher.state_dict()
-    assert taught
-    for name, tensor in taught.items():
-        assert torch.equal(tensor, known[f"decoder.{name}"]), name
-
-
 def test_bases_of_the_last_steps_are_remembered_as_the_teacher_made_them() -> None:
     model = built()
     training = core.Training(LAYERS, replace(SETTINGS, lookalikes=6))

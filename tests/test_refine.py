@@ -39,22 +39,30 @@ def terms(model: Layers, teacher: Layers) -> dict[str, float]:
     return {name: term.item() for name, term in made.items()}
 
 
-@pytest.mark.parametrize("config", [LAYERS, replace(LAYERS, separate_b=0, glass="a")])
-def test_the_common_encoder_alone_learns(config: ModelConfig) -> None:
+@pytest.mark.parametrize(
+    ("config", "preset", "learns"),
+    [
+        (LAYERS, "refine", "encoders.common."),
+        (replace(LAYERS, separate_b=0, glass="a"), "refine", "encoders.common."),
+        (LAYERS, "beneath", "decoder."),
+    ],
+)
+def test_the_preset_says_who_alone_learns(config: ModelConfig, preset: str, learns: str) -> None:
     model = built(config)
     known = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    training = core.Training(config, SETTINGS)
+    chosen = settings.training_of(settings.read(preset), config)
+    training = core.Training(config, replace(chosen, rise=False, batch=4, critic_start=0))
     assert training.begin_from(model) == []
     assert training.teacher
     for _ in range(2):
         training.advance(*pictures(8).chunk(2))
     now = training.model.state_dict()
     moved = {name for name, tensor in now.items() if not torch.equal(tensor, known[name])}
-    assert moved and all(name.startswith("encoders.common.") for name in moved)
+    assert moved and all(name.startswith(learns) for name in moved)
     taught = training.teacher.state_dict()
     assert taught
     for name, tensor in taught.items():
-        assert torch.equal(tensor, known[f"encoders.common.{name}"]), name
+        assert torch.equal(tensor, known[learns + name]), name
 
 
 def test_it_comes_to_say_of_edits_what_the_teacher_says_of_bare_faces() -> None:
