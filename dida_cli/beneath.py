@@ -34,7 +34,7 @@ from dida_cli.codes import Codes
 from dida_cli.config import PARTS, CriticTarget, Part, Weights
 from dida_cli.lookalikes import around, compared
 from dida_cli.losses import Losses, error, mean_over
-from dida_cli.mask import Layers, claim_loss, opaque, painted
+from dida_cli.mask import Layers, claim_loss, painted, seen_through
 
 ALIKE = 17  # faces that a face is compared with
 FEW = 2  # of them may show the same, and it is a face's own
@@ -102,10 +102,7 @@ def beneath_loss(
     with torch.no_grad():
         known = Shown.by(teacher, own)
         faces, bases = (torch.cat([x, losses.other(x)]) for x in (both, known.base))  # (4 B, ...)
-        quarters = zip("abba", bases.chunk(4), known.mask.chunk(4), strict=True)
-        unlike = torch.cat([lookalikes.unlike(*quarter) for quarter in quarters])
-        opened = torch.cat([opaque(model, mask) for mask in known.mask.chunk(2)])
-        over = own_things(unlike, error(bases, faces)) * around(opened)
+        over = over_parts(model, faces, bases, known.mask, lookalikes)
     made = Shown.by(model.decoder, own)
     hidden = made.mask * error(made.layer.detach(), bases)
     terms = {
@@ -133,6 +130,26 @@ class Shown(NamedTuple):
         rgb, mask = painted(decoder, together)
         count = 2 * len(own.common)
         return cls(rgb[count:], rgb[:count], mask[:count])
+
+
+def over_parts(
+    model: Layers, faces: Tensor, bases: Tensor, masks: Tensor, lookalikes: Bases
+) -> Tensor:
+    """Where a face's own things lie over the part that it is given: (4 B, 1, h, w) in [0, 1].
+
+    Faces and their bases (4 B, 3, h, w) are A's, B's, B's and A's; the parts, where masks
+    (4 B, 1, h, w) say, A's, B's, A's and B's.
+    """
+    whose = (PARTS + PARTS, PARTS + PARTS[::-1])
+    quarters = zip(*whose, faces.chunk(4), bases.chunk(4), masks.chunk(4), strict=True)
+    made = []
+    for part, domain, face, base, mask in quarters:
+        if seen_through(model, part):
+            made.append(torch.zeros_like(mask))
+        else:
+            unlike = lookalikes.unlike(domain, base, mask)
+            made.append(own_things(unlike, error(base, face)) * around(mask))
+    return torch.cat(made)
 
 
 def own_things(unlike: Tensor, unseen: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from typing import Any
 
 from dida_cli.config import (
     LEARNING_RATES,
-    PARTS,
     TERMS,
     WEIGHTS,
     Domains,
@@ -121,7 +120,8 @@ def training_of(values: Settings, model: ModelConfig) -> TrainConfig:
     Raises DidaError when one is out of range, or weighs a loss that the model's method lacks.
     """
     given = _table(values, "training")
-    _check_refined(given.get("refine", "none"), model)
+    if (refine := given.get("refine", "none")) != "none":
+        _check_refined(refine, model)
     weights = Weights(**WEIGHTS[model.method].to_json() | _table(values, "training.weights"))
     terms = TERMS[model.method]
     if foreign := [n for n, value in weights.to_json().items() if value and n not in terms]:
@@ -140,12 +140,14 @@ def training_of(values: Settings, model: ModelConfig) -> TrainConfig:
 def _check_refined(refine: Refine, model: ModelConfig) -> None:
     """Raises DidaError when the model has no part that could be refined in this way."""
     glass = set(model.glass_parts)
-    parts = {"none": set(PARTS), "glass": glass, "beneath": set(model.parts) - glass}[refine]
-    if refine != "none" and not (model.method == "layers" and parts):
-        what, other = ("", "part that is") if refine == "glass" else ("no ", "parts that are")
+    if refine == "glass":
+        parts, what, which = glass, "glass", "part that is"
+    else:
+        parts, what, which = set(model.parts) - glass, "no glass", "parts that are"
+    if model.method != "layers" or not parts:
         raise DidaError(
-            f"training.refine {refine} is for layers of {what}glass; set model.glass to the "
-            f"{other} seen through, or refine to none"
+            f"training.refine {refine} is for layers of {what}; set model.glass to the {which} "
+            "seen through, or refine to none"
         )
 
 

@@ -88,8 +88,8 @@ class Training:
         loss = AUTOENCODER_LOSS[model.method]
         if settings.refine != "none":
             self.model.requires_grad_(False)  # all stands still but
-            self.refined, loss = REFINED[settings.refine]
-            learns = self.model.get_submodule(self.refined)
+            refined, loss = REFINED[settings.refine]
+            learns = self.model.get_submodule(refined)
             self.teacher = copy.deepcopy(learns)
             learns.requires_grad_(True)
         self.loss: Callable[..., losses.Losses] = torch.compile(loss) if settings.compile else loss
@@ -123,7 +123,8 @@ class Training:
                     f"training.refine goes on with the very network it begins from, which has no "
                     f"{fresh[0]}; leave out --method, --side and all that sets the model"
                 )
-            self.teacher.load_state_dict(self.model.get_submodule(self.refined).state_dict())
+            refined, _ = REFINED[self.settings.refine]
+            self.teacher.load_state_dict(self.model.get_submodule(refined).state_dict())
         moving = {name.partition("[")[0] for name in fresh}
         if self.settings.hold and moving:
             names = [name for name, _ in self.model.named_parameters()]

@@ -162,7 +162,7 @@ def test_a_part_that_is_exchanged_lies_beneath_what_the_other_face_has(
     monkeypatch.setattr(beneath, "own_things", spied)
     monkeypatch.setattr(beneath, "ALIKE", 1)
     monkeypatch.setattr(beneath, "FEW", 0)  # how far from the other face of two
-    model, (a, b) = built(), pictures().chunk(2)
+    model, (a, b) = built(replace(LAYERS, glass="none")), pictures().chunk(2)
     critic = nets.Critic(model.config)
     bases = beneath.Bases(2)
     bases.add(beneath.bases_of(model, model.decoder, torch.cat([a[:2], b[:2]])))
@@ -170,7 +170,7 @@ def test_a_part_that_is_exchanged_lies_beneath_what_the_other_face_has(
     beneath.beneath_loss(model, critic, a[:2], b[:2], *args)  # type: ignore[arg-type]
     of_a, of_b = bases.known["a"], bases.known["b"]
     apart = [losses.error(known[:1], known[1:]).repeat(2, 1, 1, 1) for known in (of_a, of_b)]
-    unlike, unseen = shown[0]
+    unlike, unseen = (torch.cat(quarters) for quarters in zip(*shown, strict=True))
     assert unlike.allclose(torch.cat([apart[i] for i in (0, 1, 1, 0)]), atol=1e-5)
     hidden = [losses.error(of_a, a[:2]), losses.error(of_b, b[:2])]
     assert unseen.allclose(torch.cat([hidden[i] for i in (0, 1, 1, 0)]), atol=1e-5)
