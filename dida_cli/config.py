@@ -14,7 +14,8 @@ CriticTarget = Literal["half", "paper"]
 Fit = Literal["crop", "squash"]
 Method = Literal["didd", "mask", "layers"]
 Glass = Literal["none", "a", "b", "both"]
-Refine = Literal["none", "glass", "beneath"]
+Refine = Literal["none", "glass", "beneath", "place"]
+LOOKALIKES: dict[Refine, int] = {"beneath": 256, "place": 8000}  # that it needs
 Part = Literal["a", "b"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Tracking = Literal["tensorboard", "trackio", "wandb"]
@@ -370,12 +371,13 @@ class TrainConfig(_Json):
             around them come to fit.
         lookalikes: pictures of each domain that are remembered, so that `exchange` finds one that
             looks alike around the part (`layers`, `lookalikes.py`); 0: any of the batch. With
-            refine `beneath`, whose bases tell what is usual.
+            refine `beneath`, whose bases tell what is usual; with `place`, A's that may be twins.
         hides: whether a part lies where the other domain has something else, as a smile where
             another mouth is, which it must hide; needs lookalikes.
         refine: how a model of masks is gone on with (`layers`), while all else stands still:
             `glass`, its common encoder learns to see through glass (`refine.py`); `beneath`, its
-            decoder learns what other parts lie beneath (`beneath.py`, with lookalikes).
+            decoder learns what other parts lie beneath (`beneath.py`, with lookalikes); `place`,
+            its decoder learns where the one part lies (`place.py`, with lookalikes).
         score_every: steps between scores on held-out pictures, by which `best` is chosen;
             a training of at least as many is scored at its end too; 0: never.
         patience: scores in a row without a better one after which a training ends; 0: it never
@@ -427,8 +429,8 @@ class TrainConfig(_Json):
             raise DidaError("refine goes on without these two; set hold to 0 and hides to false")
         if self.refine == "glass" and self.lookalikes:
             raise DidaError("refine glass goes on without lookalikes; set it to 0")
-        if self.refine == "beneath" and not self.lookalikes:
-            raise DidaError("refine beneath needs lookalikes; set it too, to 256")
+        if (number := LOOKALIKES.get(self.refine)) and not self.lookalikes:
+            raise DidaError(f"refine {self.refine} needs lookalikes; set it too, to {number}")
         if self.patience and not self.score_every:
             raise DidaError("patience counts scores, and score_every 0 makes none; set it too")
         if not 0 <= self.seed < 2**63:

@@ -144,6 +144,11 @@ def _check_refined(refine: Refine, model: ModelConfig) -> None:
         parts, what, which = glass, "glass", "part that is"
     else:
         parts, what, which = set(model.parts) - glass, "no glass", "parts that are"
+    if refine == "place" and model.separate_b:
+        raise DidaError(
+            "training.refine place is for a part or none, and this model has one in both domains; "
+            "set refine to none"
+        )
     if model.method != "layers" or not parts:
         raise DidaError(
             f"training.refine {refine} is for layers of {what}; set model.glass to the {which} "

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
-from dida_cli import begin, beneath, checkpoint, didd, losses, mask, memory, refine
+from dida_cli import begin, beneath, checkpoint, didd, losses, mask, memory, place, refine
 from dida_cli.checkpoint import Network
 from dida_cli.config import ModelConfig, TrainConfig, Weights, checked, read_json
 from dida_cli.distributed import ALONE, Group, ProcessLostError
@@ -41,6 +41,7 @@ AUTOENCODER_LOSS: dict[str, Callable[..., losses.Losses]] = {
 REFINED: dict[str, tuple[str, Callable[..., losses.Losses]]] = {
     "glass": ("encoders.common", refine.refine_loss),
     "beneath": ("decoder", beneath.beneath_loss),
+    "place": ("decoder", place.place_loss),
 }
 
 Batch = Callable[[int], tuple[Tensor, Tensor]]
@@ -96,9 +97,11 @@ class Training:
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=settings.precision == "float16"
         )
-        self.lookalikes: Lookalikes | beneath.Bases | None = None
+        self.lookalikes: Lookalikes | beneath.Bases | place.Twins | None = None
         if settings.refine == "beneath":
             self.lookalikes = beneath.Bases(settings.lookalikes)
+        elif settings.refine == "place":
+            self.lookalikes = place.Twins(settings.lookalikes)
         elif settings.lookalikes:
             self.lookalikes = Lookalikes(settings.lookalikes, hidden=settings.hides)
         self.step = 0
@@ -157,10 +160,11 @@ class Training:
         return terms
 
     def recall(self, batches: "Batch") -> None:
-        """Show the lookalikes what an unbroken training would have seen last."""
+        """Show the lookalikes what an unbroken training has seen last, and twins the first."""
         if self.lookalikes:
             kept = math.ceil(self.settings.lookalikes * self.group.size / self.settings.batch)
-            for step in range(max(0, self.step - kept), self.step):
+            last = kept if isinstance(self.lookalikes, place.Twins) else self.step
+            for step in range(max(0, last - kept), last):
                 self._remember(*batches(step))
 
     def _remember(self, a: Tensor, b: Tensor) -> None:
@@ -171,6 +175,9 @@ class Training:
             self.lookalikes.add(*domains)
             return
         assert isinstance(self.model, mask.Layers) and self.teacher
+        if isinstance(self.lookalikes, place.Twins):
+            self.lookalikes.add(self.model, self.teacher, domains[0])
+            return
         self.lookalikes.add(beneath.bases_of(self.model, self.teacher, torch.cat(domains)))
 
     def _hold(self) -> None:

@@ -132,7 +132,8 @@ def test_a_preset_trains_on_two_folders_too(dida: Dida, domains: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("preset", "learns"), [("refine", "encoders.common."), ("beneath", "decoder.")]
+    ("preset", "learns"),
+    [("refine", "encoders.common."), ("beneath", "decoder."), ("place", "decoder.")],
 )
 def test_a_model_is_refined_as_it_is(
     preset: str, learns: str, dida: Dida, domains: Path, tmp_path: Path
@@ -140,9 +141,13 @@ def test_a_model_is_refined_as_it_is(
     model, run = tmp_path / "model", tmp_path / "run"
     config = ModelConfig.of("layers", "compact", side=64, encoder_side=32, width=16, common=8)
     config = replace(config, domains=Domains(a="hats", b="scarfs"), glass="b", segment_from=0.3)
+    if preset == "place":
+        config = replace(config, separate_b=0, glass="none")
     files = checkpoint.model_files(checkpoint.baked(checkpoint.build(config)), "# card\n")
     checkpoint.write_folder(model, files)
     arguments = ["train", "--config", preset, "--data", domains, "--batch", 4, "--steps", 2]
+    if preset != "refine":
+        arguments += ["--set", "training.lookalikes=8"]
     refused = dida(*arguments, "-o", run)
     assert refused.code == 1 and "refine goes on with a model; name it by --init" in refused.err
     assert not run.exists()

@@ -45,6 +45,7 @@ def terms(model: Layers, teacher: Layers) -> dict[str, float]:
         (LAYERS, "refine", "encoders.common."),
         (replace(LAYERS, separate_b=0, glass="a"), "refine", "encoders.common."),
         (LAYERS, "beneath", "decoder."),
+        (replace(LAYERS, separate_b=0, glass="none"), "place", "decoder."),
     ],
 )
 def test_the_preset_says_who_alone_learns(config: ModelConfig, preset: str, learns: str) -> None:

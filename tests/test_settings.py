@@ -246,7 +246,7 @@ def test_what_is_written_is_read_as_the_same_training(tmp_path: Path) -> None:
 
 def test_there_are_the_promised_presets_each_with_a_line() -> None:
     told = settings.presets()
-    assert list(told) == sorted([*DIDD, *MASK, *STAGES, "refine", "beneath"])
+    assert list(told) == sorted([*DIDD, *MASK, *STAGES, "refine", "beneath", "place"])
     assert all(words and "\n" not in words and len(words) <= 80 for words in told.values())
 
 

@@ -76,6 +76,7 @@ REFINES = replace(
 BENEATH = replace(
     SETTINGS, refine="beneath", lookalikes=10, rise=False, weights=Weights(claim=1.0, cover=1.0)
 )
+PLACE = replace(BENEATH, refine="place", weights=Weights(claim=1.0, exchange=1.0))
 
 
 @pytest.mark.parametrize(
@@ -88,9 +89,10 @@ BENEATH = replace(
         (ONE_SIDED, HIDES),
         (replace(LAYERS, glass="b"), REFINES),
         (replace(LAYERS, glass="b"), BENEATH),
+        (ONE_SIDED, PLACE),
         (MASK, SETTINGS),
     ],
-    ids=["compact", "paper", "layers", "one-sided", "lookalikes", "refine", "beneath", "mask"],
+    ids="compact paper layers one-sided lookalikes refine beneath place mask".split(),
 )
 def test_a_stopped_and_resumed_training_is_the_one_that_never_stopped(
     tmp_path: Path, model: ModelConfig, settings: TrainConfig

@@ -415,7 +415,7 @@ def _changed(
     if training.refine != old_training.refine:
         raise DidaError(
             "a run is refined by a run of its own: dida train --config refine --init RUN, "
-            "or --config beneath"
+            "or --config beneath or place"
         )
     pictures = old_pictures
     if any(name.startswith("data.") for name in values):

@@ -79,6 +79,8 @@ FIELDS = {
     "Beard": ("beard", "beard_color"),
 }
 ATTRIBUTES = tuple(FIELDS)
+# Attribute -> what its first factor may be in a face that lacks it.
+LACKING = {"Smiling": OTHER_MOUTHS, "Eyeglasses": [NONE], "Beard": [NONE]}
 # What no set draws: for pictures other than those a model was trained on.
 FOREIGN_EYES = "CRY EYE_ROLL HEART WINK_WACKY X_DIZZY".split()
 FOREIGN_BACKGROUNDS = "#102A43 #7B241C #145A32 #F4D03F".split()
@@ -116,6 +118,10 @@ class Factors:
         """The true answer of a transfer: this face with the guide's mouth, glasses or beard."""
         fields = [field for attribute in attributes for field in FIELDS[attribute]]
         return replace(self, **{field: getattr(guide, field) for field in fields})
+
+    def without(self, attribute: str) -> list["Factors"]:
+        """Every face that is this one but lacks one of `ATTRIBUTES`, all of them right answers."""
+        return [replace(self, **{FIELDS[attribute][0]: name}) for name in LACKING[attribute]]
 
 
 def factors_at(seed: int, index: int) -> Factors:

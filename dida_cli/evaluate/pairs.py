@@ -139,6 +139,25 @@ def draw(
     return pairs
 
 
+def nearest_answers(drawn: Pairs, output: Tensor) -> Tensor | None:
+    """Of all right answers to removals the one nearest to each output (N, 3, side, side).
+
+    Who takes a smile off is not told which other mouth the true answer has: any is right. None
+    where there is but one right answer.
+    """
+    known = drawn.known
+    if not known or known.task.of(drawn.guide_part):
+        return None
+    answers = [face.without(known.task.a) for face in known.contents]
+    if len(answers[0]) == 1:
+        return None
+    side, nearest = output.shape[-1], []
+    for faces, made in zip(answers, output, strict=True):
+        pictures = to_batch([avatars.draw(face, side) for face in faces], side)  # (K, 3, ...)
+        nearest.append(pictures[(pictures - made).square().flatten(1).mean(1).argmin()])
+    return torch.stack(nearest)
+
+
 def of_pictures(a: Tensor, b: Tensor, count: int, *, seed: int) -> dict[Part, Pairs]:
     """Up to `count` pairs each way from pictures of both domains, (N, 3, side, side) in [-1, 1]."""
     generator = torch.Generator().manual_seed(seed)

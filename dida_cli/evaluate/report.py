@@ -205,6 +205,9 @@ def _segmentation(
     task, seed = pairs.task_of(model.config), settings.seed
     validation = pairs.draw(task, few, side, seed=seed + VALIDATION_SEED)
     foreign = pairs.draw(task, few, side, seed=seed, foreign=True)
+    answers = {
+        part: pairs.nearest_answers(drawn, edits.output) for part, (drawn, edits) in judged.items()
+    }
     scores = {}
     for part, (drawn, edits) in judged.items():
         tuned = pairs.edit(model, validation[part])
@@ -218,7 +221,22 @@ def _segmentation(
             "changed_outside_foreign": _changed_outside(*abroad),
             "iou_foreign": segmentation.mean_iou(*_masks(*abroad), chosen).value,
         }
+        if any(right is not None for right in answers.values()):
+            scores[part] |= _nearest(drawn, edits, answers[part], chosen)
     return scores
+
+
+def _nearest(
+    drawn: Pairs, edits: Edits, right: Tensor | None, threshold: float
+) -> dict[str, float]:
+    """Mask and output against the nearest right answers, or against the only ones."""
+    assert edits.mask is not None and drawn.known is not None
+    answers = drawn.known.truth if right is None else right
+    region = segmentation.true_region(drawn.content, answers)
+    return {
+        "iou_nearest": segmentation.mean_iou(edits.mask, region, threshold).value,
+        "psnr_nearest": counterfactual.psnr(edits.output, answers),
+    }
 
 
 def _whole_masks(model: MaskModel, edits: Edits, part: Part) -> Tensor:

@@ -23,6 +23,8 @@ DEFINITIONS = {
     "iou": "mean over test pictures of intersection over union of mask > threshold and the true "
     "region, with a 95 % interval (iou_low, iou_high); the true region is where content and true "
     f"answer differ by more than {TOLERANCE} of 255 levels in any channel",
+    "iou_nearest, psnr_nearest": "iou and PSNR against the nearest of all right answers, where "
+    "there are several: whichever mouth comes where a smile was, it is right",
     "threshold": "the one of 0.05, 0.10 ... 0.95 with the best mean iou on validation pictures",
     "segment_from": "the same of masks as `dida segment` shows them, also where an edit changes "
     "nothing that could be seen; --keep-threshold keeps its mean over both directions",

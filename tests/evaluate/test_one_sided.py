@@ -57,6 +57,26 @@ def test_truths_change_the_one_part_alone(drawn: dict[str, Pairs]) -> None:
             assert (truth.glasses == avatars.NONE) == (part == "b")
 
 
+def test_whichever_mouth_comes_where_a_smile_was_is_right() -> None:
+    smiles = pairs.draw(ONE_SIDED["smile"], len(avatars.OTHER_MOUTHS), SIDE, seed=5)
+    known = smiles["b"].known
+    assert known is not None
+    chosen = [
+        replace(face, mouth=mouth)
+        for face, mouth in zip(known.contents, avatars.OTHER_MOUTHS, strict=True)
+    ]
+    wanted = attributes.to_batch([avatars.draw(face, SIDE) for face in chosen], SIDE)
+    found = pairs.nearest_answers(smiles["b"], wanted + 0.02)
+    assert found is not None and torch.equal(found, wanted)
+
+
+def test_there_is_one_right_answer_to_all_else(drawn: dict[str, Pairs]) -> None:
+    for of_part in (drawn["b"], pairs.draw(ONE_SIDED["smile"], 1, SIDE, seed=5)["a"]):
+        assert pairs.nearest_answers(of_part, of_part.content) is None
+    two_sided = pairs.draw(SMILE_GLASSES, 1, SIDE, seed=5)["b"]
+    assert pairs.nearest_answers(two_sided, two_sided.content) is None
+
+
 def test_a_beard_moves_with_its_colour() -> None:
     of = pairs.draw(ONE_SIDED["beard"], 4, SIDE, seed=5)["a"].known
     assert of is not None
