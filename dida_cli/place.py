@@ -8,20 +8,21 @@ and the decoder is told of twins what masks learn of nobody else, pixel by pixel
 twins. Photos have none, and this is not for them.)
 
     term              formula                              what it does
-    claim             BCE(m, where twins differ), of own   masks are of that place, all of it and
-                      and of given parts; m*(c, 0): none   nothing else
-    exchange          |blend(layer', b, m') - the twin|    a part that is given hides what was there
-    paint             |layer - the twin| where they differ so layers know what is around it
-    reconstruction_a  |blend(layer, base*, m) - a|         and own parts stay what they are
-    base              |base - base*|                       so do bases
+    claim             BCE(m, where a differs from n), BCE  masks are of their place, all of it and
+                      (m', where a differs from b),        nothing else
+                      BCE(m of (c, 0), 0)
+    exchange          |blend(layer', b, m') - a|           a part that is given hides what was there
+    paint             |layer - a|, |layer' - a| and        layers know what is around the part, and
+                      |base(a) - n| where they differ      no base is a blur of many
+    reconstruction_a  |blend(layer, n, m) - a|             own parts stay what they are
+    base              |base(a) - n|, |base(b) - base*(b)|  so do bases but for that
     common            see `losses`
 
-* is the decoder's as it was in the model that was begun from, ' with the common code of the face b
-that the part is given to.
-
-Of an own part it is not known what its twin has in the part's place: of many twins each has
-another mouth. `SHARP` makes of what differs from most of them the part, and of what differs from a
-few no haze, which would be left of a probability.
+b is a face without the part, a its twin with a part of the kind that some other face has, ' what
+the decoder makes of a's part for b. * is the decoder's as it was in the model that was begun from,
+and n the twin without a part that is nearest to base*(a): what a face has in the part's place is
+one of several mouths, of which the base shows a mixture. Beside the part, where twins may be of
+other people, n is base*(a) itself, and a is b.
 """
 
 from typing import NamedTuple
@@ -43,31 +44,58 @@ ENOUGH = 0.03  # of 2, the range of a picture: twins that differ by more differ,
 DIFFERENT = 8 / 127.5  # of 2, in any channel: more than resampling leaves beside a part
 RARE = 0.05  # of the faces have their part there: it may be anywhere near
 LOOKED_AT = 512  # faces that tell where parts may be
-SHARP = 4.0  # so much surer than its odds a mask is
+SHARP = 4.0  # the power of its odds that a mask is: some twins are none, and haze would be left
+
+
+class Faces:
+    """The first pictures of one domain."""
+
+    def __init__(self) -> None:
+        self.pictures = torch.empty(0)  # uint8 (N, 3, h, w): four times as many in the same memory
+        self.small = torch.empty(0)  # (N, 3, h', w'), in which they are compared
+
+    def add(self, pictures: Tensor) -> None:
+        """Remember pictures (B, 3, h, w) in [-1, 1]."""
+        levels = ((pictures + 1) * 127.5).round().to(torch.uint8)
+        self.pictures = _joined(self.pictures, levels)
+        self.small = _joined(self.small, compared(pictures))
+
+    def nearest(self, faces: Tensor, where: Tensor, among: Tensor | None = None) -> Tensor:
+        """The likest of each face (N, 3, h, w) in [-1, 1], the same.
+
+        `where` (h', w') says what is compared, `among` (N, M) which pictures come into question.
+        """
+        known, found = self.small[..., where], []
+        for row, face in enumerate(compared(faces)[..., where]):
+            some = torch.arange(len(known), device=face.device) if among is None else among[row]
+            distance = (known[some] - face).abs().mean(1).clamp_max(ENOUGH).mean(1)
+            found.append(some[distance.argmin()])
+        return self.pictures[torch.stack(found)].float() / 127.5 - 1
 
 
 class Twins:
-    """The first pictures of A, and which of them is the twin of a face of B."""
+    """The first pictures of both domains, and which of them is the twin of a face of the other."""
 
     def __init__(self, size: int) -> None:
-        """`size` pictures are remembered."""
+        """`size` pictures of each domain are remembered."""
         self.size = size
-        self.pictures = torch.empty(0)  # uint8 (N, 3, h, w): four times as many in the same memory
-        self.small = torch.empty(0)  # (N, 3, h', w'), in which they are compared
-        self.kinds = torch.empty(0)  # (N, S * grid * grid), their parts' codes
+        self.a, self.b = Faces(), Faces()
+        self.kinds = torch.empty(0)  # (N, S * grid * grid), A's parts
         self.open = torch.empty(0)  # bool (N, 1, h, w), of the first ones' masks
 
     @torch.no_grad()
-    def add(self, model: Layers, decoder: nn.Module, pictures: Tensor) -> None:
-        """Remember pictures (B, 3, h, w) in [-1, 1] of A, until there are enough.
+    def add(self, model: Layers, decoder: nn.Module, a: Tensor, b: Tensor) -> None:
+        """Remember pictures a and b, each (B, 3, h, w) in [-1, 1], until there are enough.
 
         `decoder` is the model's as it was, by whose masks it is known where parts are.
         """
-        if not (new := pictures[: self.size - len(self.pictures)]).numel():
+        room = self.size - len(self.kinds)
+        if not room:
             return
-        codes = model.encode(new)
-        self.pictures = _joined(self.pictures, _bytes(new))
-        self.small = _joined(self.small, compared(new))
+        a, b = a[:room], b[:room]
+        self.a.add(a)
+        self.b.add(b)
+        codes = model.encode(a)
         self.kinds = _joined(self.kinds, codes.a.flatten(1))
         if len(self.open) < LOOKED_AT:
             self.open = _joined(self.open, opened(painted(decoder, codes.alone("a"))[1]) > OPEN)
@@ -79,19 +107,24 @@ class Twins:
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
-    def of(self, faces: Tensor, kinds: Tensor) -> Tensor:
-        """A twin of each face of B, with nearly the kind of part it is asked for.
+    def having(self, faces: Tensor, kinds: Tensor) -> Tensor:
+        """Of each face its twin of A, with nearly the kind of part that is asked for.
 
         Faces (N, 3, h, w) in [-1, 1], codes of parts (N, S, grid, grid); (N, 3, h, w) in [-1, 1].
         """
-        where = compared(self.near)[0, 0] > 0  # (h', w')
-        known, count = self.small[..., where], max(1, len(self.kinds) // KIND)
-        found = []
-        for face, kind in zip(compared(faces)[..., where], kinds.flatten(1), strict=True):
-            like = (self.kinds - kind).abs().sum(1).topk(count, largest=False).indices
-            distance = (known[like] - face).abs().mean(1).clamp_max(ENOUGH).mean(1)
-            found.append(like[distance.argmin()])
-        return self.pictures[torch.stack(found)].float() / 127.5 - 1
+        unlike = torch.cdist(kinds.flatten(1), self.kinds, p=1)
+        among = unlike.topk(max(1, len(self.kinds) // KIND), largest=False).indices
+        return self.a.nearest(faces, self._where, among)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @torch.no_grad()
+    def lacking(self, faces: Tensor) -> Tensor:
+        """Of each face (N, 3, h, w) in [-1, 1] its twin of B, the same."""
+        return self.b.nearest(faces, self._where)
+
+    @property
+    def _where(self) -> Tensor:
+        return compared(self.near)[0, 0] > 0  # (h', w')
 
 
 def place_loss(
@@ -106,26 +139,28 @@ def place_loss(
 ) -> Losses:
     """The loss of going on on pictures a and b, each (B, 3, side, side).
 
-    `teacher` is the model's decoder as it was; all else of the model stands still. The faces b are
-    compared with their twins among `lookalikes`, whose parts are as those of a.
+    `teacher` is the model's decoder as it was; all else of the model stands still. Faces b are
+    compared with their twins among `lookalikes`, whose parts are of the kinds that a show.
     """
-    twins = lookalikes.of(b, model.encode(a).a)
-    own = losses.own_parts(model.encode(torch.cat([twins, b])))
+    having, near = lookalikes.having(b, model.encode(a).a), lookalikes.near
+    own = losses.own_parts(model.encode(torch.cat([having, b])))
     with torch.no_grad():
-        bases, _ = painted(teacher, own.without("a"))
-    near = lookalikes.near
-    part = ((twins - b).abs().amax(1, keepdim=True) > DIFFERENT) * near  # (B, 1, side, side)
+        of_a, of_b = painted(teacher, own.without("a"))[0].chunk(2)
+        lacking = blend(lookalikes.lacking(of_a), of_a, near)
     made = Shown.by(model.decoder, own)
     layer, mask = made.own
     moved, where = made.given
+    place, given = (differ(having, other) * near for other in (lacking, b))
     terms = {
-        "claim": claim_loss(part, sharp(mask))
-        + claim_loss(part, sharp(where))
+        "claim": claim_loss(place, sharp(mask))
+        + claim_loss(given, sharp(where))
         + claim_loss(torch.zeros_like(made.closed), made.closed),
-        "exchange": F.l1_loss(blend(moved, b, where), blend(twins, b, near)),
-        "paint": mean_over(part, error(layer, twins)) + mean_over(part, error(moved, twins)),
-        "reconstruction_a": F.l1_loss(blend(layer, bases[: len(b)], mask), twins),
-        "base": F.l1_loss(made.base, bases),
+        "exchange": F.l1_loss(blend(moved, b, where), blend(having, b, near)),
+        "paint": mean_over(place, error(layer, having))
+        + mean_over(given, error(moved, having))
+        + mean_over(place, error(made.base[: len(b)], lacking)),
+        "reconstruction_a": F.l1_loss(blend(layer, lacking, mask), having),
+        "base": F.l1_loss(made.base, torch.cat([lacking, of_b])),
         "common": losses.common(critic, own, target),
     }
     return losses.weighted(terms, weights, own.common)
@@ -157,9 +192,10 @@ def sharp(mask: Tensor) -> Tensor:
     return torch.sigmoid(torch.logit(mask, SURE) / SHARP)
 
 
+def differ(one: Tensor, other: Tensor) -> Tensor:
+    """1 where pictures (N, 3, h, w) are not the same, else 0: (N, 1, h, w)."""
+    return ((one - other).abs().amax(1, keepdim=True) > DIFFERENT).to(one.dtype)
+
+
 def _joined(known: Tensor, new: Tensor) -> Tensor:
     return torch.cat([known, new]) if len(known) else new
-
-
-def _bytes(pictures: Tensor) -> Tensor:
-    return ((pictures + 1) * 127.5).round().to(torch.uint8)

@@ -176,7 +176,7 @@ class Training:
             return
         assert isinstance(self.model, mask.Layers) and self.teacher
         if isinstance(self.lookalikes, place.Twins):
-            self.lookalikes.add(self.model, self.teacher, domains[0])
+            self.lookalikes.add(self.model, self.teacher, *domains)
             return
         self.lookalikes.add(beneath.bases_of(self.model, self.teacher, torch.cat(domains)))
 

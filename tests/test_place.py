@@ -50,9 +50,9 @@ def knows_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(place, "painted", painted)
 
 
-def pool(model: Layers, pictures: Tensor, size: int = 64) -> place.Twins:
-    twins = place.Twins(size)
-    twins.add(model, model.decoder, pictures)
+def pool(model: Layers, a: Tensor, b: Tensor | None = None) -> place.Twins:
+    twins = place.Twins(64)
+    twins.add(model, model.decoder, a, faces(len(a), part=False) if b is None else b)
     return twins
 
 
@@ -70,10 +70,12 @@ def test_a_twin_has_the_skin_of_a_face_whatever_is_in_the_parts_place(
     model, known = built(), faces(7)
     twins, wanted = pool(model, known), faces(7, part=False)[[5, 0, 3]]
     wanted[PLACE] -= 0.15  # another part
-    found = twins.of(wanted, model.encode(wanted).a)
+    found = twins.having(wanted, model.encode(wanted).a)
     assert found.allclose(known[[5, 0, 3]], atol=NEARLY)
     wanted[:, :, 8:17] = 0.9  # far beside it nothing is compared, and near it most is alike
-    assert twins.of(wanted, model.encode(wanted).a).allclose(found)
+    assert twins.having(wanted, model.encode(wanted).a).allclose(found)
+    found = twins.lacking(known[[2, 6]])
+    assert found.allclose(faces(7, part=False)[[2, 6]], atol=NEARLY)
 
 
 def test_a_twin_has_nearly_the_kind_of_part_that_is_asked_for(
@@ -86,7 +88,7 @@ def test_a_twin_has_nearly_the_kind_of_part_that_is_asked_for(
     kinds = torch.tensor([0.0, 15.0])[:, None, None, None].expand(
         2, *model.encode(faces(2)).a[0].shape
     )
-    found = twins.of(faces(8, part=False)[[6, 6]], kinds)
+    found = twins.having(faces(8, part=False)[[6, 6]], kinds)
     # of the four that come first and last: the likest of them
     assert found.allclose(faces(8)[[3, 6]], atol=NEARLY)
 
@@ -112,19 +114,23 @@ def test_twins_are_of_the_first_pictures_and_no_more() -> None:
     assert isinstance(training.lookalikes, place.Twins)
     first = torch.cat([batches(0)[0], batches(1)[0]])[:6]
     held = training.lookalikes
-    assert held.pictures.dtype == torch.uint8 and len(held.pictures) == len(held.kinds) == 6
-    assert (held.pictures / 127.5 - 1).allclose(first, atol=NEARLY)
-    training.advance(*batches(7))
-    assert (held.pictures / 127.5 - 1).allclose(first, atol=NEARLY)
+    for _ in range(2):
+        assert len(held.b.pictures) == len(held.kinds) == 6 and held.a.pictures.dtype == torch.uint8
+        assert (held.a.pictures / 127.5 - 1).allclose(first, atol=NEARLY)
+        training.advance(*batches(7))
 
 
-def test_masks_come_to_be_open_where_twins_differ_and_nowhere_else() -> None:
-    model = built()
-    training = core.Training(LAYERS, replace(SETTINGS, learning_rate=3e-3, lookalikes=8))
-    training.begin_from(model)
+def test_masks_come_to_be_open_where_twins_differ_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(place, "KIND", 1)
+    training = core.Training(LAYERS, replace(SETTINGS, learning_rate=3e-3))
+    training.begin_from(built())
     a, b = faces(8), faces(8, part=False)
     for step in range(120):
         rows = torch.arange(4) + 4 * (step % 2)
+        # bases that have learned nothing are near to nobody
+        monkeypatch.setattr(place.Twins, "lacking", lambda *_, rows=rows: b[rows])
         training.advance(a[rows], b[rows])
     learned = training.model
     assert isinstance(learned, Layers)
@@ -154,19 +160,49 @@ def test_what_a_part_hides_is_of_its_place_and_what_lies_over_it_is_not(
     monkeypatch.setattr(place, "KIND", 1)
     knows_the_place(monkeypatch)
     model, a, b = built(), faces(4), faces(4, part=False)
+    bare = b.clone()  # which the bases are nearest to, that show nothing
     b[:, :, 17:19, 10:22] = -1.0  # another part, half beside this one
-    a[:, :, 22:24, 10:22] = b[:, :, 22:24, 10:22] = 1.0  # both have this over it
-    loss(model, a, b, pool(model, a))
-    wanted = torch.zeros(4, 1, 32, 32)
-    wanted[:, :, 17:22, 10:22] = 1
+    for all_have in (a, b, bare):
+        all_have[:, :, 22:24, 10:22] = 1.0  # over it
+    twins = pool(model, a, bare)
+    monkeypatch.setattr(twins, "lacking", lambda bases: bare)
+    loss(model, a, b, twins)
     own, given, closed = asked
-    assert own.equal(wanted) and given.equal(wanted) and not closed.any()
+    wanted = torch.zeros(4, 1, 32, 32)
+    wanted[:, :, 18:22, 10:22] = 1
+    assert own.equal(wanted) and not closed.any()
+    wanted[:, :, 17, 10:22] = 1
+    assert given.equal(wanted)
 
 
-def test_a_teacher_stays_what_it_is_but_for_its_masks_and_what_they_hide() -> None:
+def test_bases_come_to_show_what_a_twin_has_and_no_mixture() -> None:
+    model = built()
+    training = core.Training(LAYERS, replace(SETTINGS, learning_rate=3e-3))
+    training.begin_from(model)
+    a, b = faces(8), faces(8, part=False)
+    b[:, 0, 19:22, 12:20] = 1.0  # the other part
+    with torch.no_grad():
+        bases = model.base(model.encode(a))
+        wanted = pool(model, a, b).lacking(bases)
+        before = losses.error(bases, wanted)[PLACE].mean()
+        for step in range(120):
+            rows = torch.arange(4) + 4 * (step % 2)
+            with torch.enable_grad():
+                training.advance(a[rows], b[rows])
+        learned = training.model
+        assert isinstance(learned, Layers)
+        after = losses.error(learned.base(learned.encode(a)), wanted)[PLACE].mean()
+    assert after < 0.5 * before
+
+
+def test_bases_stay_what_they_are_but_in_the_parts_place(monkeypatch: pytest.MonkeyPatch) -> None:
     model, a, b = built(), faces(4), faces(4, part=False)
-    terms = loss(model, a, b, pool(model, a)).terms
-    assert terms["base"] == 0 and terms["claim"] > 0.1 and terms["exchange"] > 0.01
+    twins = pool(model, a)
+    twins.open[:] = False  # there are no parts
+    terms = loss(model, a, b, twins).terms
+    assert terms["base"] == 0 and terms["claim"] > 0.1
+    twins.open[PLACE] = True
+    assert loss(model, a, b, twins).terms["base"] > 0.01
 
 
 def test_a_sharp_mask_is_surer_than_its_odds() -> None:
