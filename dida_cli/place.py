@@ -52,24 +52,29 @@ SHARP = 4.0  # the power of its odds that a mask is: some twins are none, and ha
 class Faces:
     """The first pictures of one domain."""
 
-    def __init__(self) -> None:
-        self.pictures = torch.empty(0)  # uint8 (N, 3, h, w): four times as many in the same memory
-        self.small = torch.empty(0)  # (N, 3, h', w'), in which they are compared
+    def __init__(self, size: int) -> None:
+        """`size` pictures are remembered, in memory that is taken once for all of them."""
+        self.size, self.count = size, 0
+        self.pictures = torch.empty(0)  # uint8 (size, 3, h, w): four times as many as of floats
+        self.small = torch.empty(0)  # (size, 3, h', w'), in which they are compared
 
     def add(self, pictures: Tensor) -> None:
-        """Remember pictures (B, 3, h, w) in [-1, 1]."""
-        levels = ((pictures + 1) * 127.5).round().to(torch.uint8)
-        self.pictures = _joined(self.pictures, levels)
-        self.small = _joined(self.small, compared(pictures))
+        """Remember pictures (B, 3, h, w) in [-1, 1], for which there must be room."""
+        levels, small = ((pictures + 1) * 127.5).round().to(torch.uint8), compared(pictures)
+        if not self.count:
+            self.pictures = levels.new_empty(self.size, *levels.shape[1:])
+            self.small = small.new_empty(self.size, *small.shape[1:])
+        rows = slice(self.count, self.count + len(pictures))
+        self.pictures[rows], self.small[rows], self.count = levels, small, rows.stop
 
     def nearest(self, faces: Tensor, where: Tensor, among: Tensor | None = None) -> Tensor:
         """The likest of each face (N, 3, h, w) in [-1, 1], the same.
 
         `where` (h', w') says what is compared, `among` (N, M) which pictures come into question.
         """
-        known, found = self.small[..., where], []
+        known, found = self.small[: self.count, :, where], []
         for row, face in enumerate(compared(faces)[..., where]):
-            some = torch.arange(len(known), device=face.device) if among is None else among[row]
+            some = torch.arange(self.count, device=face.device) if among is None else among[row]
             distance = (known[some] - face).abs().mean(1).clamp_max(ENOUGH).mean(1)
             found.append(some[distance.argmin()])
         return self.pictures[torch.stack(found)].float() / 127.5 - 1
@@ -80,8 +85,7 @@ class Twins:
 
     def __init__(self, size: int) -> None:
         """`size` pictures of each domain are remembered."""
-        self.size = size
-        self.a, self.b = Faces(), Faces()
+        self.a, self.b = Faces(size), Faces(size)
         self.kinds = torch.empty(0)  # (N, S * grid * grid), A's parts
         self.open = torch.empty(0)  # bool (N, 1, h, w), of the first ones' masks
 
@@ -91,7 +95,7 @@ class Twins:
 
         `decoder` is the model's as it was, by whose masks it is known where parts are.
         """
-        room = self.size - len(self.kinds)
+        room = self.a.size - self.a.count
         if not room:
             return
         a, b = a[:room], b[:room]
