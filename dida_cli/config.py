@@ -371,7 +371,7 @@ class TrainConfig(_Json):
             around them come to fit.
         lookalikes: pictures of each domain that are remembered, so that `exchange` finds one that
             looks alike around the part (`layers`, `lookalikes.py`); 0: any of the batch. With
-            refine `beneath`, whose bases tell what is usual; with `place`, A's that may be twins.
+            refine `beneath`, whose bases tell what is usual; with `place`, among whom twins are.
         hides: whether a part lies where the other domain has something else, as a smile where
             another mouth is, which it must hide; needs lookalikes.
         refine: how a model of masks is gone on with (`layers`), while all else stands still:
