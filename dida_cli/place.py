@@ -27,7 +27,7 @@ one of several mouths, of which the base shows a mixture. Beside the part, where
 other people, n is base*(a) itself, and a is b.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +87,8 @@ class Twins:
         """`size` pictures of each domain are remembered."""
         self.a, self.b = Faces(size), Faces(size)
         self.kinds = torch.empty(0)  # (N, S * grid * grid), A's parts
-        self.open = torch.empty(0)  # bool (N, 1, h, w), of the first ones' masks
+        self.open = torch.zeros(())  # (1, 1, h, w): of how many of the first ones a mask is open
+        self.looked_at = 0
 
     @torch.no_grad()
     def add(self, model: Layers, decoder: nn.Module, a: Tensor, b: Tensor) -> None:
@@ -102,14 +103,17 @@ class Twins:
         self.a.add(a)
         self.b.add(b)
         codes = model.encode(a)
-        self.kinds = _joined(self.kinds, codes.a.flatten(1))
-        if len(self.open) < LOOKED_AT:
-            self.open = _joined(self.open, opened(painted(decoder, codes.alone("a"))[1]) > OPEN)
+        kinds = codes.a.flatten(1)
+        self.kinds = torch.cat([self.kinds, kinds]) if len(self.kinds) else kinds
+        if self.looked_at < LOOKED_AT:
+            mask = opened(painted(decoder, codes.alone("a"))[1])
+            self.open = self.open + (mask > OPEN).sum(0, keepdim=True)
+            self.looked_at += len(a)
 
     @property
     def near(self) -> Tensor:
         """1 where a part may be or is near, else 0: (1, 1, h, w)."""
-        return around((self.open.float().mean(0, keepdim=True) > RARE).float())
+        return around((self.open / self.looked_at > RARE).float())
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
@@ -181,7 +185,7 @@ class Shown(NamedTuple):
     closed: Tensor  # (2 B, 1, side, side) in [0, 1], masks where no part is
 
     @classmethod
-    def by(cls, decoder: nn.Module, own: Codes) -> "Shown":
+    def by(cls, decoder: nn.Module, own: Codes) -> Self:
         """A decoder's of own codes (`losses.own_parts`)."""
         count = len(own.common) // 2
         given = Codes(own.common[count:], own.a[:count], own.b[count:])
@@ -201,7 +205,3 @@ def sharp(mask: Tensor) -> Tensor:
 def differ(one: Tensor, other: Tensor) -> Tensor:
     """1 where pictures (N, 3, h, w) are not the same, else 0: (N, 1, h, w)."""
     return ((one - other).abs().amax(1, keepdim=True) > DIFFERENT).to(one.dtype)
-
-
-def _joined(known: Tensor, new: Tensor) -> Tensor:
-    return torch.cat([known, new]) if len(known) else new

@@ -195,7 +195,7 @@ def test_bases_come_to_show_what_a_twin_has_and_no_mixture() -> None:
     assert after < 0.5 * before
 
 
-def test_bases_stay_what_they_are_but_in_the_parts_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bases_stay_what_they_are_but_in_the_parts_place() -> None:
     model, a, b = built(), faces(4), faces(4, part=False)
     twins = pool(model, a)
     twins.open[:] = False  # there are no parts
