@@ -17,15 +17,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dida_cli import methods
 from dida_cli.config import CONFIG, ModelConfig, in_one_line, parse, read_config, short
-from dida_cli.didd import Didd
 from dida_cli.errors import DidaError
-from dida_cli.mask import Layers, Mask
 from dida_cli.nets import bake_spectral
+from dida_cli.players import Network
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
-Network = Didd | Mask | Layers
-METHODS: dict[str, type[Network]] = {"didd": Didd, "mask": Mask, "layers": Layers}
 MAX_HEADER_BYTES = 500_000  # of a safetensors file: some 100 bytes a tensor
 DTYPES = {
     "F16": torch.float16,
@@ -37,15 +35,24 @@ DTYPES = {
 
 
 def build(config: ModelConfig) -> Network:
-    """A network of this config with fresh weights, ready to train."""
-    return METHODS[config.method](config)
+    """A network of this config with fresh weights, ready to train.
+
+    Raises DidaError when there is no such method, or its settings are wrong.
+    """
+    return methods.find(config.method).Network(config)
 
 
-def blank(config: ModelConfig) -> Network:
-    """A network without spectral norms, as models are kept; shapes only, no memory."""
-    with torch.device("meta"):
-        model = build(config)
-        bake_spectral(list(model.modules()))
+def blank(config: ModelConfig, where: str = CONFIG) -> Network:
+    """A network without spectral norms, as models are kept; shapes only, no memory.
+
+    Raises DidaError naming `where` the config stands, when no network is as it says.
+    """
+    try:
+        with torch.device("meta"):
+            model = build(config)
+            bake_spectral(list(model.modules()))
+    except DidaError as error:  # may quote the file at length
+        raise DidaError(f"{where}: {short(error)}") from None
     return model.eval().requires_grad_(False)
 
 
@@ -61,21 +68,6 @@ def baked(model: Network) -> Network:
         values[name] = getattr(model.get_submodule(owner), leaf).detach().clone()
     still.load_state_dict(values, strict=True, assign=True)
     return still
-
-
-def plain_state(model: Network) -> dict[str, Tensor]:
-    """The tensors of a network by the names of a baked one, themselves, to be filled.
-
-    A weight with a spectral norm is there as it is before it is normed.
-    """
-    state = model.state_dict()
-    normed = {name: plain_name(name) for name in state}
-    return {n: state[name] for name, n in normed.items() if ".parametrizations." not in n}
-
-
-def plain_name(name: str) -> str:
-    """The name that a parameter has in a baked network: a weight's spectral norm leaves none."""
-    return name.replace(".parametrizations.weight.original", ".weight")
 
 
 def model_files(model: Network, card: str) -> dict[str, bytes | dict[str, Tensor]]:
@@ -102,8 +94,7 @@ def read_card(folder: Path) -> tuple[str, str]:
 
 def load(folder: Path, device: str = "cpu") -> Network:
     """The model of a folder, in eval mode. Raises DidaError naming the first thing wrong."""
-    config = read_config(folder / CONFIG)
-    model = blank(config)
+    model = blank(read_config(folder / CONFIG), str(folder / CONFIG))
     expected = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
     tensors = read_tensors(folder / WEIGHTS, expected, device)
     model.load_state_dict(tensors, strict=True, assign=True)
@@ -171,7 +162,7 @@ def write_folder(
 ) -> None:
     """Write all files into a new folder and rename it to `folder`, at once or not at all.
 
-    What stood at `folder` moves to `previous`, or is deleted. Everything reaches the disk before
+    A file's name may have a folder before it: examples/worst.png. What stood at `folder` moves to `previous`, or is deleted. Everything reaches the disk before
     the rename, so that a crash leaves the old or the new; between the two renames the old is at
     `previous`, or hidden beside until the next write. Raises DidaError, the old one kept.
     """
@@ -188,8 +179,10 @@ def write_folder(
             new = Path(place)
             new.chmod(0o755)
             for name, contents in files.items():
+                (new / name).parent.mkdir(exist_ok=True)
                 _write_file(new / name, contents)
-            _sync(new)
+            for inside in {new, *((new / name).parent for name in files)}:
+                _sync(inside)
             try:
                 if folder.exists():
                     shutil.rmtree(retired, ignore_errors=True)

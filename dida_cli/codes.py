@@ -1,11 +1,11 @@
-"""An image is three codes, and every edit is a new triple of codes.
+"""An image is what domains share and what each alone has, and every edit is other codes.
 
 `encode(image) -> Codes`, an edit makes other `Codes`, `compose(codes, onto=image) -> Rendering`.
 "Nothing" is a code of zeros. Names follow Domain Intersection and Domain Difference (ICCV 2019):
 common = E_c(x), a = E_A(x), b = E_B(x).
 
-A tensor is torch's where a network runs, and a NumPy array where an export does (`onnx`): all that
-is said here holds for both, and torch is not imported for an array's sake.
+A tensor is torch's where a network runs, and a NumPy array where an export does: all that is said
+here holds for both, and torch is not imported for an array's sake.
 """
 
 import sys
@@ -18,16 +18,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Code = Literal["common", "a", "b"]
-
-FAINT = 3 / 127.5  # three levels of 255: nobody sees a pixel change by less
+Ability = Literal["masks", "two parts", "common code"]
 
 
 class Codes(NamedTuple):
     """What a batch of pictures is made of; each tensor (N, channels, grid, grid)."""
 
-    common: "Tensor"  # what both domains share
+    common: "Tensor"  # what both domains share; no channels where the picture itself is that
     a: "Tensor"  # what only domain A has
-    b: "Tensor"  # what only domain B has; no channels in a model with separate_b = 0
+    b: "Tensor"  # what only domain B has; no channels in a model of one part
 
     def without(self, *parts: Part) -> "Codes":
         """These codes with the named parts set to nothing."""
@@ -48,19 +47,23 @@ class Codes(NamedTuple):
 
 
 class Rendering(NamedTuple):
-    """What a decoder makes of codes."""
+    """What a model makes of codes."""
 
     image: "Tensor"  # (N, 3, side, side) in [-1, 1]
-    mask: "Tensor | None"  # (N, 1, side, side) in [0, 1]: where `onto` was painted over; None: all
-    # How: image = kept * onto + paint. Where the mask is 0, kept is 1 and paint 0.
-    kept: "Tensor | None" = None  # (N, 1, side, side)
-    paint: "Tensor | None" = None  # (N, 3, side, side)
+    # (N, 1, side, side) in [0, 1]: where `onto` was changed. Where it is 0 the image is `onto` bit
+    # for bit. None: the whole picture is drawn.
+    mask: "Tensor | None"
 
 
 class Model(Protocol):
     """All that an edit needs to know of a method."""
 
     config: ModelConfig
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        """masks: edits paint `onto` and leave the rest alone; two parts: both domains have one;
+        common code: pictures can be drawn from codes alone."""
 
     def encode(self, image: "Tensor") -> Codes:
         """Pictures (N, 3, side, side) in [-1, 1] to their codes."""
@@ -70,63 +73,9 @@ class Model(Protocol):
     ) -> Rendering:
         """Codes to pictures; a model with masks paints them onto `onto`, a plain one ignores it.
 
-        `own`: the codes of `onto`, where they are known; else it is encoded once more.
+        `own`: the codes of `onto`, where they are known; else it is encoded once more. A part
+        whose code is as in `own` is left as it is.
         """
-
-
-class Strokes(NamedTuple):
-    """What turns a picture of some codes into one of others."""
-
-    base: "Tensor"  # (N, 3, side, side) in [-1, 1]: the picture with no part
-    mask: "Tensor"  # (N, 1, side, side) in [0, 1]: where is painted
-    kept: "Tensor"  # (N, 1, side, side): how much of the picture stays; over 1 behind dark glass
-    paint: "Tensor"  # (N, 3, side, side): what is added to it
-
-
-class MaskModel:
-    """A model that repaints what its masks cover; `mask` and `onnx` say how it finds them."""
-
-    config: ModelConfig
-
-    def encode(self, image: "Tensor") -> Codes:
-        """Pictures (N, 3, side, side) in [-1, 1] to their codes."""
-        raise NotImplementedError
-
-    def strokes(self, codes: Codes, own: Codes) -> Strokes:
-        """What turns a picture of the codes `own` into one of `codes`."""
-        raise NotImplementedError
-
-    def segment(self, image: "Tensor", *parts: Part) -> "Tensor":
-        """The mask of the parts that pictures (N, 3, side, side) have, (N, 1, side, side)."""
-        raise NotImplementedError
-
-    def compose(
-        self, codes: Codes, onto: "Tensor | None" = None, own: Codes | None = None
-    ) -> Rendering:
-        """Codes painted onto pictures (N, 3, side, side) in [-1, 1], or onto their own base.
-
-        A part that is the picture's own is left as it is, so that unchanged codes change nothing;
-        so is each pixel of a picture that nobody would see change.
-        `own`: the codes of `onto`, where they are known; else it is encoded once more.
-        """
-        if onto is None:
-            own = codes.without("a", "b")
-        elif own is None:
-            own = self.encode(onto)
-        base, *how = self.strokes(codes, own)
-        if onto is not None:
-            how = _visible(onto, *how)
-        _, kept, paint = how
-        image = kept * (base if onto is None else onto) + paint
-        return Rendering(image.clip(-1, 1), *how)
-
-
-def _visible(onto: "Tensor", mask: "Tensor", kept: "Tensor", paint: "Tensor") -> "list[Tensor]":
-    """mask, kept and paint where some channel changes by over `FAINT`, whole from twice that on."""
-    change = abs(kept * onto + paint - onto)  # (N, 3, side, side)
-    most = _library(onto).amax(change, axis=1, keepdims=True)
-    seen = (most / FAINT - 1).clip(0, 1)  # (N, 1, side, side)
-    return [mask * seen, 1 - (1 - kept) * seen, paint * seen]
 
 
 def transfer(
@@ -145,6 +94,17 @@ def transfer(
     a = guide_a.a if guide_a else (content if "a" in keep else bare).a
     b = guide_b.b if guide_b else (content if "b" in keep else bare).b
     return Codes(content.common, _repeated(a, content.a), _repeated(b, content.b))
+
+
+def segment(model: Model, image: "Tensor", *parts: Part) -> "Tensor":
+    """Where pictures (N, 3, side, side) have the parts: what taking them off changes.
+
+    (N, 1, side, side) in [0, 1]. The model must have masks.
+    """
+    own = model.encode(image)
+    mask = model.compose(own.without(*parts), image, own).mask
+    assert mask is not None
+    return mask
 
 
 def between(start: Codes, end: Codes, weight: float) -> Codes:

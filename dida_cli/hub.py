@@ -19,8 +19,8 @@ from types import ModuleType
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from dida_cli import __version__
-from dida_cli.checkpoint import CARD, METHODS, WEIGHTS, load
+from dida_cli import __version__, methods
+from dida_cli.checkpoint import CARD, WEIGHTS, load
 from dida_cli.config import CONFIG, in_one_line, read_config, read_json
 from dida_cli.errors import DidaError
 
@@ -30,6 +30,7 @@ _HERE = Path(__file__).parent
 BUNDLED = next(p for p in (_HERE / "models", _HERE.parent / "models") if p.is_dir())
 MANIFEST = _HERE / "published.json"
 
+RUN = ("model", "last", "last-1")  # where a run keeps a model, best first
 FILES = (CONFIG, CARD, WEIGHTS)  # in this order: a config that is not ours costs no weights
 REPOSITORY = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 COMMIT, SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
@@ -75,7 +76,8 @@ def names() -> list[str]:
     return sorted(
         folder.name
         for folder in BUNDLED.iterdir()
-        if (folder / CONFIG).exists() and read_json(folder / CONFIG).get("method") in METHODS
+        if (folder / CONFIG).exists()
+        and read_json(folder / CONFIG).get("method") in methods.MODULES
     )
 
 
@@ -94,7 +96,7 @@ def resolve(
     """
     folder = Path(name)
     if folder.is_dir():
-        for candidate in (folder, folder / "last", folder / "last-1"):
+        for candidate in (folder, *(folder / name for name in RUN)):
             if (candidate / CONFIG).exists():
                 return candidate
         raise DidaError(f"{name}: holds no {CONFIG}; give a model folder or the folder of a run")

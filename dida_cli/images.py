@@ -9,13 +9,14 @@ import struct
 import tempfile
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageChops, ImageCms, ImageOps, UnidentifiedImageError
 
-from dida_cli.config import ModelConfig
+from dida_cli.config import Fit, ModelConfig
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
@@ -41,19 +42,31 @@ STRIP = 512  # rows that are painted at a time, so that a large photo costs litt
 
 Values = TypeVar("Values", "Tensor", np.ndarray)
 Picture = Image.Image  # RGB wherever it leaves this module, or RGBA where alpha was asked for
+# Whatever a picture may be given as: a file, an image, or (height, width, 3 or 4) of uint8.
+Source = str | os.PathLike[str] | BinaryIO | Picture | np.ndarray
+
+
+class Square(NamedTuple):
+    """How pictures become what a network sees, where there is no model's config to say it."""
+
+    side: int  # in pixels
+    fit: Fit = "crop"
+
+
+Framing = ModelConfig | Square
 
 # For the whole process, once: `warnings.catch_warnings` around a read is not safe among threads.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
-def read(source: Path | BinaryIO, name: str | None = None, *, alpha: bool = False) -> Picture:
+def read(source: Source, name: str | None = None, *, alpha: bool = False) -> Picture:
     """The picture as people see it: upright, RGB, 8 bits, transparency on white, first frame.
 
     With `alpha` a transparent picture stays RGBA. Raises DidaError naming the file when it is
     missing, empty, truncated, too large or no picture; warns when an animation is cut to its first
     frame.
     """
-    name = name or str(source)
+    name = name or (str(source) if isinstance(source, str | os.PathLike) else "the picture")
     try:
         return _read(source, name, alpha)
     except FileNotFoundError:
@@ -70,8 +83,8 @@ def read(source: Path | BinaryIO, name: str | None = None, *, alpha: bool = Fals
         raise DidaError(f"{name}: damaged picture ({error}); give another copy of it") from None
 
 
-def _read(source: Path | BinaryIO, name: str, alpha: bool) -> Image.Image:
-    with Image.open(source, formats=FORMATS) as picture:
+def _read(source: Source, name: str, alpha: bool) -> Image.Image:
+    with _opened(source, name) as picture:
         if picture.width * picture.height > MAX_PIXELS:
             raise DidaError(_too_large(name))
         if getattr(picture, "n_frames", 1) > 1:
@@ -81,6 +94,20 @@ def _read(source: Path | BinaryIO, name: str, alpha: bool) -> Image.Image:
     if alpha and upright.has_transparency_data:
         return upright.convert("RGBA")
     return _to_rgb(upright)
+
+
+def _opened(source: Source, name: str) -> AbstractContextManager[Image.Image]:
+    if isinstance(source, Picture):
+        return nullcontext(source)  # the user's own, to be left open
+    if not isinstance(source, np.ndarray):
+        Image.preinit()  # else the first file has Pillow import all its plugins, for any suffix
+        return Image.open(source, formats=FORMATS)
+    if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] not in (3, 4):
+        raise DidaError(
+            f"{name}: is an array {source.shape} of {source.dtype}; "
+            "give (height, width, 3 or 4) of uint8"
+        )
+    return nullcontext(Image.fromarray(np.ascontiguousarray(source)))
 
 
 def _upright(picture: Image.Image) -> Image.Image:
@@ -150,13 +177,13 @@ def pictures_in(folder: Path) -> list[Path]:
     return found
 
 
-def fit(picture: Picture, config: ModelConfig) -> Picture:
+def fit(picture: Picture, config: Framing) -> Picture:
     """The square that a model sees: side x side, RGB, by the model's own rule."""
     size = (config.side, config.side)
     return flat(picture.crop(seen(picture, config))).resize(size, Image.Resampling.LANCZOS)
 
 
-def seen(picture: Picture, config: ModelConfig) -> tuple[int, int, int, int]:
+def seen(picture: Picture, config: Framing) -> tuple[int, int, int, int]:
     """The part of a picture that a model sees: left, top, right, bottom in pixels."""
     if config.fit == "squash":
         return (0, 0, *picture.size)
@@ -166,30 +193,35 @@ def seen(picture: Picture, config: ModelConfig) -> tuple[int, int, int, int]:
 
 
 def painted(
-    picture: Picture, mask: "Tensor", kept: "Tensor", paint: "Tensor", config: ModelConfig
+    picture: Picture,
+    image: "Tensor | np.ndarray",
+    mask: "Tensor | np.ndarray",
+    config: Framing,
 ) -> Picture:
-    """A picture of any size, RGB or RGBA, with what a model painted at its own side.
+    """A picture of any size, RGB or RGBA, with what a model changed of the square it saw.
 
-    mask and kept (1, side, side) and paint (3, side, side) are those of a `Rendering`; they are
-    enlarged, and the original pixels are painted. Where the enlarged mask is 0 the result is the
-    picture bit for bit; painted pixels become opaque.
+    image (3, side, side) in [-1, 1] and mask (1, side, side) in [0, 1] are those of a `Rendering`.
+    Both are enlarged, and the image is laid over the original pixels by the mask. Where the
+    enlarged mask is 0 the result is the picture bit for bit; painted pixels become opaque. What
+    the model saw at its own size becomes the image exactly, into which its mask went already.
     """
-    box = seen(picture, config)
+    left, top, right, bottom = seen(picture, config)
     result = np.array(picture)  # (h, w, 3 or 4)
-    inside = result[box[1] : box[3], box[0] : box[2]]
-    colours = (paint + 1 - kept) * 127.5  # of 255: black is 0 there, and -1 for the model
-    for top in range(0, len(inside), STRIP):
-        rows = inside[top : top + STRIP]
-        amount, stays = (enlarged(values, inside.shape, top, len(rows)) for values in (mask, kept))
-        amount = amount.clip(0, 1)  # (rows, w, 1)
-        laid = rows[..., :3] * stays + enlarged(colours, inside.shape, top, len(rows))
+    inside = result[top:bottom, left:right]
+    own_size = inside.shape[:2] == tuple(image.shape[1:])
+    for begin in range(0, len(inside), STRIP):
+        rows = inside[begin : begin + STRIP]
+        amount = enlarged(mask, inside.shape, begin, len(rows)).clip(0, 1)  # (rows, w, 1)
+        laid = (enlarged(image, inside.shape, begin, len(rows)) + 1) * 127.5  # (rows, w, 3)
+        if not own_size:
+            laid = rows[..., :3] + amount * (laid - rows[..., :3])
         rows[..., :3] = np.where(amount > 0, np.rint(laid.clip(0, 255)), rows[..., :3])
         if rows.shape[-1] == 4:
             rows[..., 3:] = np.rint(rows[..., 3:] + amount * (255.0 - rows[..., 3:]))
     return Image.fromarray(result, picture.mode)
 
 
-def full_mask(picture: Picture, mask: "Tensor", config: ModelConfig) -> Picture:
+def full_mask(picture: Picture, mask: "Tensor | np.ndarray", config: Framing) -> Picture:
     """A model's mask (1, side, side) in [0, 1] at the picture's own size: grey, 255 is all."""
     left, top, right, bottom = seen(picture, config)
     result = np.zeros((picture.height, picture.width), dtype=np.uint8)
@@ -201,7 +233,9 @@ def full_mask(picture: Picture, mask: "Tensor", config: ModelConfig) -> Picture:
     return Image.fromarray(result, "L")
 
 
-def enlarged(values: "Tensor", shape: tuple[int, ...], top: int, rows: int) -> np.ndarray:
+def enlarged(
+    values: "Tensor | np.ndarray", shape: tuple[int, ...], top: int, rows: int
+) -> np.ndarray:
     """Rows top .. top + rows of float (C, h, w) resized to `shape` (height, width, ...).
 
     Bicubic, and the same whatever rows are asked for: (rows, width, C) float32.
@@ -246,14 +280,14 @@ def to_unit(values: Values) -> Values:
     return wide / 127.5 - 1
 
 
-def to_tensor(pictures: Sequence[Picture], config: ModelConfig) -> "Tensor":
+def to_tensor(pictures: Sequence[Picture], config: Framing) -> "Tensor":
     """Pictures of any size to what a network reads: (N, 3, side, side) in [-1, 1]."""
     import torch
 
     return torch.from_numpy(to_array(pictures, config))
 
 
-def to_array(pictures: Sequence[Picture], config: ModelConfig) -> np.ndarray:
+def to_array(pictures: Sequence[Picture], config: Framing) -> np.ndarray:
     """The same as a float32 array, which is what an export reads."""
     return to_unit(np.stack([pixels(fit(picture, config)) for picture in pictures]))
 

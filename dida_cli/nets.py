@@ -1,20 +1,14 @@
-"""The building blocks the methods share, and the two layouts built from them.
+"""The blocks that methods share: encoders, a decoder, and the critic that learns beside them.
 
-`compact` is ours: group norm keeps flat colours that instance norm throws away, and the channels
-halve from the deepest stage outwards, so that twice the side costs little more. `paper` is the
-released layout: 4x4 convolutions of stride 2 all the way to the code. Domain Intersection and
-Domain Difference (ICCV 2019) has spectral norm, instance norm without affine weights and a decoder
-with ReLU; guided content transfer (ICLR 2019; `didd` with separate_b = 0) is the same without
-spectral norm and slip (see `encoder`), and with a narrower separate encoder; Mask Based
-Unsupervised Content Transfer (ICLR 2020) has that encoder, batch norm, and leaky ReLU in the
-decoders too. Differences of the first from the released code: the spectral norm is torch's, which
-holds still in eval mode (the release takes a power step in every forward, so its outputs drift from
-call to call); the critic's gradient is clipped like the other player's (the release meant to); the
-separate encoders' norms have the right channel counts (no effect on values).
+Group norm keeps the flat colours that instance norm throws away, and channels halve from the
+deepest stage outwards, so that twice the side costs little more.
 """
 
 import math
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,147 +16,242 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 
 from dida_cli.codes import Codes
-from dida_cli.config import ModelConfig
+from dida_cli.config import CHANNELS, SIDES, Json
+from dida_cli.errors import DidaError
+from dida_cli.players import Batch, Network, Players
+
+Architecture = Literal["compact", "paper"]  # these blocks, or a released layout (`paper.layouts`)
+CriticTarget = Literal["half", "paper"]
 
 SLOPE = 0.2  # of the leaky ReLU
-LEAST_WIDTH = 16  # channels of the outermost compact stages
-LOOK_WIDTHS = (24, 48, 96)  # channels of the critic of pictures; the last one stays
-LOOK_GRID = 4
-POWER_STEPS = 50  # that find the spectral norm of a weight from any start
+LEAST_WIDTH = 16  # channels of the outermost stages
+SAME = 1e-4  # of a code's size; a difference up to here is rounding
 
 
-def widths(config: ModelConfig) -> list[int]:
-    """Channels after each halving of the common encoder, outermost first."""
-    if config.architecture == "compact":
-        return _compact_widths(config)[config.stages - config.encoder_stages :]
-    doubling = [min(32 << k, config.width) for k in range(config.stages - 2)]
-    return [*doubling, config.channels - config.separate_a, config.common]
+@dataclass(frozen=True, kw_only=True)
+class Settings(Json):
+    """What every method with a common code is told.
 
-
-def separate_widths(config: ModelConfig, code: int) -> list[int]:
-    """Channels after each halving of a separate encoder whose code has `code` channels."""
-    if config.architecture == "compact":
-        return [max(LEAST_WIDTH, width // 2) for width in widths(config)]
-    widest = config.width if _is_two_sided(config) else config.width // 4
-    return [*(min(32 << k, widest) for k in range(config.stages - 1)), code]
-
-
-def decoder_widths(config: ModelConfig) -> list[int]:
-    """Channels after each doubling of the decoder, innermost first."""
-    if config.architecture == "compact":
-        return _compact_widths(config)[::-1]
-    return [min(32 << k, config.width) for k in reversed(range(config.stages - 1))]
-
-
-def _compact_widths(config: ModelConfig) -> list[int]:
-    return [max(LEAST_WIDTH, config.width >> k) for k in reversed(range(config.stages))]
-
-
-def encoder(config: ModelConfig, stages: list[int], code: int, *, slip: bool = False) -> nn.Module:
-    """Pictures (N, 3, side, side) to a code (N, code, grid, grid).
-
-    `slip`: the second stage has no norm, as in the released common encoder, where its norm was
-    appended to a list that had already been used.
+    Attributes:
+        grid: side of the codes' grid in cells; the picture's side halves to it.
+        width: channels of the deepest stage of the common encoder and of the decoder.
+        common, separate: channels of the common code, and of the code of a part.
+        confusion: weight of the encoder's game with the critic.
+        critic_target: what the encoder wants the critic to say of every picture: half, that it
+            cannot tell; paper, that it comes from B.
+        critic_start: steps before the encoder first answers to the critic.
+        rate: learning rate at the start.
     """
-    compact = config.architecture == "compact"
+
+    grid: int = 4
+    width: int = 192
+    common: int = 64
+    separate: int = 8
+    confusion: float = 0.2
+    critic_target: CriticTarget = "half"
+    critic_start: int = 200
+    rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.grid < 2:
+            raise DidaError(f"grid must be 2 cells or more, not {self.grid}")
+        for name in ("width", "common", "separate"):
+            if not 1 <= getattr(self, name) <= CHANNELS:
+                raise DidaError(f"{name} must be 1 to {CHANNELS}, not {getattr(self, name)}")
+        if not 0 < self.rate < 1:
+            raise DidaError(f"rate must lie between 0 and 1, not {self.rate}")
+        for name, value in asdict(self).items():
+            if isinstance(value, int | float) and not 0 <= value < math.inf:
+                raise DidaError(f"{name} must be 0 or more, not {value}")
+
+    def stages(self, side: int) -> int:
+        """How often pictures are halved. Raises DidaError when they do not come to the grid."""
+        stages = (side // self.grid).bit_length() - 1
+        if stages < 2 or side != self.grid << stages:
+            smallest, largest = SIDES
+            fitting = [s for k in range(2, 8) if smallest <= (s := self.grid << k) <= largest]
+            tip = f"try side {' or '.join(map(str, fitting))}" if fitting else "try grid 4"
+            raise DidaError(
+                f"side {side} does not halve two or more times to a grid of {self.grid}; {tip}"
+            )
+        return stages
+
+    def widths(self, side: int) -> list[int]:
+        """Channels after each halving of the common encoder, outermost first."""
+        return [max(LEAST_WIDTH, self.width >> k) for k in reversed(range(self.stages(side)))]
+
+
+def encoder(widths: list[int], code: int) -> nn.Module:
+    """Pictures (N, 3, side, side) to a code (N, code, grid, grid)."""
     blocks: list[nn.Module] = []
-    for i, (c_in, c_out) in enumerate(zip([3, *stages], stages, strict=False)):
-        conv: nn.Module = nn.Conv2d(c_in, c_out, 4, stride=2, padding=1)
-        blocks.append(spectral(conv) if _is_two_sided(config) else conv)
-        if not (slip and i == 1):
-            blocks.append(_norm(config, c_out))
-        blocks.append(nn.LeakyReLU(SLOPE, inplace=True))
-    if compact:
-        blocks.append(nn.Conv2d(stages[-1], code, 3, padding=1))
-    return nn.Sequential(*blocks)
+    for narrow, wide in zip([3, *widths], widths, strict=False):
+        blocks += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), *normed(wide)]
+    return nn.Sequential(*blocks, nn.Conv2d(widths[-1], code, 3, padding=1))
 
 
-def decoder(config: ModelConfig, out: int = 3) -> nn.Module:
+def decoder(settings: Settings, side: int, parts: int, out: int = 3) -> nn.Module:
     """Codes side by side (N, channels, grid, grid) to `out` raw channels (N, out, side, side)."""
-    compact = config.architecture == "compact"
+    widths = settings.widths(side)[::-1]
+    channels = settings.common + parts * settings.separate
     blocks: list[nn.Module] = []
-    stages = decoder_widths(config)
-    for c_in, c_out in zip([config.channels, *stages], stages, strict=False):
-        conv: nn.Module = nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1)
-        blocks.append(spectral(conv) if _is_two_sided(config) else conv)
-        blocks.append(_norm(config, c_out))
-        relu = config.architecture == "paper" and config.method == "didd"
-        blocks.append(nn.ReLU(inplace=True) if relu else nn.LeakyReLU(SLOPE, inplace=True))
-    if compact:
-        blocks.append(nn.Conv2d(stages[-1], out, 3, padding=1))
-    else:
-        blocks.append(nn.ConvTranspose2d(stages[-1], out, 4, stride=2, padding=1))
-    return nn.Sequential(*blocks)
+    for wide, narrow in zip([channels, *widths], widths, strict=False):
+        blocks += [nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1), *normed(narrow)]
+    return nn.Sequential(*blocks, nn.Conv2d(widths[-1], out, 3, padding=1))
+
+
+def normed(channels: int) -> list[nn.Module]:
+    """What comes after a convolution: group norm and a leaky ReLU."""
+    return [nn.GroupNorm(math.gcd(8, channels), channels), nn.LeakyReLU(SLOPE, inplace=True)]
+
+
+def same(before: int, after: int) -> nn.Module:
+    """A 3x3 convolution, normed: (N, before, h, w) to (N, after, h, w)."""
+    return nn.Sequential(nn.Conv2d(before, after, 3, padding=1), *normed(after))
+
+
+def halved(before: int, after: int) -> nn.Module:
+    """The same to half the side."""
+    return nn.Sequential(nn.Conv2d(before, after, 4, stride=2, padding=1), *normed(after))
+
+
+def doubled(before: int, after: int) -> nn.Module:
+    """The same to twice the side."""
+    return nn.Sequential(nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), *normed(after))
 
 
 class Encoders(nn.Module):
-    """The common and the separate encoders: what both methods read a picture with."""
+    """The common encoder, and a separate one for each part."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(
+        self, common: nn.Module, separate_a: nn.Module, separate_b: nn.Module | None = None
+    ) -> None:
         super().__init__()
-        slip = _is_two_sided(config)
-        self.shrink = config.shrink
-        self.common = encoder(config, widths(config), config.common, slip=slip)
-        self.separate_a = _separate(config, config.separate_a)
-        self.separate_b = _separate(config, config.separate_b) if config.separate_b else None
+        self.common = common
+        self.separate_a = separate_a
+        self.separate_b = separate_b
 
     def forward(self, image: Tensor) -> Codes:
         """Pictures (N, 3, side, side) in [-1, 1] to (E_c(x), E_A(x), E_B(x))."""
-        image = shrunk(image, self.shrink)
         common = self.common(image)  # (N, C, grid, grid)
-        if self.separate_b is None:
-            nothing = common.new_zeros(common.shape[0], 0, *common.shape[2:])
-            return Codes(common, self.separate_a(image), nothing)
-        return Codes(common, self.separate_a(image), self.separate_b(image))
+        b = common[:, :0] if self.separate_b is None else self.separate_b(image)
+        return Codes(common, self.separate_a(image), b)
 
 
-def shrunk(image: Tensor, times: int) -> Tensor:
-    """Pictures (N, 3, side, side) as the encoders see them: so many times smaller."""
-    return F.avg_pool2d(image, times) if times > 1 else image
-
-
-def _separate(config: ModelConfig, code: int) -> nn.Module:
-    return encoder(config, separate_widths(config, code), code)
+def encoders(settings: Settings, side: int, parts: int) -> Encoders:
+    """Encoders of which the separate ones are half as wide."""
+    widths = settings.widths(side)
+    narrow = [max(LEAST_WIDTH, width // 2) for width in widths]
+    common = encoder(widths, settings.common)
+    return Encoders(common, *(encoder(narrow, settings.separate) for _ in range(parts)))
 
 
 class Critic(nn.Module):
-    """Tells from a common code which domain its picture came from; with `looks`, from a base too.
+    """d: tells from a common code which domain its picture came from."""
 
-    A code of hundreds of numbers can say to the decoder what it does not say to a critic that
-    learns beside it; a picture that is shown hides nothing.
-    """
-
-    def __init__(self, config: ModelConfig, *, looks: bool = False) -> None:
+    def __init__(self, settings: Settings) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(config.common * config.grid**2, 512),
+            nn.Linear(settings.common * settings.grid**2, 512),
             nn.LeakyReLU(SLOPE, inplace=True),
             nn.Linear(512, 1),
         )
-        self.looks, self.shrink = looks, config.shrink
-        self.pictures = _picture_critic(config) if looks else None
 
     def forward(self, common: Tensor) -> Tensor:
         """Common codes (N, C, grid, grid) to the logit (N,) that they come from B."""
         logits: Tensor = self.layers(common)
-        return logits.squeeze(1)
-
-    def look(self, base: Tensor) -> Tensor:
-        """Pictures (N, 3, side, side) in [-1, 1] to the logit (N,) that they come from B."""
-        assert self.pictures is not None
-        logits: Tensor = self.pictures(shrunk(base, self.shrink))
-        return logits.squeeze(1)
+        return logits.squeeze(1).float()
 
 
-def _picture_critic(config: ModelConfig) -> nn.Sequential:
-    halvings = int(math.log2(config.side // config.shrink // LOOK_GRID))
-    widths = [LOOK_WIDTHS[min(k, len(LOOK_WIDTHS) - 1)] for k in range(halvings)]
-    blocks: list[nn.Module] = []
-    for c_in, c_out in zip([3, *widths], widths, strict=False):
-        blocks.append(nn.Conv2d(c_in, c_out, 4, stride=2, padding=1))
-        blocks.append(nn.LeakyReLU(SLOPE, inplace=True))
-    return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(widths[-1] * LOOK_GRID**2, 1))
+class PictureCritic(nn.Module):
+    """Tells real pictures from made ones, patch by patch, with a head for each kind of them.
+
+    Spectral norm keeps its slope in bounds (Miyato et al., 2018).
+    """
+
+    def __init__(self, kinds: int, width: int) -> None:
+        super().__init__()
+        widths = [12, width, 2 * width, 3 * width]
+        convs = [
+            nn.Conv2d(narrow, wide, 4, stride=2, padding=1) for narrow, wide in pairwise(widths)
+        ]
+        convs += [nn.Conv2d(widths[-1], wide, 3, padding=1) for wide in (widths[-1], kinds)]
+        layers: list[nn.Module] = []
+        for conv in convs:
+            layers += [spectral(conv), nn.LeakyReLU(SLOPE, inplace=True)]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """Pictures (N, 3, s, s) to what is said of each patch: (N, kinds, s / 16, s / 16)."""
+        said: Tensor = self.layers(F.pixel_unshuffle(picture, 2))
+        return said.float()
+
+
+def players(network: Network, settings: Settings) -> Players:
+    """A network against a critic of its common codes, both by Adam as the papers have it."""
+    betas = (0.5, 0.999)
+    critic = Critic(settings)
+    return Players(network, critic, rate=settings.rate, betas=betas, clip=5.0, critic_betas=betas)
+
+
+def domains(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Pictures of domain A and of domain B, each (B, 3, side, side)."""
+    return batch["a"].has, batch["b"].has if "b" in batch else batch["a"].lacks
+
+
+def own_parts(codes: Codes) -> Codes:
+    """Each picture's common code with its own domain's part alone: (c, E_A(a), 0), (c, 0, E_B(b)).
+
+    `codes` are of 2 B pictures, A's first.
+    """
+    (a, other_a), (other_b, b) = codes.a.chunk(2), codes.b.chunk(2)
+    return Codes(
+        codes.common,
+        torch.cat([a, torch.zeros_like(other_a)]),
+        torch.cat([torch.zeros_like(other_b), b]),
+    )
+
+
+def zero(codes: Codes) -> Tensor:
+    """mean |E_A(b)| + mean |E_B(a)| of 2 B pictures, A's first (ICCV 2019, "Zero" loss)."""
+    a_in_b, b_in_a = codes.a.chunk(2)[1].float(), codes.b.chunk(2)[0].float()
+    loss = a_in_b.abs().mean()
+    return loss + b_in_a.abs().mean() if b_in_a.numel() else loss
+
+
+def game(critic: nn.Module, common: Tensor, settings: Settings, step: int) -> dict[str, Tensor]:
+    """The game over common codes (2 B, C, grid, grid), A's first (ICCV 2019, "common" loss).
+
+    confusion     BCE(d(E_c(a)), t) + BCE(d(E_c(b)), t), weighted; the paper's t is 1, half is 0.5
+    critic        BCE(d(E_c(a)), 0) + BCE(d(E_c(b)), 1), of codes that are held still
+    critic_right  the share that d gets right: 0.5 is what the encoder wants; a figure
+    """
+    still = {name: value.detach() for name, value in critic.named_parameters()}
+    said = torch.func.functional_call(critic, still, (common,))
+    wanted = torch.full_like(said, 0.5 if settings.critic_target == "half" else 1.0)
+    weight = settings.confusion if step >= settings.critic_start else 0.0
+    heard = critic(common.detach())
+    truth = torch.zeros_like(heard)
+    truth[len(truth) // 2 :] = 1
+    return {
+        "confusion": weight * 2 * F.binary_cross_entropy_with_logits(said, wanted),
+        "critic": 2 * F.binary_cross_entropy_with_logits(heard, truth),
+        "critic_right": ((heard.detach() > 0) == (truth > 0.5)).float().mean(),
+    }
+
+
+def present(code: Tensor) -> Tensor:
+    """Whether each picture's code of a part is not nothing: bool (N, 1, 1, 1)."""
+    return code.flatten(1).any(1)[:, None, None, None]
+
+
+def changed(before: Tensor, after: Tensor) -> Tensor:
+    """Whether each picture's code of a part is another one: bool (N, 1, 1, 1).
+
+    A picture encoded in another batch gives other last digits, which are no change.
+    """
+    moved = (after - before).flatten(1).abs().sum(1)
+    return (moved > SAME * before.flatten(1).abs().sum(1))[:, None, None, None]
 
 
 def spectral(conv: nn.Module) -> nn.Module:
@@ -175,26 +264,3 @@ def bake_spectral(modules: Iterable[nn.Module]) -> None:
     for module in modules:
         if parametrize.is_parametrized(module, "weight"):
             parametrize.remove_parametrizations(module, "weight")
-
-
-def settle_spectral(module: nn.Module) -> None:
-    """Find the norms of weights that were put in place of others, by power steps.
-
-    Spectral norms take one step in each pass of training; the first passes would divide by those
-    of the weights before.
-    """
-    with torch.no_grad():
-        for part in module.train().modules():
-            for _ in range(POWER_STEPS if parametrize.is_parametrized(part, "weight") else 0):
-                part.weight  # noqa: B018
-
-
-def _norm(config: ModelConfig, channels: int) -> nn.Module:
-    if config.architecture == "compact":
-        return nn.GroupNorm(math.gcd(8, channels), channels)
-    return nn.InstanceNorm2d(channels) if config.method == "didd" else nn.BatchNorm2d(channels)
-
-
-def _is_two_sided(config: ModelConfig) -> bool:
-    """Whether it is the layout released with Domain Intersection and Domain Difference."""
-    return config.architecture == "paper" and config.method == "didd" and config.separate_b > 0

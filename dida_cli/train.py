@@ -1,365 +1,372 @@
-"""The training loop: two players, a running mean of the weights, saving, going on where it was.
+"""The training loop: batch, losses, backward, step, mean, log, save; and going on where it was.
 
-Nothing here depends on when it runs: batches are a function of the step, and the whole state is
-in `state.safetensors`, so a stopped and resumed training is the training that never stopped.
+Nothing here depends on when it runs: batches and random numbers are functions of the step, and the
+whole state is in `state.safetensors`, so a stopped and resumed training is the training that never
+stopped.
 """
 
-import copy
 import json
 import math
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
-from dida_cli import begin, beneath, checkpoint, didd, losses, mask, memory, place, refine
-from dida_cli.checkpoint import Network
-from dida_cli.config import ModelConfig, TrainConfig, Weights, checked, read_json
+from dida_cli import checkpoint, memory, methods, run
+from dida_cli.config import Precision
 from dida_cli.distributed import ALONE, Group, ProcessLostError
 from dida_cli.errors import DidaError
-from dida_cli.lookalikes import Lookalikes
-from dida_cli.nets import Critic
-from dida_cli.runs import BEST, LOG, Line, append, log_until, watch_critic
+from dida_cli.players import Batch, Network, Sides
+from dida_cli.recipe import Recipe, Stage
+from dida_cli.run import Best, Line
 
-STATE, PROGRESS = "state.safetensors", "progress.json"
-LAST_RATE = 0.05  # what is left of the learning rate at the end
-BETAS = (0.5, 0.999)
-LAST_BUT_ONE = "delete its folder to go on from last-1"
+LAST_RATE = 0.05  # what is left of the learning rates at the end of a stage
+WARM = 100  # steps in which they rise at its start
 NAMED = 4  # pictures of a bad batch that are named one by one
-AUTOENCODER_LOSS: dict[str, Callable[..., losses.Losses]] = {
-    "didd": didd.autoencoder_loss,
-    "mask": mask.mask_loss,
-    "layers": mask.layers_loss,
-}
-# What learns of a model that is refined, and by which loss.
-REFINED: dict[str, tuple[str, Callable[..., losses.Losses]]] = {
-    "glass": ("encoders.common", refine.refine_loss),
-    "beneath": ("decoder", beneath.beneath_loss),
-    "place": ("decoder", place.place_loss),
-}
-
-Batch = Callable[[int], tuple[Tensor, Tensor]]
 
 
 class NotFiniteError(DidaError):
     """A loss or gradient that no step can be made of."""
 
 
-class Best(NamedTuple):
-    """The best score so far, and how many were made since."""
+class Batches(Protocol):
+    """Where pictures come from: a pure function of the steps made before."""
 
-    step: int
-    score: float
-    since: int
+    def __call__(self, step: int) -> Batch: ...
+
+    def files(self, step: int) -> Sequence[str]:
+        """The names of a batch's pictures: for each part those that have it, then the others."""
+
+
+class Watcher(Protocol):
+    """Who hears of a training as it goes, and may stop it."""
+
+    def card(self, training: "Training") -> str:
+        """The README of a saved model."""
+
+    def score(self, network: Network) -> Mapping[str, float] | None:
+        """Figures of a network, among them `score`, the more the better; None: there are none."""
+
+    def stepped(self, step: int, line: Line | None) -> None:
+        """A step is made; its line of the log, where it is logged."""
+
+    def saved(self, training: "Training") -> None:
+        """The state is saved."""
+
+    def stops(self) -> bool:
+        """Whether to stop before the next step."""
+
+
+def fit(training: "Training", batches: Batches, folder: Path, watcher: Watcher) -> bool:
+    """Train to the last step of the stage, till patience ends, or until it is stopped; then save.
+
+    Returns whether the stage is over. Raises DidaError, what was last saved being kept, when a loss
+    is not finite or the disk is full.
+    """
+    settings, group = training.recipe.training, training.group
+    log = run.log_until(folder, training.made, writes=group.writes)
+    try:
+        while not training.is_over and not group.any(watcher.stops(), training.device):
+            _one_step(training, batches)
+            step = training.made
+            line: Line = {}
+            if step % settings.log_every == 0 or training.is_over:
+                line |= training.means()
+            if training.is_scored and (figures := _scored(training, watcher)):
+                line |= figures
+                if training.compare(figures["score"]) and group.writes:
+                    files = checkpoint.model_files(training.network, watcher.card(training))
+                    checkpoint.write_folder(folder / run.BEST, files)
+            if line:
+                log.append({"step": step, "rate": training.fall(), **line})
+                run.watch_critic(log)
+                if group.writes:
+                    run.append(folder / run.LOG, log[-1])
+            watcher.stepped(step, log[-1] if line else None)
+            # a score is saved at once, lest `best` be of a state that nothing remembers
+            if (step % settings.save_every == 0 or "score" in line) and not training.is_over:
+                _save(training, folder, watcher)
+    except ProcessLostError as error:
+        _save_once(training, folder, watcher)
+        again = f"dida train --resume {shlex.quote(str(folder))}"
+        raise ProcessLostError(f"{error}; step {training.made} is saved: {again}") from None
+    _save(training, folder, watcher)
+    return training.is_over
 
 
 class Training:
-    """Both players, their optimizers, the running mean, and how many steps they have made."""
+    """One stage of a recipe at work: the players, the running mean, and the steps made."""
 
     def __init__(
-        self,
-        model: ModelConfig,
-        settings: TrainConfig,
-        device: str = "cpu",
-        group: Group = ALONE,
+        self, recipe: Recipe, stage: int = 0, device: str = "cpu", group: Group = ALONE
     ) -> None:
-        """Raises DidaError when the device or the group cannot do what the settings ask for."""
+        """Raises DidaError when the device or the group cannot do what the recipe asks for."""
         memory.keep_freed()
-        torch.manual_seed(settings.seed)
-        self.settings, self.device, self.group = settings, torch.device(device), group
-        _check_possible(settings, self.device, group)
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.stage, self.group = recipe, stage, group
+        self.settings: Stage = recipe.stages[stage]
+        self.device = torch.device(device)
+        self.precision = precision_on(self.device, recipe.training.precision)
+        _check_shared(self.settings.batch, recipe.training.accumulate, group)
         # Convolutions on CUDA are fastest in channels_last. On a CPU what that wins there is lost,
-        # and more, in the norms: the gradient of a group norm takes 4 to 10 times as long.
+        # and more, in the norms.
         cuda = self.device.type == "cuda"
         self.layout = torch.channels_last if cuda else torch.contiguous_format
-        self.model = checkpoint.build(model).to(self.device).to(memory_format=self.layout)
-        looks = settings.weights.alike > 0 or settings.weights.domain > 0
-        self.critic = Critic(model, looks=looks).to(self.device)
-        self.adam = _adam(self.model, settings)
-        self.critic_adam = _adam(self.critic, settings)
-        average = running_mean(settings.ema)
-        self.mean = AveragedModel(self.model, multi_avg_fn=average).eval()
-        self.teacher: torch.nn.Module | None = None
-        loss = AUTOENCODER_LOSS[model.method]
-        if settings.refine != "none":
-            self.model.requires_grad_(False)  # all stands still but
-            refined, loss = REFINED[settings.refine]
-            learns = self.model.get_submodule(refined)
-            self.teacher = copy.deepcopy(learns)
-            learns.requires_grad_(True)
-        self.loss: Callable[..., losses.Losses] = torch.compile(loss) if settings.compile else loss
-        self.scaler = torch.amp.GradScaler(
-            self.device.type, enabled=settings.precision == "float16"
-        )
-        self.lookalikes: Lookalikes | beneath.Bases | place.Twins | None = None
-        if settings.refine == "beneath":
-            self.lookalikes = beneath.Bases(settings.lookalikes)
-        elif settings.refine == "place":
-            self.lookalikes = place.Twins(settings.lookalikes)
-        elif settings.lookalikes:
-            self.lookalikes = Lookalikes(settings.lookalikes, hidden=settings.hides)
-        self.step = 0
-        self.seconds = 0.0  # spent in steps, over all sessions
+        self.method = methods.find(recipe.method)
+        network = checkpoint.build(recipe.model(self.settings)).to(self.device)
+        network.to(memory_format=self.layout)
+        self.players = self.method.players(network)
+        self.players.critic.to(self.device)
+        self.mean = AveragedModel(network, multi_avg_fn=running_mean(recipe.training.mean)).eval()
+        losses = self.method.losses
+        self.losses = torch.compile(losses) if recipe.training.compile else losses
+        fp16 = self.precision == torch.float16
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
+        self.step = 0  # made in this stage
+        self.seconds = 0.0  # spent in steps, over all sessions and stages
         self.sums: dict[str, float] = {}  # of the terms since the last log line
         self.summed = 0  # steps they are of
         self.best: Best | None = None
-        self.held: list[str] = []  # parameters that stand still until the step `hold`
-
-    def begin_from(self, model: Network) -> list[str]:
-        """Take over the weights of a trained model; the names of those that stay fresh.
-
-        See `begin.take_over`. With `hold`, those taken stand still for that many steps. Raises
-        DidaError when the two have no tensor in common, or when one that is to be refined is not
-        of the same network.
-        """
-        fresh = begin.take_over(self.model, model)
-        self.averaged.load_state_dict(self.model.state_dict())
-        if self.teacher:
-            if fresh:
-                raise DidaError(
-                    f"training.refine goes on with the very network it begins from, which has no "
-                    f"{fresh[0]}; leave out --method, --side and all that sets the model"
-                )
-            refined, _ = REFINED[self.settings.refine]
-            self.teacher.load_state_dict(self.model.get_submodule(refined).state_dict())
-        moving = {name.partition("[")[0] for name in fresh}
-        if self.settings.hold and moving:
-            names = [name for name, _ in self.model.named_parameters()]
-            self.held = [name for name in names if checkpoint.plain_name(name) not in moving]
-        return fresh
 
     @property
-    def averaged(self) -> Network:
-        """The model that is kept: the running mean of the weights."""
+    def network(self) -> Network:
+        """The network that is kept: the running mean of the weights."""
         assert isinstance(self.mean.module, Network)
         return self.mean.module
 
-    def advance(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
-        """One step of both players on pictures (B, 3, side, side) in [-1, 1]; the terms by name.
+    @property
+    def made(self) -> int:
+        """Steps made in all stages."""
+        return sum(stage.steps for stage in self.recipe.stages[: self.stage]) + self.step
 
-        Beside the losses' terms there is `critic_gradient`, its norm before it is clipped. Raises
-        NotFiniteError when a loss or gradient is not finite, ProcessLostError when a process of
-        the group is gone; the weights are then unchanged.
+    def next_stage(self) -> "Training":
+        """The stage after this one, begun from the weights that this one keeps, and its critic's.
+
+        Raises DidaError when its networks are others.
         """
-        self._hold()
-        self._remember(a, b)
+        after = Training(self.recipe, self.stage + 1, str(self.device), self.group)
+        after.seconds = self.seconds
+        try:
+            for network in (after.players.network, after.network):
+                network.load_state_dict(self.network.state_dict())
+            after.players.critic.load_state_dict(self.players.critic.state_dict())
+        except RuntimeError:
+            raise DidaError(
+                f"the networks of {self.recipe.method} are others at side {after.settings.side} "
+                f"than at {self.settings.side}; use one stage"
+            ) from None
+        return after
+
+    def advance(self, batch: Batch) -> dict[str, Tensor]:
+        """One step of all players on real pictures; the terms by name, and the gradients' norms.
+
+        Raises NotFiniteError when a term or gradient is not finite, ProcessLostError when a process
+        of the group is gone; the weights are then unchanged.
+        """
         # noise, too, is a function of the step, and each process makes its own
-        torch.manual_seed(self.settings.seed + self.step + (self.group.rank << 40))
-        terms = self._differentiate(self.group.share(a), self.group.share(b))
-        gradients = [p.grad for p in self._parameters() if p.grad is not None]
+        torch.manual_seed(self.recipe.seed + self.made + (self.group.rank << 40))
+        terms = self._differentiate(_each(batch, self.group.share))
+        gradients = [p.grad for p in self.players.parameters if p.grad is not None]
         self.group.mean_([*gradients, *terms.values()])
         self._descend(terms)
-        self.mean.update_parameters(self.model)
+        self.mean.update_parameters(self.players.network)
         self.step += 1
         return terms
 
-    def recall(self, batches: "Batch") -> None:
-        """Show the lookalikes what an unbroken training has seen last, and twins the first."""
-        if self.lookalikes:
-            kept = math.ceil(self.settings.lookalikes * self.group.size / self.settings.batch)
-            last = kept if isinstance(self.lookalikes, place.Twins) else self.step
-            for step in range(max(0, last - kept), last):
-                self._remember(*batches(step))
-
-    def _remember(self, a: Tensor, b: Tensor) -> None:
-        if not self.lookalikes:
-            return
-        domains = [self._moved(self.group.share(half)) for half in (a, b)]
-        if isinstance(self.lookalikes, Lookalikes):
-            self.lookalikes.add(*domains)
-            return
-        assert isinstance(self.model, mask.Layers) and self.teacher
-        if isinstance(self.lookalikes, place.Twins):
-            self.lookalikes.add(self.model, self.teacher, *domains)
-            return
-        self.lookalikes.add(beneath.bases_of(self.model, self.teacher, torch.cat(domains)))
-
-    def _hold(self) -> None:
-        """Let the weights that are held stand still, so that fresh ones come to fit them."""
-        held = self.step < self.settings.hold
-        for name in self.held:
-            self.model.get_parameter(name).requires_grad_(not held)
-        if not held:
-            self.held = []
-
-    def _differentiate(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
-        """Both players' gradients on pictures (B, 3, side, side), a part after the other."""
-        self.model.zero_grad(set_to_none=True)
-        self.critic.zero_grad(set_to_none=True)
-        parts = self.settings.accumulate
+    def _differentiate(self, batch: Batch) -> dict[str, Tensor]:
+        """The gradients of all players, a part of the batch after the other."""
+        for optimizer in self.players.adam.values():
+            optimizer.zero_grad(set_to_none=True)
+        parts = self.recipe.training.accumulate
         sums: dict[str, Tensor] = {}
-        for part in zip(a.chunk(parts), b.chunk(parts), strict=True):
-            self.critic.requires_grad_(False)
-            loss = self._loss(*part)
-            self.scaler.scale(loss.total / parts).backward()  # type: ignore[no-untyped-call]
-            self.critic.requires_grad_(True)
-            with self._autocast():
-                critic = losses.critic(self.critic, loss.common, loss.shown)
-            self.scaler.scale(critic.total / parts).backward()  # type: ignore[no-untyped-call]
-            for name, term in (loss.terms | critic.terms).items():
+        for place in range(parts):
+            terms = self.terms(
+                {k: Sides(*(s.chunk(parts)[place] for s in batch[k])) for k in batch}
+            )
+            total = torch.stack([term for term in terms.values() if term.requires_grad]).sum()
+            self.scaler.scale(total / parts).backward()  # type: ignore[no-untyped-call]
+            for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term.detach().float() / parts
         return sums
 
-    def _descend(self, terms: dict[str, Tensor]) -> None:
-        """Clip both players' gradients and step along them; neither steps if one is not finite."""
-        norms = []
-        for player, optimizer in ((self.model, self.adam), (self.critic, self.critic_adam)):
-            for group in optimizer.param_groups:
-                group["lr"] = self.rate()
-            self.scaler.unscale_(optimizer)
-            norms.append(torch.nn.utils.clip_grad_norm_(player.parameters(), self.settings.clip))
-        self._check_finite(norms, terms)
-        terms["critic_gradient"] = norms[1].detach()
-        for optimizer in (self.adam, self.critic_adam):
-            self.scaler.step(optimizer)
-        self.scaler.update()
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """What the method makes of real pictures: named terms, to be descended."""
+        low = self.precision != torch.float32
+        with torch.autocast(self.device.type, self.precision, enabled=low):
+            return self.losses(self.players, _each(batch, self._moved), self.step)
 
-    def _check_finite(self, norms: Sequence[Tensor], terms: dict[str, Tensor]) -> None:
+    def _descend(self, terms: dict[str, Tensor]) -> None:
+        """Clip the gradients and step along them; nobody steps if one is not finite."""
+        fall, adam = self.fall(), self.players.adam
+        norms = {}
+        for name, optimizer in adam.items():
+            for group in optimizer.param_groups:
+                group["lr"] = fall * group["full_rate"]
+            self.scaler.unscale_(optimizer)
+            parameters = self.players.modules[name].parameters()
+            norms[name] = nn.utils.clip_grad_norm_(parameters, self.players.clip)
         wrong = [name for name, term in terms.items() if not term.isfinite()]
         # float16 finds its scale by gradients that overflow: such a step is left out
         overflows = self.scaler.is_enabled() and self.scaler.get_scale() > 1
-        if wrong or not (overflows or all(norm.isfinite() for norm in norms)):
+        if wrong or not (overflows or all(norm.isfinite() for norm in norms.values())):
             what = wrong[0] if wrong else "gradient"
-            raise NotFiniteError(f"step {self.step}: the {what} is not finite")
-
-    def _parameters(self) -> list[torch.nn.Parameter]:
-        return [*self.model.parameters(), *self.critic.parameters()]
-
-    def _autocast(self) -> torch.autocast:
-        precision = getattr(torch, self.settings.precision)
-        return torch.autocast(self.device.type, precision, precision != torch.float32)
-
-    def at_fault(self, a: Tensor, b: Tensor) -> tuple[list[int], list[int]]:
-        """The places in both halves of a batch whose pictures give a loss that is not finite.
-
-        Each picture alone, as both domains. All places when every picture alone is fine.
-        """
-
-        def is_bad(picture: Tensor) -> bool:
-            return not self._loss(picture, picture).total.isfinite()
-
-        with torch.no_grad():
-            in_a, in_b = (
-                [place for place, picture in enumerate(torch.split(half, 1)) if is_bad(picture)]
-                for half in (a, b)
-            )
-        return (in_a, in_b) if in_a or in_b else (list(range(len(a))), list(range(len(b))))
-
-    def _loss(self, a: Tensor, b: Tensor) -> losses.Losses:
-        a, b = map(self._moved, (a, b))
-        more: dict[str, Any] = {}
-        if self.teacher:
-            more["teacher"] = self.teacher
-        if self.lookalikes:
-            more["lookalikes"] = self.lookalikes
-        with self._autocast():
-            return self.loss(
-                self.model, self.critic, a, b, self.weights(), self.settings.critic_target, **more
-            )
+            raise NotFiniteError(f"step {self.made}: the {what} is not finite")
+        for optimizer in adam.values():
+            self.scaler.step(optimizer)
+        self.scaler.update()
+        terms |= {f"{name}_gradient": norm.detach() for name, norm in norms.items()}
 
     def _moved(self, pictures: Tensor) -> Tensor:
         if self.device.type == "cuda":
             pictures = pictures.pin_memory()  # so that the copy does not wait
         return pictures.to(self.device, memory_format=self.layout, non_blocking=True)
 
-    def weights(self) -> Weights:
-        """The losses' weights in the coming step: some start late, some rise."""
-        full = self.settings.weights
-        if self.step < self.settings.critic_start:
-            full = replace(full, common=0.0)
-        if self.model.config.method != "layers":
-            return full
-        rise, exchange = (
-            _share(self.step, ramp) if self.settings.rise else 1.0
-            for ramp in (mask.MASK_RAMP, mask.EXCHANGE_RAMP)
-        )
-        late = _share(self.step / self.settings.steps, mask.LATE_RAMP)
-        return replace(
-            full,
-            repaint_a=rise * full.repaint_a,
-            repaint_b=rise * full.repaint_b,
-            **{name: exchange * getattr(full, name) for name in mask.EXCHANGED},
-            **{name: rise * getattr(full, name) for name in mask.CYCLED},
-            mask=rise * (full.mask + late * (full.mask_late - full.mask)),
-        )
-
-    def rate(self) -> float:
-        """The learning rate of the coming step: a half cosine down to a twentieth."""
+    def fall(self) -> float:
+        """The share of the learning rates in the coming step: a rise, and a half cosine down."""
         way = min(1.0, self.step / self.settings.steps)
-        fall = LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * way)) / 2
-        return self.settings.learning_rate * fall
+        cosine = LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * way)) / 2
+        return min(1.0, (self.step + 1) / WARM) * cosine
+
+    @property
+    def is_last(self) -> bool:
+        """Whether this is the last stage."""
+        return self.stage == len(self.recipe.stages) - 1
 
     @property
     def is_over(self) -> bool:
-        """Whether the last step is made, or patience has ended."""
-        patience = self.settings.patience
+        """Whether the last step of the stage is made, or patience has ended."""
+        patience = self.recipe.training.patience
         if patience and self.best and self.best.since >= patience:
             return True
         return self.step >= self.settings.steps
 
     @property
     def is_scored(self) -> bool:
-        """Whether there is to be a score at this step."""
-        every, steps = self.settings.score_every, self.settings.steps
-        return 0 < every <= steps and (self.step % every == 0 or self.step == steps)
+        """Whether there is to be a score at this step: in the last stage alone."""
+        every, steps = self.recipe.training.score_every, self.settings.steps
+        due = 0 < every <= steps and (self.step % every == 0 or self.step == steps)
+        return due and self.is_last
 
     def compare(self, score: float) -> bool:
         """Hold this step's score against the best so far; whether it is better."""
         if self.best and not score > self.best.score:
             self.best = self.best._replace(since=self.best.since + 1)
             return False
-        self.best = Best(self.step, score, 0)
+        self.best = Best(self.made, score, 0)
         return True
 
-    def save(self, run: Path, card: str) -> None:
-        """Write the model and all that a resume needs as `run/last`; the one before as `last-1`."""
-        progress = {
-            "step": self.step,
-            "seconds": round(self.seconds, 1),
-            "sums": self.sums,
-            "summed": self.summed,
-            "best": self.best._asdict() if self.best else None,
-            "held": self.held,
-            "scale": self.scaler.state_dict(),  # nothing but with float16
-        }
-        files = checkpoint.model_files(self.averaged, card)
+    def means(self) -> dict[str, float]:
+        """The terms' means since the last time."""
+        means = {name: total / self.summed for name, total in self.sums.items()}
+        self.sums, self.summed = {}, 0
+        return means
+
+    def save(self, folder: Path, card: str) -> None:
+        """Write the model and all that a resume needs as `last`; the one before as `last-1`."""
+        progress = run.Progress(
+            stage=self.stage,
+            step=self.step,
+            seconds=round(self.seconds, 1),
+            sums=self.sums,
+            summed=self.summed,
+            best=self.best._asdict() if self.best else {},
+            scale=self.scaler.state_dict(),  # nothing but with float16
+        )
+        files = checkpoint.model_files(self.network, card)
         files |= {
-            STATE: checkpoint.state_of(self._parts()),
-            PROGRESS: json.dumps(progress).encode(),
+            run.STATE: checkpoint.state_of(self._parts()),
+            run.PROGRESS: json.dumps(progress.to_json()).encode(),
         }
-        checkpoint.write_folder(run / "last", files, previous=run / "last-1")
+        checkpoint.write_folder(folder / "last", files, previous=folder / "last-1")
 
     def restore(self, folder: Path) -> None:
-        """Take up the state saved in a folder. Raises DidaError when it does not fit."""
-        progress = _read_progress(folder / PROGRESS)
-        checkpoint.restore(self._parts(), folder / STATE)
-        self.step, self.seconds = progress["step"], progress["seconds"]
-        self.sums = progress["sums"]
-        # earlier versions did not count: log lines were due at fixed steps
-        self.summed = progress.get("summed", self.step % self.settings.log_every)
-        best = progress.get("best")
-        self.best = Best(**best) if best else None
-        self.held = checked(list[str], progress.get("held", []), f"{folder / PROGRESS}: held")
-        if unknown := set(self.held) - {name for name, _ in self.model.named_parameters()}:
-            raise DidaError(f"{folder / PROGRESS}: held names no parameter {min(unknown)}")
+        """Take up the state saved in a folder, of this stage. DidaError when it does not fit."""
+        progress = run.read_progress(folder / run.PROGRESS)
+        checkpoint.restore(self._parts(), folder / run.STATE)
+        self.step, self.seconds = progress.step, progress.seconds
+        self.sums, self.summed = dict(progress.sums), progress.summed
+        self.best = Best(**progress.best) if progress.best else None
         if self.scaler.is_enabled():
-            self.scaler.load_state_dict(progress["scale"])
+            self.scaler.load_state_dict(progress.scale)
 
-    def _parts(self) -> dict[str, torch.nn.Module | torch.optim.Optimizer]:
-        parts: dict[str, torch.nn.Module | torch.optim.Optimizer] = {
-            "model": self.model,
-            "critic": self.critic,
-            "mean": self.mean,
-            "adam": self.adam,
-            "critic_adam": self.critic_adam,
-        }
-        return parts | ({"teacher": self.teacher} if self.teacher else {})
+    def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        adam = {f"{name}_adam": optimizer for name, optimizer in self.players.adam.items()}
+        return {**self.players.modules, "mean": self.mean, **adam}
+
+
+def resumed(recipe: Recipe, folder: Path, device: str = "cpu", group: Group = ALONE) -> Training:
+    """The training whose state lies in a folder. Raises DidaError when it does not fit."""
+    stage = run.read_progress(folder / run.PROGRESS).stage
+    if stage >= len(recipe.stages):
+        raise DidaError(f"{folder}: is of stage {stage + 1}, which the recipe does not have")
+    training = Training(recipe, stage, device, group)
+    training.restore(folder)
+    return training
+
+
+def _scored(training: Training, watcher: Watcher) -> Mapping[str, float] | None:
+    """What the first process says of the network, for all of them."""
+    group = training.group
+    return group.agreed(watcher.score(training.network) if group.writes else None)
+
+
+def _save(training: Training, folder: Path, watcher: Watcher) -> None:
+    if training.group.writes:
+        training.save(folder, watcher.card(training))
+        watcher.saved(training)
+
+
+def _save_once(training: Training, folder: Path, watcher: Watcher) -> None:
+    """Save by one of the processes that are left: the one that is lost may be the first."""
+    claim = folder / f".saving-{training.made}"
+    try:
+        claim.mkdir()
+    except FileExistsError:
+        return
+    training.save(folder, watcher.card(training))
+    claim.rmdir()
+
+
+def _one_step(training: Training, batches: Batches) -> None:
+    """Advance, and keep count of terms and time; what is not finite is told with its pictures."""
+    began = time.perf_counter()
+    batch = batches(training.made)
+    try:
+        terms = training.advance(batch)
+    except NotFiniteError as error:
+        names = _at_fault(training, batch, batches.files(training.made))
+        more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+        told = f" ({', '.join(names[:NAMED] + more)})" if names else ""
+        raise DidaError(
+            f"{error}{told}; the last saved state is kept: go on from it by --resume with "
+            "--override and a lower rate (--set settings.rate=...), or start anew"
+        ) from None
+    for name, term in terms.items():
+        training.sums[name] = training.sums.get(name, 0.0) + term.item()
+    training.summed += 1
+    training.seconds += time.perf_counter() - began
+
+
+def _at_fault(training: Training, batch: Batch, names: Sequence[str]) -> list[str]:
+    """The pictures that alone, on both sides of every part, give what is not finite; else all."""
+
+    def is_bad(picture: Tensor) -> bool:
+        alone = dict.fromkeys(batch, Sides(picture, picture))
+        return not all(term.isfinite() for term in training.terms(alone).values())
+
+    pictures = torch.cat([rows for sides in batch.values() for rows in sides])
+    bad = [is_bad(picture) for picture in torch.split(pictures, 1)]
+    found = [name for name, wrong in zip(names, bad, strict=True) if wrong]
+    return list(dict.fromkeys(found or names))
+
+
+def _each(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    return {part: Sides(*map(change, sides)) for part, sides in batch.items()}
 
 
 def running_mean(decay: float) -> Callable[[PARAM_LIST, PARAM_LIST, Tensor | int], None]:
@@ -377,187 +384,25 @@ def running_mean(decay: float) -> Callable[[PARAM_LIST, PARAM_LIST, Tensor | int
     return follow
 
 
-def _check_possible(settings: TrainConfig, device: torch.device, group: Group) -> None:
-    if settings.precision != "float32" and device.type != "cuda":
-        raise DidaError(f"precision {settings.precision} needs CUDA; leave it at float32 here")
-    if settings.batch % (group.size * settings.accumulate):
-        parts = f" of {settings.accumulate} parts" if settings.accumulate > 1 else ""
+def precision_on(device: torch.device, wanted: Precision) -> torch.dtype:
+    """What activations are computed in. Raises DidaError where the device cannot."""
+    if wanted == "float16" and device.type != "cuda":
+        raise DidaError("precision float16 needs CUDA; leave it at auto here")
+    if wanted != "auto":
+        chosen: torch.dtype = getattr(torch, wanted)
+        return chosen
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # of torch >= 2.11
+        fast = told.get("avx512_bf16", False)
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _check_shared(batch: int, accumulate: int, group: Group) -> None:
+    if batch % (group.size * accumulate):
+        parts = f" of {accumulate} parts" if accumulate > 1 else ""
         raise DidaError(
-            f"a batch of {settings.batch} cannot be shared by {group.size} processes{parts}"
+            f"a batch of {batch} cannot be shared by {group.size} processes{parts}; "
+            "give another --batch"
         )
-
-
-def _share(place: float, ramp: tuple[float, float]) -> float:
-    """How much of a ramp lies behind a place: 0 before it, 1 after it."""
-    begin, end = ramp
-    return min(1.0, max(0.0, (place - begin) / (end - begin)))
-
-
-def _read_progress(path: Path) -> dict[str, Any]:
-    """What `Training.save` wrote beside the state. Raises DidaError naming what is wrong."""
-    progress = read_json(path)
-    if not isinstance(progress, dict) or not {"step", "seconds", "sums"} <= set(progress):
-        raise DidaError(f"{path}: must hold step, seconds and sums; {LAST_BUT_ONE}")
-    sums, best = progress["sums"], progress.get("best") or dict.fromkeys(Best._fields, 0)
-    if not isinstance(sums, dict):
-        raise DidaError(f"{path}: sums must be an object; {LAST_BUT_ONE}")
-    if not isinstance(best, dict) or set(best) != set(Best._fields):
-        raise DidaError(f"{path}: best must hold {', '.join(Best._fields)}; {LAST_BUT_ONE}")
-    counts: dict[str, Any] = {"step": progress["step"], "summed": progress.get("summed", 0)}
-    counts |= {f"best.{name}": best[name] for name in best if name != "score"}
-    numbers: dict[str, Any] = {"seconds": progress["seconds"], "best.score": best["score"]}
-    numbers |= {f"sums.{name}": value for name, value in sums.items()}
-    for kind, given in ((int, counts), (float, numbers)):
-        for name, value in given.items():
-            if not 0 <= checked(kind, value, f"{path}: {name}") < math.inf:
-                raise DidaError(f"{path}: {name} must be 0 or more, not {value}; {LAST_BUT_ONE}")
-    return progress
-
-
-def _adam(player: torch.nn.Module, settings: TrainConfig) -> torch.optim.Optimizer:
-    return torch.optim.Adam(player.parameters(), lr=settings.learning_rate, betas=BETAS, fused=True)
-
-
-def fit(
-    training: Training,
-    batches: Batch,
-    run: Path,
-    *,
-    card: Callable[[Training], str],
-    files: Callable[[int], tuple[Sequence[str], Sequence[str]]] = lambda step: ((), ()),
-    score: Callable[[Network], Mapping[str, float]] | None = None,
-    on_step: Callable[[int, Line | None], None] = lambda step, line: None,
-    on_save: Callable[[Training], None] = lambda training: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> bool:
-    """Train to the last step, till patience ends, or until `should_stop`; then the state is saved.
-
-    `files(step)` names the pictures of a batch, A's and B's. `score` gives figures of the running
-    mean, among them `score` (0 or more, the more the better), whose best model is `run/best`; it
-    must leave torch's random numbers alone. `on_step(step, line)` hears of every step, and of the
-    figures on those that are logged. Returns whether the training is over. Raises DidaError, what
-    was last saved being kept, when a loss is not finite or the disk is full.
-    """
-    settings, group = training.settings, training.group
-    log = log_until(run, training.step, writes=group.writes)
-    is_scored = group.agreed(score is not None)
-    training.recall(batches)
-    try:
-        while not training.is_over and not group.any(should_stop(), training.device):
-            _one_step(training, batches(training.step), files)
-            step = training.step
-            line: Line = {}
-            if step % settings.log_every == 0 or step == settings.steps:
-                line |= _means(training)
-            if is_scored and training.is_scored:
-                line |= group.agreed(score(training.averaged) if score else {})
-                if training.compare(line["score"]) and group.writes:
-                    model = checkpoint.model_files(training.averaged, card(training))
-                    checkpoint.write_folder(run / BEST, model)
-            if line:
-                log.append({"step": step, "learning_rate": training.rate(), **line})
-                watch_critic(log, settings)
-                if group.writes:
-                    append(run / LOG, log[-1])
-            on_step(step, log[-1] if line else None)
-            # a score is saved at once, lest `best` be of a state that nothing remembers
-            if (step % settings.save_every == 0 or "score" in line) and not training.is_over:
-                _save(training, run, card, on_save)
-    except ProcessLostError as error:
-        _save_once(training, run, card(training))
-        raise ProcessLostError(
-            f"{error}; step {training.step} is saved: dida train --resume {shlex.quote(str(run))}"
-        ) from None
-    _save(training, run, card, on_save)
-    return training.is_over
-
-
-def _save(
-    training: Training,
-    run: Path,
-    card: Callable[[Training], str],
-    on_save: Callable[[Training], None],
-) -> None:
-    if training.group.writes:
-        training.save(run, card(training))
-        on_save(training)
-
-
-def _save_once(training: Training, run: Path, card: str) -> None:
-    """Save by one of the processes that are left: the one that is lost may be the first."""
-    claim = run / f".saving-{training.step}"
-    try:
-        claim.mkdir()
-    except FileExistsError:
-        return
-    training.save(run, card)
-    claim.rmdir()
-
-
-def _one_step(
-    training: Training,
-    batch: tuple[Tensor, Tensor],
-    files: Callable[[int], tuple[Sequence[str], Sequence[str]]],
-) -> None:
-    """Advance, and keep count of terms and time."""
-    began = time.perf_counter()
-    for name, term in _advance(training, batch, files).items():
-        training.sums[name] = training.sums.get(name, 0.0) + term.item()
-    training.summed += 1
-    training.seconds += time.perf_counter() - began
-
-
-def _advance(
-    training: Training,
-    batch: tuple[Tensor, Tensor],
-    files: Callable[[int], tuple[Sequence[str], Sequence[str]]],
-) -> dict[str, Tensor]:
-    """One step; a loss that is not finite is told with the files it came from."""
-    try:
-        return training.advance(*batch)
-    except NotFiniteError as error:
-        pairs = zip(files(training.step), training.at_fault(*batch), strict=True)
-        names = [names[place] for names, places in pairs if names for place in places]
-        more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
-        told = f" ({', '.join(names[:NAMED] + more)})" if names else ""
-        raise DidaError(
-            f"{error}{told}; the last saved state is kept: go on from it by --resume with "
-            "--override and a lower --learning-rate, or start anew"
-        ) from None
-
-
-def _means(training: Training) -> dict[str, float]:
-    """The terms' means since the last time."""
-    means = {name: total / training.summed for name, total in training.sums.items()}
-    training.sums, training.summed = {}, 0
-    return means
-
-
-def card(training: Training, data: dict[str, Any], command: str) -> str:
-    """The README of a saved model: what it is, and what it was made from, with what."""
-    model, settings = training.averaged.config, training.settings
-    domains = f": A {data['a']}, B {data['b']}" if "a" in data else ""
-    best = training.best
-    scores = "not measured yet"
-    if best and best.step == training.step:
-        scores = f"{best.score:.3f} on held-out pictures, the best so far"
-    for key, word in (("having", "with"), ("lacking", "without")):
-        domains += "".join(f", {word} {condition}" for condition in data.get(key, []))
-    return f"""---
-library_name: dida
-tags: [image-to-image, guided-content-transfer]
----
-# {model.domains.a} <-> {model.domains.b}
-
-Moves the {model.domains.a} or the {model.domains.b} of one picture onto another.
-
-| | |
-|---|---|
-| method | {model.method}, architecture {model.architecture}, {model.side} px |
-| data | {Path(data["root"]).name}{domains} |
-| command | `{command}` |
-| seed | {settings.seed} |
-| steps | {training.step} of {settings.steps}, {settings.batch} + {settings.batch} pictures each |
-| time | {training.seconds / 60:.0f} min in steps on {training.device.type} |
-| scores | {scores} |
-"""

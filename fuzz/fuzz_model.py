@@ -15,7 +15,7 @@ import atheris
 
 with atheris.instrument_imports(include=["dida_cli"]):
     from dida_cli import checkpoint
-    from dida_cli.config import ModelConfig, read_config
+    from dida_cli.config import Domains, ModelConfig, read_config
     from dida_cli.errors import DidaError
 
 import torch
@@ -28,7 +28,12 @@ TENSORS = {  # few and small: the reader is the same for any
     "count": torch.tensor(3),
 }
 EXPECTED = {name: (tensor.shape, tensor.dtype) for name, tensor in TENSORS.items()}
-SMALL = ModelConfig(side=32, grid=8, width=2, common=1, separate_a=1, separate_b=1)
+SMALL = ModelConfig(
+    method="didd",
+    domains=Domains(a="smile", b="glasses"),
+    side=32,
+    settings={"grid": 8, "width": 2, "common": 1, "separate": 1},
+)
 LONGEST = 1000  # characters of a message
 
 scratch = Path(tempfile.mkdtemp())
@@ -53,7 +58,7 @@ def one_input(data: bytes) -> None:
             assert found == EXPECTED
             assert all(tensor.isfinite().all() for tensor in tensors.values())
         else:
-            checkpoint.blank(read_config(path))
+            checkpoint.blank(read_config(path), str(path))
     except DidaError as error:
         line = str(error)
         assert line.startswith(str(path)) and line.isprintable() and len(line) < LONGEST, line

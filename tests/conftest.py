@@ -1,4 +1,4 @@
-"""A tiny model, a tiny data set, and the command line as a function."""
+"""Tiny models, a tiny data set, and the command line as a function."""
 
 import os
 from collections.abc import Callable
@@ -10,17 +10,35 @@ import pytest
 import torch
 from PIL import Image
 
-from dida_cli import checkpoint
+from dida_cli import checkpoint, methods
 from dida_cli.cli import main
-from dida_cli.config import ModelConfig
-from dida_cli.didd import Didd
+from dida_cli.config import Domains, ModelConfig
+from dida_cli.players import Network
 
 # Where tests run in several processes, each keeps to its share of the cores, as do its commands.
 THREADS = (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) or 1
 torch.set_num_threads(THREADS)
 os.environ["OMP_NUM_THREADS"] = str(THREADS)
 
-TINY = ModelConfig(side=32, grid=4, width=16, common=8, separate_a=3, separate_b=2)
+SMALL = {
+    "grid": 4,
+    "width": 16,
+    "common": 8,
+    "separate": 3,
+}  # settings, for methods with such codes
+
+
+def configured(
+    method: str, b: str = "glasses", a: str = "smile", **settings: object
+) -> ModelConfig:
+    """A config of 32 px with all settings of its method."""
+    complete = methods.complete(method, settings)
+    return ModelConfig(method=method, domains=Domains(a=a, b=b), side=32, settings=complete)
+
+
+TINY = configured("didd", **SMALL)  # draws pictures whole
+MASKED = configured("layers", **SMALL)  # paints by masks
+RETOUCH = configured("retouch", code=3, width=4, encoder_width=4, critic_width=4)  # no common code
 
 
 class Result(NamedTuple):
@@ -44,17 +62,28 @@ def dida(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 
 
 @pytest.fixture
-def tiny() -> Didd:
+def tiny() -> Network:
     """An untrained network of 32 px, small enough for any test; the same weights every time."""
     torch.manual_seed(0)
     return checkpoint.build(TINY).eval()
 
 
 @pytest.fixture
-def model_folder(tiny: Didd, tmp_path: Path) -> Path:
+def model_folder(tiny: Network, tmp_path: Path) -> Path:
     """The tiny network as a model folder."""
-    checkpoint.write_folder(tmp_path / "tiny", checkpoint.model_files(tiny, "# tiny\n"))
-    return tmp_path / "tiny"
+    return saved(tiny, tmp_path / "tiny")
+
+
+@pytest.fixture
+def masked_folder(tmp_path: Path) -> Path:
+    """An untrained model with masks that are about 0.8 everywhere."""
+    return saved(with_masks_of(0.5), tmp_path / "masked")
+
+
+@pytest.fixture
+def retouch_folder(tmp_path: Path) -> Path:
+    """A model without a common code, whose masks have all values."""
+    return saved(retouching(), tmp_path / "retouch")
 
 
 @pytest.fixture
@@ -73,6 +102,31 @@ def domains(tmp_path: Path) -> Path:
         for index in range(count):
             write_picture(root / name / f"{index}.png", seed=100 * seed + index)
     return root
+
+
+def with_masks_of(logit: float, config: ModelConfig = MASKED) -> Network:
+    """An untrained `layers` network whose masks are all but constant: sigmoid(logit + 1)."""
+    torch.manual_seed(3)
+    network = checkpoint.build(config).eval()
+    last = network.get_submodule("decoder")[-1]  # type: ignore[index]
+    with torch.no_grad():
+        last.weight[3:] *= 0.01
+        last.bias[3:] = logit
+    return network
+
+
+def retouching(config: ModelConfig = RETOUCH) -> Network:
+    """An untrained `retouch` network that changes something: its masks have all values."""
+    torch.manual_seed(5)
+    network = checkpoint.build(config).eval()
+    torch.nn.init.normal_(network.get_submodule("retoucher.last").weight, std=0.01)  # type: ignore
+    return network
+
+
+def saved(network: Network, folder: Path) -> Path:
+    """A network as a model folder."""
+    checkpoint.write_folder(folder, checkpoint.model_files(network, f"# {folder.name}\n"))
+    return folder
 
 
 def write_picture(path: Path, seed: int) -> Path:

@@ -8,47 +8,47 @@ import os
 import signal
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from trained import Nobody, Noise, recipe_for
 
-from dida_cli import distributed, runs
+from dida_cli import distributed, methods
+from dida_cli import run as runs
 from dida_cli import train as core
-from dida_cli.config import WEIGHTS, ModelConfig, TrainConfig
+from dida_cli.config import Domains, ModelConfig
+from dida_cli.recipe import Recipe
 
-MODEL = ModelConfig(side=32, width=16, common=8, separate_a=3, separate_b=3)
-SETTINGS = TrainConfig(
-    steps=8, batch=16, critic_start=2, log_every=2, save_every=100, ema=0.9, weights=WEIGHTS["didd"]
-)
+SMALL = {"width": 16, "common": 8, "separate": 3, "critic_start": 2}
 
 
-def batches(step: int) -> tuple[Tensor, Tensor]:
-    random = torch.Generator().manual_seed(step)
-    a, b = (torch.rand(SETTINGS.batch, 3, 32, 32, generator=random) for _ in range(2))
-    return a, -b
+def recipe(steps: int = 8, accumulate: int = 1) -> Recipe:
+    """That of a training which may be shared."""
+    settings = methods.complete("didd", SMALL)
+    model = ModelConfig(method="didd", domains=Domains(a="a", b="b"), side=32, settings=settings)
+    return recipe_for(model, steps=steps, batch=16, save_every=100, accumulate=accumulate)
 
 
 def fit(
     run: Path,
     stop: int,
-    settings: TrainConfig = SETTINGS,
+    wanted: Recipe,
     pause: float = 0,
     group: distributed.Group = distributed.ALONE,
 ) -> core.Training:
     """Train in `run` up to the step `stop`, going on from whatever is saved there."""
-    training = core.Training(MODEL, settings, group=group)
     if (run / "last").exists():
-        training.restore(run / "last")
-    elif group.writes:
-        runs.start(run, MODEL, settings, {})
+        training = core.resumed(wanted, run / "last", group=group)
+    else:
+        training = core.Training(wanted, group=group)
+        if group.writes:
+            runs.start(run, wanted, runs.Begun("dida train", "x", {}))
 
     def is_over() -> bool:
         time.sleep(pause)
         return training.step >= stop
 
-    core.fit(training, batches, run, card=lambda t: "card", should_stop=is_over)
+    core.fit(training, Noise(wanted), run, Nobody(stops=is_over))
     return training
 
 
@@ -59,7 +59,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: None)  # torchrun's, when another one is lost
     with distributed.joined(torch.device("cpu")) as group:
         Path(f"{run}-{group.rank}.pid").write_text(str(os.getpid()))
-        fit(run, stop, replace(SETTINGS, steps=max(stop, SETTINGS.steps)), pause, group)
+        fit(run, stop, recipe(steps=max(stop, 8)), pause, group)
     threads = [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
     if left := [name for name in threads if "gloo" in name]:
         sys.exit(f"threads outlive their group: {left}")

@@ -1,20 +1,22 @@
 import json
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import configured
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dida_cli import checkpoint, hub
-from dida_cli.config import DEFAULT_MODEL, ModelConfig
-from dida_cli.didd import Didd
+from dida_cli.config import DEFAULT_MODEL
 from dida_cli.errors import DidaError
+from dida_cli.players import Network
 
 
-def test_what_is_saved_is_what_is_loaded(tiny: Didd, model_folder: Path) -> None:
+def test_what_is_saved_is_what_is_loaded(tiny: Network, model_folder: Path) -> None:
     loaded = checkpoint.load(model_folder)
     assert not loaded.training and loaded.config == tiny.config
     assert {p.name for p in model_folder.iterdir()} == {
@@ -28,9 +30,8 @@ def test_what_is_saved_is_what_is_loaded(tiny: Didd, model_folder: Path) -> None
 
 
 def test_a_spectrally_normed_model_is_saved_baked(tmp_path: Path) -> None:
-    model = checkpoint.build(
-        ModelConfig.of("didd", "paper", side=32, common=9, separate_a=3)
-    ).eval()
+    config = configured("didd", architecture="paper", grid=2, width=64, common=9, separate=3)
+    model = checkpoint.build(config).eval()
     picture = torch.rand(1, 3, 32, 32)
     expected = model.compose(model.encode(picture)).image
     checkpoint.write_folder(tmp_path / "m", checkpoint.model_files(model, ""))
@@ -96,14 +97,30 @@ def test_a_config_that_is_no_json_is_refused(model_folder: Path, contents: bytes
         checkpoint.load(model_folder)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"architecture": "compact", "method": "layers", "side": 128, "width": 192},
+        {"architecture": "compact", "method": "didd"},
+    ],
+)
+def test_a_model_of_a_method_that_went_is_refused_in_one_line(
+    model_folder: Path, config: dict[str, object]
+) -> None:
+    (model_folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DidaError, match=r"config\.json: of a method that .* train the model anew"):
+        checkpoint.load(model_folder)
+
+
 def test_a_config_that_asks_for_a_huge_network_costs_no_memory(model_folder: Path) -> None:
-    config = json.loads((model_folder / "config.json").read_text()) | {"width": 4096}
+    config = json.loads((model_folder / "config.json").read_text())
+    config["settings"] |= {"width": 4096}
     (model_folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(DidaError, match="has shape"):
         checkpoint.load(model_folder)
 
 
-def test_a_failed_write_keeps_the_old_folder_whole(tiny: Didd, model_folder: Path) -> None:
+def test_a_failed_write_keeps_the_old_folder_whole(tiny: Network, model_folder: Path) -> None:
     before = {p.name: p.read_bytes() for p in model_folder.iterdir()}
     tensors = {"x": torch.tensor([float("nan")])}
     with pytest.raises(DidaError, match="x is not finite"):
@@ -129,8 +146,10 @@ def test_a_run_is_a_model(model_folder: Path, tmp_path: Path) -> None:
     run.mkdir()
     model_folder.rename(run / "last-1")
     assert hub.resolve(str(run)) == run / "last-1"  # a crash between two renames leaves this
-    (run / "last-1").rename(run / "last")
+    shutil.copytree(run / "last-1", run / "last")
     assert hub.resolve(str(run)) == run / "last"
+    shutil.copytree(run / "last", run / "model")  # of a training that is over
+    assert hub.resolve(str(run)) == run / "model"
 
 
 def test_unknown_models_are_answered_with_what_there_is(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Result, write_picture
+from conftest import RETOUCH, Result, saved, write_picture
 from PIL import Image
 
-from dida_cli import __version__
+from dida_cli import __version__, checkpoint
+from dida_cli.config import DEFAULT_MODEL
 
 Dida = Callable[..., Result]
 
@@ -41,7 +42,7 @@ def test_nothing_heavy_is_imported_before_there_is_work(arguments: list[str]) ->
     assert done.returncode == 0, done.stderr
 
 
-def test_an_edit_imports_no_torchvision_and_no_matplotlib(
+def test_an_edit_imports_nothing_that_it_does_not_need(
     model_folder: Path, picture: Path, tmp_path: Path
 ) -> None:
     arguments = ["transfer", "-m", model_folder, "-c", picture, "--guide-a", picture]
@@ -49,7 +50,9 @@ def test_an_edit_imports_no_torchvision_and_no_matplotlib(
     program = (
         "import sys\nfrom dida_cli.cli import main\n"
         f"try: main({[str(a) for a in arguments]!r})\nexcept SystemExit as e: assert not e.code\n"
-        "heavy = {'torchvision', 'matplotlib', 'python_avatars'}\n"
+        "assert 'torch' in sys.modules\n"
+        "heavy = {'torch._dynamo', 'torchvision', 'sympy', 'matplotlib', 'huggingface_hub'}\n"
+        "heavy |= {'onnxruntime', 'python_avatars', 'PIL.PdfImagePlugin'}\n"
         "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -227,6 +230,63 @@ def test_none_is_a_guide_without_the_part(
     assert (frames / "00-00.png").read_bytes() == removed.read_bytes()
 
 
+def test_none_that_does_not_move_is_a_part_taken_off(
+    dida: Dida, model_folder: Path, picture: Path, tmp_path: Path
+) -> None:
+    guides = [write_picture(tmp_path / f"guide{i}.png", seed=20 + i) for i in range(2)]
+    moving = [option for guide in guides for option in ("--guide-b", guide)]
+    made = []
+    for name, options in (("none", ["--guide-a", "none", "--keep", "both"]), ("off", [])):
+        frames = tmp_path / name
+        options = [*options, *moving, "--frames", frames, "-o", tmp_path / "row.png"]
+        assert dida("interpolate", "-m", model_folder, "-c", picture, *options).code == 0
+        made.append([path.read_bytes() for path in sorted(frames.iterdir())])
+    assert made[0] == made[1]
+
+
+def test_what_a_model_cannot_do_names_one_that_can(
+    dida: Dida, retouch_folder: Path, model_folder: Path, picture: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "o.png"
+    two = ("interpolate", "-c", picture, "-c", picture, "-m", retouch_folder, "-o", out)
+    masks = ("segment", picture, "-m", model_folder, "-o", out)
+    for arguments, said in (
+        (two, "draw none between two contents; -m avatars-smile-glasses-didd can"),
+        (masks, f"-m {DEFAULT_MODEL} has them"),
+    ):
+        result = dida(*arguments)
+        assert result.code == 1 and said in result.err and result.err.count("\n") == 1, result
+    assert not out.exists()
+
+
+def test_without_a_common_code_guides_are_moved_between_on_the_content(
+    dida: Dida, retouch_folder: Path, picture: Path, tmp_path: Path
+) -> None:
+    guide, frames = write_picture(tmp_path / "guide.png", seed=9), tmp_path / "frames"
+    options = ("-m", retouch_folder, "-c", picture, "--steps", 3)
+    moving = ("--guide-a", "none", "--guide-a", guide, "--frames", frames)
+    assert dida("interpolate", *options, *moving, "-o", tmp_path / "row.png").code == 0
+    made = [path.read_bytes() for path in sorted(frames.iterdir())]
+    assert len(set(made)) == 3
+    single = tmp_path / "single.png"
+    arguments = ("-m", retouch_folder, "-c", picture, "--guide-a", guide, "--size", "model")
+    assert dida("transfer", *arguments, "-o", single).code == 0
+    assert single.read_bytes() == made[2]
+
+
+def test_a_guide_that_shows_no_such_part_is_told_once(tmp_path: Path) -> None:
+    """An untrained network takes nothing off, so that no picture has anything."""
+    blind = saved(checkpoint.build(RETOUCH).eval(), tmp_path / "blind")
+    for index in range(3):
+        write_picture(tmp_path / "in" / f"{index}.png", seed=index)
+    guide = write_picture(tmp_path / "guide.png", seed=9)
+    command = [sys.executable, "-m", "dida_cli", "transfer", "-m", str(blind)]
+    command += ["-c", str(tmp_path / "in"), "--guide-b", str(guide), "-o", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    said = f"dida: warning: {blind} sees no glasses in its guide, and gives none\n"
+    assert (done.returncode, done.stderr) == (0, said) and len(done.stdout.splitlines()) == 3
+
+
 def test_wrong_usage_is_one_line_and_code_two(
     dida: Dida, model_folder: Path, picture: Path, tmp_path: Path
 ) -> None:
@@ -244,7 +304,7 @@ def test_wrong_usage_is_one_line_and_code_two(
         (["remove-attribute", *m, picture, "--attribute", "hat"], "a (smile), b (glasses)"),
         (["remove-attribute", *m, picture, "--attribute", "none"], "removes nothing"),
         (["remove-attribute", *m, picture, picture, "-o", "-"], "Only one picture"),
-        (["interpolate", *m, "-c", picture], "Nothing moves"),
+        (["interpolate", *m, "-c", picture], "nothing moves"),
         (["interpolate", *m, "-c", picture, *["--guide-a", picture] * 3], "given 3 times"),
         (["data"], "Missing command"),
     ]

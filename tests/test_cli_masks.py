@@ -2,48 +2,31 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, Result, write_picture
+from conftest import MASKED, SMALL, Result, configured, saved, with_masks_of, write_picture
 from PIL import Image
 
 from dida_cli import checkpoint, images
-from dida_cli.config import Domains
-from dida_cli.mask import Layers
-from dida_cli.painting import taken_off
+from dida_cli.methods.layers import Network as Layers
 
 Dida = Callable[..., Result]
-LAYERS = replace(TINY, method="layers")
-
-
-def save(path: Path, *, bias: float, one_sided: bool = False) -> Path:
-    """A tiny untrained model whose masks are all but constant: sigmoid(bias + 1)."""
-    torch.manual_seed(3)
-    config = LAYERS
-    if one_sided:
-        config = replace(LAYERS, separate_b=0, domains=Domains(a="hat", b="no hat"))
-    model = checkpoint.build(config).eval()
-    assert isinstance(model, Layers)
-    last = model.decoder[-1]
-    with torch.no_grad():
-        last.weight[3:] *= 0.01
-        last.bias[3:] = bias
-    checkpoint.write_folder(path, checkpoint.model_files(model, "# tiny\n"))
-    return path
+HAT = configured("layers", a="hat", b="", **SMALL)  # one-sided
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Path:
-    return save(tmp_path / "opened", bias=0.5)
+def opened(masked_folder: Path) -> Path:
+    """A model whose masks cover nearly everything."""
+    return masked_folder
 
 
 @pytest.fixture
 def closed(tmp_path: Path) -> Path:
-    return save(tmp_path / "closed", bias=-20)
+    """A model whose masks cover nothing."""
+    return saved(with_masks_of(-20), tmp_path / "closed")
 
 
 def varied(size: tuple[int, int], mode: str) -> Image.Image:
@@ -66,13 +49,13 @@ def test_where_the_mask_is_0_a_picture_stays_bit_for_bit(
         assert np.array_equal(np.asarray(made), np.asarray(before.convert(kept)))
 
 
-def test_only_what_the_mask_covers_changes(tmp_path: Path) -> None:
+def test_only_what_the_mask_covers_changes() -> None:
     picture = varied((210, 130), "RGBA")
     mask = torch.zeros(1, 32, 32)
     mask[:, 10:20, 5:15] = 0.75
-    paint = 0.2 * mask.expand(3, -1, -1)  # a grey of 0.2 in [-1, 1], times the mask
-    made = images.painted(picture, mask, 1 - mask, paint, LAYERS)
-    shown = np.asarray(images.full_mask(picture, mask, LAYERS))
+    image = torch.full((3, 32, 32), 0.2)  # a light grey in [-1, 1]
+    made = images.painted(picture, image, mask, MASKED)
+    shown = np.asarray(images.full_mask(picture, mask, MASKED))
     before, after = np.asarray(picture, int), np.asarray(made, int)
     assert shown.shape == (130, 210) and not shown[:, :40].any() and not shown[:, 170:].any()
     untouched = shown == 0
@@ -83,20 +66,6 @@ def test_only_what_the_mask_covers_changes(tmp_path: Path) -> None:
     grey = 0.25 * before[middle][:3] + 0.75 * 1.2 * 127.5
     assert np.abs(after[middle][:3] - grey).max() <= 1
     assert after[middle][3] == round(before[middle][3] + 0.75 * (255 - before[middle][3]))
-
-
-def test_dark_glass_is_taken_off_a_large_picture_at_its_own_sharpness() -> None:
-    bare = varied((300, 300), "RGB")
-    glass = torch.zeros(1, 32, 32)
-    glass[:, 8:24, 8:24] = 0.75
-    dark = np.asarray(bare) * np.where(np.pad(np.ones((140, 140)), 80) > 0, 0.25, 1)[..., None]
-    worn = Image.fromarray(np.rint(dark).astype(np.uint8))
-    black, base = torch.full((1, 3, 32, 32), -1.0), torch.zeros(1, 3, 32, 32)
-    step = taken_off(base, black, glass[None], glass=True)
-    made = images.painted(worn, step.mask[0], step.kept[0], step.paint[0], LAYERS)
-    inside = np.s_[90:210, 90:210]
-    shown, true = (np.asarray(image, float)[inside] for image in (made, bare))
-    assert np.corrcoef(shown.ravel(), true.ravel())[0, 1] > 0.98
 
 
 def grown(region: np.ndarray) -> np.ndarray:
@@ -110,10 +79,10 @@ def grown(region: np.ndarray) -> np.ndarray:
 
 def test_strips_join_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     picture, mask = varied((150, 150), "RGB"), torch.rand(1, 32, 32)
-    paint = (torch.rand(3, 32, 32) * 2 - 1) * mask
-    whole = images.painted(picture, mask, 1 - mask, paint, LAYERS)
+    image = torch.rand(3, 32, 32) * 2 - 1
+    whole = images.painted(picture, image, mask, MASKED)
     monkeypatch.setattr(images, "STRIP", 7)
-    strips = images.painted(picture, mask, 1 - mask, paint, LAYERS)
+    strips = images.painted(picture, image, mask, MASKED)
     assert np.abs(np.asarray(whole, int) - np.asarray(strips, int)).max() <= 1
 
 
@@ -204,22 +173,29 @@ def test_segments_have_the_size_of_the_picture(
             assert set(np.unique(np.asarray(made))) == {0, 255}
 
 
-def test_the_threshold_of_a_segment_is_the_models_unless_given(
-    dida: Dida, opened: Path, picture: Path, tmp_path: Path
+def test_a_region_is_from_the_threshold_on(
+    dida: Dida, retouch_folder: Path, picture: Path, tmp_path: Path
 ) -> None:
-    config = json.loads((opened / "config.json").read_text())
-    (opened / "config.json").write_text(json.dumps(config | {"segment_from": 0.95}))
     out = tmp_path / "s.png"
-    told = json.loads(dida("segment", picture, "-m", opened, "-o", out, "--json").out)
-    assert told["threshold"] == 0.95 and told["covered"] == 0
-    arguments = ("segment", picture, "-m", opened, "-o", out, "--threshold", "0.1", "--json")
-    assert json.loads(dida(*arguments).out)["covered"] > 0.8
+    segment = ("segment", picture, "-m", retouch_folder, "-o", out, "--json")
+    assert json.loads(dida(*segment, "--as", "soft").out)["threshold"] == 0.5
+    with Image.open(out) as made:
+        levels = np.asarray(made)
+    found = set()
+    for threshold in (0.1, 0.9, 1.0):
+        told = json.loads(dida(*segment, "--threshold", threshold).out)
+        share = (levels >= round(255 * threshold)).mean()
+        assert told["covered"] == pytest.approx(share, abs=1e-4)
+        with Image.open(out) as made:
+            assert np.array_equal(np.asarray(made) > 0, levels >= round(255 * threshold))
+        found.add(told["covered"])
+    assert len(found) == 3  # the masks are not all black and white
 
 
 def test_several_models_edit_one_after_the_other(
     dida: Dida, opened: Path, picture: Path, tmp_path: Path
 ) -> None:
-    hat = save(tmp_path / "hat", bias=-0.5, one_sided=True)
+    hat = saved(with_masks_of(-0.5, HAT), tmp_path / "hat")
     guides = [write_picture(tmp_path / f"g{i}.png", 10 + i) for i in range(2)]
     out, first, second = (tmp_path / f"{name}.png" for name in ("out", "first", "second"))
     arguments: list[object] = ["-c", picture, "-m", opened, "-m", hat]
@@ -241,13 +217,13 @@ def test_each_model_needs_its_guide(
 
 def test_a_part_that_is_there_is_replaced(dida: Dida, picture: Path, tmp_path: Path) -> None:
     """Own part off, guide's part on: nothing of the content's own layer shines through."""
-    hat = save(tmp_path / "hat", bias=20, one_sided=True)  # both masks cover everything
+    hat = saved(with_masks_of(20, HAT), tmp_path / "hat")  # both masks cover everything
     guide, out = write_picture(tmp_path / "g.png", 9), tmp_path / "out.png"
     arguments = ("-m", hat, "--guide-a", guide, "--size", "model", "-o", out)
     assert dida("transfer", "-c", picture, *arguments).code == 0
     model = checkpoint.load(hat)
     assert isinstance(model, Layers)
-    content, of = (images.to_tensor([images.read(p)], LAYERS) for p in (picture, guide))
+    content, of = (images.to_tensor([images.read(p)], HAT) for p in (picture, guide))
     expected = model.layer(model.encode(content)._replace(a=model.encode(of).a))[0]
     with Image.open(out) as made:
         wanted = np.asarray(images.to_pictures(expected)[0], int)
@@ -255,7 +231,7 @@ def test_a_part_that_is_there_is_replaced(dida: Dida, picture: Path, tmp_path: P
 
 
 def test_one_sided_models_remove_what_they_know(dida: Dida, picture: Path, tmp_path: Path) -> None:
-    hat = save(tmp_path / "hat", bias=2, one_sided=True)
+    hat = saved(with_masks_of(2, HAT), tmp_path / "hat")
     out = tmp_path / "out.png"
     told = json.loads(dida("remove-attribute", picture, "-m", hat, "-o", out, "--json").out)
     assert told["removed"] == ["hat"]

@@ -1,252 +1,558 @@
-"""dida train by config files and single settings, its record of them, and its dry run."""
+"""dida train: recipes, people's own pictures, what a run leaves, resumes, dry runs."""
 
 import json
+import os
 import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
-from conftest import Result, write_picture
-from safetensors.torch import load_file
-from torch import Tensor
+from conftest import SMALL, TINY, Result, write_picture
+from PIL import Image
+from trained import recipe_for
 
-from dida_cli import checkpoint, runs, settings
+from dida_cli import checkpoint, hub, images, recipe
+from dida_cli import run as runs
 from dida_cli import train as core
-from dida_cli.cli import trainer
-from dida_cli.cli.trainer import _duration
-from dida_cli.config import Domains, ModelConfig
-from dida_cli.data import avatars, folders, sources
+from dida_cli.cli import costs, finish, trainer
+from dida_cli.codes import transfer
+from dida_cli.config import read_config
+from dida_cli.data import avatars
 from dida_cli.evaluate import attributes, validation
+from dida_cli.players import Batch, Network, Sides
 
 Dida = Callable[..., Result]
-SMALL = """
-[model]
+NARROW = ["--set", "settings.width=16", "--set", "settings.common=8"]
+TINY_RUN = ["--side", 32, "--batch", 4, "--set", "training.save_every=2", *NARROW]
+RETOUCH = [f"--set=settings.{name}=4" for name in ("code", "width", "encoder_width")]
+FACES = ["--side", 32, "--batch", 4, "--steps", 2, *RETOUCH]
+SMALLEST = f"""
+method = "didd"
+data = "{{data}}"
+[parts.a]
+name = "a"
+with = "trainA"
+without = "trainB"
+[parts.b]
+name = "b"
+with = "trainB"
+without = "trainA"
+[[stages]]
 side = 32
-width = 16
-common = 8
-separate_a = 3
-separate_b = 2
-
-[training]
 steps = 2
 batch = 4
+[training]
+precision = "float32"
+score_every = 0
+[settings]
+{"".join(f"{name} = {value}" + chr(10) for name, value in SMALL.items())}
 """
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Path:
-    """A config file of a training that takes no time."""
+def small(domains: Path, tmp_path: Path) -> Path:
+    """A recipe of a training on two folders that takes no time."""
     path = tmp_path / "small.toml"
-    path.write_text(SMALL)
+    path.write_text(SMALLEST.format(data=domains))
     return path
 
 
-def record(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / "train.json").read_text())
-    return found
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few drawn faces, with their labels."""
+    root = tmp_path_factory.mktemp("drawn") / "faces"
+    avatars.write_set(root, count=60, seed=1, side=32, workers=1)
+    return root
 
 
 def everything_in(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_file_gives_way_to_options_and_these_to_set(
-    dida: Dida, domains: Path, small: Path, tmp_path: Path
+def written(run: Path) -> dict[str, Any]:
+    """What a run's recipe says."""
+    return tomllib.loads((run / "recipe.toml").read_text())
+
+
+# What is trained
+
+
+def test_list_tells_each_recipe_on_a_line(dida: Dida) -> None:
+    result = dida("train", "--list")
+    assert result.code == 0
+    lines = dict(line.split(maxsplit=1) for line in result.out.splitlines())
+    assert lines == recipe.names() and "avatars-smile-glasses" in lines
+
+
+def test_a_recipe_gives_way_to_options_and_these_to_set(
+    dida: Dida, small: Path, tmp_path: Path
 ) -> None:
-    with small.open("a") as file:
-        file.write("learning_rate = 0.002\nflip = false\nseed = 5\n[training.weights]\nzero = 3\n")
+    small.write_text(small.read_text().replace("[[st", "[training]\nflip = false\n[[st", 1))
+    small.write_text(small.read_text().replace('[training]\nprecision = "float32"\n', "", 1))
     run = tmp_path / "run"
-    options = ["--data", domains, "--name-a", "stripes", "--batch", 3, "--seed", 6, "--steps", 9]
-    sets = ["--set", "training.steps=1", "--set", "training.weights.common=0.4"]
-    result = dida("train", "--config", small, *options, *sets, "-o", run)
+    options = ["--name-a", "stripes", "--batch", 3, "--seed", 6, "--steps", 9]
+    sets = ["--set", "stages.steps=1", "--set", "settings.confusion=0.4"]
+    small.write_text(small.read_text().replace("score_every = 0\n", ""))
+    result = dida("train", small, *options, *sets, "-o", run)
     assert result.code == 0, result.err
-    found = record(run)
-    assert found["model"]["domains"] == {"a": "stripes", "b": "b"}
-    assert [found["model"][key] for key in ("side", "separate_a", "fit")] == [32, 3, "crop"]
-    training = found["training"]
-    assert (training["batch"], training["seed"], training["steps"]) == (3, 6, 1)
-    assert (training["learning_rate"], training["flip"]) == (0.002, False)
-    weights = training["weights"]
-    assert (weights["zero"], weights["common"], weights["reconstruction_a"]) == (3, 0.4, 1)
+    found = written(run)
+    assert [part["name"] for part in found["parts"].values()] == ["stripes", "b"]
+    assert found["stages"] == [{"steps": 1, "side": 32, "batch": 3}]
+    assert (found["seed"], found["training"]["flip"], found["fit"]) == (6, False, "crop")
+    settings = found["settings"]
+    assert (settings["confusion"], settings["width"], settings["rate"]) == (0.4, 16, 0.001)
+    assert read_config(run / "model" / "config.json").domains.a == "stripes"
 
 
-def test_no_flip_and_a_seed_of_zero_win_over_the_file(
-    dida: Dida, domains: Path, small: Path, tmp_path: Path
-) -> None:
-    small.write_text(f"{SMALL}flip = true\nseed = 5\n")
-    run = tmp_path / "run"
-    arguments = ["--data", domains, "--no-flip", "--seed", 0, "-o", run]
-    assert dida("train", "--config", small, *arguments).code == 0
-    training = record(run)["training"]
-    assert (training["flip"], training["seed"]) == (False, 0)
-
-
-def test_the_written_config_gives_the_same_training(
-    dida: Dida, domains: Path, small: Path, tmp_path: Path
-) -> None:
-    begun, first, second = (tmp_path / name for name in ("begun", "first", "second"))
-    assert dida("train", "--config", small, "--data", domains, "-o", begun).code == 0
-    options = ["--data", domains, "--init", begun, "--seed", 3, "--critic-target", "paper"]
-    names = ["--name-a", 'a "b"', "--set", "training.clip=1"]
-    assert dida("train", "--config", small, *options, *names, "-o", first).code == 0
-    result = dida("train", "--config", first / "config.toml", "-o", second)
+def test_a_runs_recipe_repeats_it_to_the_bit(dida: Dida, small: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    options = ["--seed", 3, "--name-a", 'a "b"', "--set", "training.log_every=1"]
+    assert dida("train", small, *options, "-o", first).code == 0
+    result = dida("train", first / "recipe.toml", "-o", second)
     assert result.code == 0, result.err
-    assert f"begun from {begun}" in result.err
-    assert record(first) == record(second)
-    for name in ("config.toml", "last/model.safetensors", "log.jsonl"):
+    for name in ("recipe.toml", "model/model.safetensors", "last/state.safetensors", "log.jsonl"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
-def test_the_written_config_keeps_what_an_attribute_list_is_asked_for(
-    dida: Dida, small: Path, tmp_path: Path
+def test_what_cannot_be_trained_is_refused_in_one_line(
+    dida: Dida, domains: Path, small: Path, faces: Path, tmp_path: Path
 ) -> None:
-    avatars.write_set(tmp_path / "faces", count=60, seed=1, side=32, workers=1)
-    chosen = ["--a", "Smiling", "--b", "not Smiling", "--without", "Beard"]
-    first, second = tmp_path / "first", tmp_path / "second"
-    arguments = ["--config", small, "--data", tmp_path / "faces", "--steps", 1]
-    assert dida("train", *arguments, *chosen, "-o", first).code == 0
-    assert dida("train", "--config", first / "config.toml", "-o", second).code == 0
-    data = record(second)["data"]
-    assert data == record(first)["data"]
-    assert (data["b"], data["having"], data["lacking"]) == ("not Smiling", [], ["Beard"])
-    assert record(second)["model"]["domains"] == {"a": "smile", "b": "not smiling"}
-
-
-def test_a_preset_trains_on_two_folders_too(dida: Dida, domains: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    sets = ["--set", "model.width=32", "--set", "model.common=8", "--set", "model.separate_a=3"]
-    small = ["--side", 32, "--batch", 4, "--steps", 1]
-    result = dida("train", "--config", "hair-colour", "--data", domains, *small, *sets, "-o", run)
-    assert result.code == 0, result.err
-    found = record(run)
-    assert found["data"].keys() == {"root", "fingerprint"}
-    assert found["data"]["root"] == str(domains)
-    assert found["model"]["domains"] == {"a": "black", "b": "blond"}
-    assert (found["model"]["method"], found["model"]["fit"]) == ("mask", "squash")
-    assert found["training"]["weights"]["cycle_separate"] == 0.04
-    refused = dida("train", "--config", "hair-colour", "--data", domains, "--set", "data.a=Male")
-    assert refused.code == 2 and "name its parts with --name-a" in refused.err
-
-
-@pytest.mark.parametrize(
-    ("preset", "learns"),
-    [("refine", "encoders.common."), ("beneath", "decoder."), ("place", "decoder.")],
-)
-def test_a_model_is_refined_as_it_is(
-    preset: str, learns: str, dida: Dida, domains: Path, tmp_path: Path
-) -> None:
-    model, run = tmp_path / "model", tmp_path / "run"
-    config = ModelConfig.of("layers", "compact", side=64, encoder_side=32, width=16, common=8)
-    config = replace(config, domains=Domains(a="hats", b="scarfs"), glass="b", segment_from=0.3)
-    if preset == "place":
-        config = replace(config, separate_b=0, glass="none")
-    files = checkpoint.model_files(checkpoint.baked(checkpoint.build(config)), "# card\n")
-    checkpoint.write_folder(model, files)
-    arguments = ["train", "--config", preset, "--data", domains, "--batch", 4, "--steps", 2]
-    if preset != "refine":
-        arguments += ["--set", "training.lookalikes=8"]
-    refused = dida(*arguments, "-o", run)
-    assert refused.code == 1 and "refine goes on with a model; name it by --init" in refused.err
-    assert not run.exists()
-    refused = dida(*arguments, "--init", model, "--common", 9, "-o", run)
-    assert refused.code == 1 and "goes on with the very network" in refused.err
-    assert not run.exists()
-    result = dida(*arguments, "--init", model, "-o", run)
-    assert result.code == 0 and f"begun from {model}; fresh: nothing" in result.err
-    assert checkpoint.load(run / "last").config == config
-    assert dida("train", "--resume", run, "--override", "--steps", 3).code == 0
-    refused = dida("train", "--resume", run, "--override", "--set", "training.refine=none")
-    assert refused.code == 1 and "--config refine --init RUN" in refused.err
-    before, after = (load_file(f / "model.safetensors") for f in (model, run / "last"))
-    moved = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
-    assert moved and all(name.startswith(learns) for name in moved)
-
-
-def test_what_cannot_be_configured_is_refused_in_one_line(
-    dida: Dida, domains: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    before = everything_in(tmp_path)
 
     def refused(*arguments: object) -> str:
-        result = dida("train", "--data", domains, *arguments)
-        assert result.code == 1 and result.out == "" and result.err.count("\n") == 1
+        result = dida("train", *arguments, "-o", run)
+        assert result.code in (1, 2) and result.out == "" and result.err.count("\n") == 1
+        assert not run.exists()
         return result.err
 
-    assert "did you mean training.steps?" in refused("--set", "steps=5")
-    assert "no preset 'smal'" in refused("--config", "smal")
-    assert "side 48" in refused("--config", small, "--side", 48)
-    assert "the weight of mask must be 0 or more" in refused("--set", "training.weights.mask=-1")
-    assert "celeba: holds neither" in dida("train", "--config", "beard-smile").err
-    assert everything_in(tmp_path) == before
+    assert "fewer than the batch of 16; add pictures or use --batch 8" in refused(
+        small, "--batch", 16
+    )
+    assert "neither trainA and trainB" in refused("--data", tmp_path)
+    assert "side 100" in refused(small, "--side", 100)
+    assert "rate must lie between 0 and 1" in refused(small, "--set", "settings.rate=2")
+    assert "unknown setting 'rates'" in refused(small, "--set", "settings.rates=0")
+    assert "name its parts with --name-a" in refused("--data", domains, "--a", "Smiling")
+    assert "no attribute 'Hat'" in refused("--data", faces, "--a", "Hat")
+    assert "no recipe 'smal'" in refused("smal")
+    assert "no method 'magic'" in refused("--data", domains, "--method", "magic")
+    assert "drop RECIPE or --method" in refused(small, "--method", "mask")
+    assert "there is but one part" in refused("--data", faces, "--a", "Beard", "--name-b", "x")
+    assert "celeba: holds neither" in refused("celeba-smile")
+    assert "--override goes with --resume" in refused("--override")
+    assert "lack just it" in refused("--data", domains, "--method", "retouch")
+    (domains / "trainB" / "0.png").unlink()
+    (domains / "trainB" / "0.png").symlink_to(domains / "trainA" / "3.png")
+    assert "both with and without part a" in refused(small)
+    for file in (domains / "trainB").iterdir():
+        file.unlink()
+    assert "trainB: holds no pictures" in refused(small)
 
 
-def test_resume_takes_no_other_settings(
-    dida: Dida, domains: Path, small: Path, tmp_path: Path
+def test_a_run_is_never_written_over(dida: Dida, small: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious").write_text("x")
+    result = dida("train", small, "-o", tmp_path / "run")
+    assert result.code == 1 and "is not empty" in result.err
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["precious"]
+
+
+def test_runs_are_named_after_the_parts_and_numbered(
+    dida: Dida, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for expected in ("a-b", "a-b-2"):
+        result = dida("train", small, "--steps", 1)
+        assert result.out == f"{os.path.join('runs', expected)}\n"
+
+
+# People's own pictures
+
+
+def test_two_folders_are_learned_by_layers(dida: Dida, domains: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = dida("train", "--data", domains, *TINY_RUN, "--steps", 1, "-o", run)
+    assert result.code == 0, result.err
+    found, bundled = written(run), recipe.values_of("avatars-smile-glasses-folders")
+    assert (found["method"], found["data"]) == ("layers", str(domains))
+    assert found["parts"] == {
+        "a": {"name": "a", "with": "trainA", "without": "trainB"},
+        "b": {"name": "b", "with": "trainB", "without": "trainA"},
+    }
+    said = bundled.get("settings", {}).items()
+    assert said <= found["settings"].items() and len(found["stages"]) == len(bundled["stages"])
+
+
+def test_two_folders_of_which_one_has_a_part_are_retouched(
+    dida: Dida, domains: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    assert dida("train", "--config", small, "--data", domains, "-o", run).code == 0
-    for option in (["--config", small], ["--set", "training.steps=9"], ["--dry-run"]):
-        result = dida("train", "--resume", run, *option)
-        assert result.code == 2 and f"drop {option[0]}" in result.err
-    (run / "config.toml").unlink()  # as a run of an earlier version
+    names = ["--name-a", "stripes", "--name-b", "none"]
+    result = dida("train", "--data", domains, *FACES, *names, "-o", run)
+    assert result.code == 0, result.err
+    found = written(run)
+    assert found["method"] == "retouch"
+    assert found["parts"] == {"a": {"name": "stripes", "with": "trainA", "without": "trainB"}}
+
+
+def parts_of(dida: Dida, run: Path, *arguments: object) -> dict[str, Any]:
+    """The parts of a recipe that a command writes."""
+    shutil.rmtree(run, ignore_errors=True)
+    result = dida("train", *arguments, "-o", run)
+    assert result.code == 0, result.err
+    found: dict[str, Any] = written(run)["parts"]
+    return found
+
+
+def test_parts_are_chosen_by_labels(
+    dida: Dida, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "go", lambda *_: None)
+
+    def told(*arguments: object) -> dict[str, Any]:
+        return parts_of(dida, tmp_path / "run", "--data", faces, *arguments)
+
+    both = recipe.values_of("avatars-smile-glasses")["parts"]
+    assert told(*FACES) == both
+    assert told(*FACES, "--a", "Smiling", "--b", "Eyeglasses", "--name-b", "specs") == {
+        "a": both["a"],
+        "b": both["b"] | {"name": "specs"},
+    }
+    beard = {"name": "beard", "with": "Beard", "without": "not Beard"}
+    assert told(*FACES, "--a", "Beard") == {"a": beard}
+    assert told(*FACES, "--name-b", "none") == {"a": both["a"]}
+    assert told(*FACES, "--a", "Beard", "--with", "Smiling", "--without", "Eyeglasses") == {
+        "a": beard
+        | {
+            "with": "Beard and Smiling and not Eyeglasses",
+            "without": "Smiling and not Beard and not Eyeglasses",
+        }
+    }
+    didd = told("--method", "didd", "--a", "Smiling", "--b", "Beard", *TINY_RUN, "--steps", 1)
+    assert didd["a"]["with"] == didd["b"]["without"] == "Smiling and not Beard"
+    assert didd["b"]["with"] == didd["a"]["without"] == "Beard and not Smiling"
+    bundled = parts_of(
+        dida, tmp_path / "run", "avatars-beard", "--data", faces, "--with", "Smiling", *FACES
+    )
+    assert bundled["a"]["without"] == "(not Beard) and Smiling"
+
+
+def test_a_recipe_trains_on_two_folders_too(
+    dida: Dida, domains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "go", lambda *_: None)
+    narrow = ["--set", "settings.width=32", "--set", "settings.common=8"]
+    arguments = ["celeba-hair-colour", "--data", domains, "--side", 32, "--batch", 4, *narrow]
+    assert parts_of(dida, tmp_path / "run", *arguments) == {
+        "a": {"name": "black", "with": "trainA", "without": "trainB"}
+    }
+    assert written(tmp_path / "run")["fit"] == "squash"
+    runs_recipe = tmp_path / "moved.toml"
+    (tmp_path / "run" / "recipe.toml").rename(runs_recipe)
+    moved = domains.rename(domains.with_name("moved"))
+    told = parts_of(dida, tmp_path / "run", runs_recipe, "--data", moved)
+    assert told["a"]["with"] == "trainA" and written(tmp_path / "run")["data"] == str(moved)
+
+
+# What a run leaves
+
+
+def test_a_run_leaves_a_model_with_its_card_and_examples(
+    dida: Dida, domains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "run"
+    names = ["--name-a", "stripes", "--name-b", "spots"]
+    result = dida("train", "--data", domains, *TINY_RUN, *names, "--steps", 5, "-o", run)
+    assert (result.code, result.out) == (0, f"{run}\n"), result.err
+    made = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()}
+    assert {"recipe.toml", "log.jsonl", "curves.png", "last/state.safetensors"} <= made
+    assert {f"sheets/step-00000{n}.png" for n in (2, 4, 5)} <= made
+    assert {p for p in made if p.startswith("model/")} == {
+        f"model/{name}"
+        for name in ("config.json", "model.safetensors", "README.md", "examples/edits.png")
+    }
+    card = (run / "model" / "README.md").read_text()
+    for words in (
+        "Moves the stripes or the spots of one picture",
+        "| steps | 5 of 5 at 32 px, 4 pictures of each set |",
+        "8 with a, 8 without a",
+        "command | `dida train --data",
+        "Not measured: scores need 10 test pictures of each domain, not 2.",
+        "![edits of the first held-out pictures](examples/edits.png)",
+        (run / "recipe.toml").read_text(),
+    ):
+        assert words in card
+    assert "license:" not in card and "Not measured yet" in (run / "last/README.md").read_text()
+    assert checkpoint.load(run / "model").config == checkpoint.load(run / "last").config
+    weights = [(run / name / "model.safetensors").read_bytes() for name in ("model", "last")]
+    assert weights[0] == weights[1]
+    assert hub.resolve(str(run)) == run / "model"
+    edited, picture = tmp_path / "edited.png", domains / "testA" / "0.png"
+    done = dida("transfer", "-m", run, "-c", picture, "--guide-b", picture, "-o", edited)
+    assert (done.code, done.out) == (0, f"{edited}\n") and edited.exists()
+
+
+def test_enough_test_pictures_are_judged(
+    dida: Dida, small: Path, domains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attributes, "LEAST_STEPS", 2)
+    monkeypatch.setattr(attributes, "EPOCHS", 1)
+    monkeypatch.setattr(attributes, "BATCH", 8)
+    for name in ("testA", "testB"):
+        for index in range(12):
+            write_picture(domains / name / f"{index}.png", seed=len(name) + 7 * index)
+    run = tmp_path / "run"
+    result = dida("train", small, "-o", run)
+    assert result.code == 0 and "told apart (real from real)" in result.err, result.err
+    card = (run / "model" / "README.md").read_text()
+    assert "12 unseen pairs each way" in card and "given to the target domain" in card
+    shown = {p.name for p in (run / "model" / "examples").iterdir()}
+    assert shown == {"part-a.png", "part-b.png"}
+    assert all(f"](examples/{name})" in card for name in shown)
+
+
+def test_drawn_faces_are_judged_by_their_factors(
+    dida: Dida, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validation, "PAIRS", 3)
+    monkeypatch.setattr(finish, "PAIRS", 6)
+    run = tmp_path / "run"
+    arguments = ["--data", faces, *FACES, "--set", "training.score_every=1"]
+    result = dida("train", *arguments, "-o", run)
+    assert result.code == 0, result.err
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert {"score", "target_a", "guide_a", "kept_a", "kept_b"} <= lines[0].keys()
+    assert not (run / "judge").exists() and (run / "best").exists()
+    card = (run / "model" / "README.md").read_text()
+    assert card.startswith("---\nlicense: mit\n")
+    for words in ("60 drawn faces", "Pablo Stanley", "the guide's own kind", "best score"):
+        assert words in card
+    shown = {p.name for p in (run / "model" / "examples").iterdir()}
+    assert shown == {"part-a.png", "part-b.png", "worst.png"}
+
+
+def test_the_judge_is_made_by_its_recipe(dida: Dida, faces: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    small = ["--steps", 2, "--batch", 8]
+    result = dida("train", "avatars-factors", "--data", faces, *small, "-o", run)
+    assert (result.code, result.out) == (0, f"{run}\n"), result.err
+    attributes.load(run / "model")
+    card = (run / "model" / "README.md").read_text()
+    assert "2 steps of 8 pictures" in card and re.search(r"\| glasses \| \d+\.\d % \|", card)
+    assert (run / "recipe.toml").read_text() in card
+    again = tmp_path / "again"
+    assert dida("train", run / "recipe.toml", "-o", again).code == 0
+    weights = [(r / "model" / "model.safetensors").read_bytes() for r in (run, again)]
+    assert weights[0] == weights[1]
+    refused = dida("train", "avatars-factors", "--data", faces, "--a", "Beard")
+    assert refused.code == 2 and "this recipe has no parts" in refused.err
+
+
+def test_drawn_faces_are_drawn_when_they_are_not_there(
+    dida: Dida, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trainer, "AVATAR_COUNT", 40)
+    monkeypatch.setattr(trainer, "go", lambda training, source, run, track: None)
+    result = dida("train", "avatars-beard", *FACES)
+    assert result.code == 0 and "drawing 40 avatars into avatars first" in result.err, result.err
+    assert len(list(Path("avatars/images").iterdir())) == 40
+    assert written(Path("runs/avatars-beard"))["data"] == "avatars"
+
+
+def test_a_sheet_shows_edits_of_the_contents_themselves() -> None:
+    network = core.Training(recipe_for(TINY)).network
+    random = np.random.default_rng(0).integers(0, 255, (4, 3, 32, 32), dtype=np.uint8)
+    pictures = images.to_unit(core.torch.from_numpy(random))
+    guides, contents = pictures[:2], pictures[2:]
+    moved = transfer(network.encode(contents[:1]), guide_a=network.encode(guides[:1]))
+    edited = network.compose(moved, contents[:1]).image
+    shown = np.asarray(finish.sheet(network, {"a": Sides(guides, contents)}))
+    cell = np.asarray(images.to_pictures(edited)[0].resize((128, 128), Image.Resampling.NEAREST))
+    left, top = 6 + 134, 6 + 2 * 134  # second column, third row
+    assert (shown[top : top + 128, left : left + 128] == cell).all()
+
+
+# Scores
+
+
+def test_any_pictures_are_scored_by_a_judge_that_the_run_keeps(
+    dida: Dida, small: Path, domains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attributes, "LEAST_STEPS", 2)
+    monkeypatch.setattr(attributes, "EPOCHS", 1)
+    for part in ("trainA", "trainB"):  # of which a tenth is held out
+        for index in range(9, 100):
+            write_picture(domains / part / f"{index:02}.png", seed=ord(part[-1]) * 100 + index)
+    shutil.rmtree(domains / "testA")
+    shutil.rmtree(domains / "testB")
+    run = tmp_path / "run"
+    arguments = ["--steps", 5, "--set", "training.score_every=2"]
+    result = dida("train", small, *arguments, "-o", run)
+    assert result.code == 0, result.err
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    scores = {line["step"]: line["score"] for line in lines}
+    assert scores.keys() == {2, 4, 5}
+    best = max(scores, key=lambda step: (scores[step], -step))
+    assert f"best score {scores[best]:.3f} at step {best}" in result.err
+    assert f"dida transfer -m {run / 'best'}" in result.err
+    kept = (run / "judge" / "model.safetensors").read_bytes()
+    monkeypatch.setattr(attributes, "train_on_parts", lambda *_, **__: pytest.fail("trains anew"))
+    more = ["--steps", 6, "--set", "training.patience=9"]
+    result = dida("train", "--resume", run, "--override", *more)
+    assert result.code == 0, result.err
+    assert (run / "judge" / "model.safetensors").read_bytes() == kept
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_training_without_better_scores_ends_early_and_tells_what_it_kept(
+    dida: Dida, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Scored(trainer.Watching):
+        def score(self, network: Network) -> dict[str, float]:
+            return {"score": 0.5}
+
+    monkeypatch.setattr(trainer, "Watching", Scored)
+    monkeypatch.setattr(runs, "critic_state", lambda log: "critic wins" if len(log) > 1 else None)
+    run = tmp_path / "run"
+    sets = ["--set", "training.score_every=1", "--set", "training.patience=2"]
+    result = dida("train", small, "--steps", 9, *sets, "-o", run)
+    assert result.code == 0, result.err
+    assert "ended early at step 3: 2 scores without a better one" in result.err
+    assert f"best score 0.500 at step 1; it is kept: dida transfer -m {run / 'best'}" in result.err
+    words = "step 2: the critic was right of 95% of the codes"
+    assert result.err.count(f"dida: warning: {words}") == 1
+    assert result.err.count(f"dida: {words}") == 1  # at the end, again
+
+
+def test_too_few_pictures_for_a_score_are_told_and_trained_on(
+    dida: Dida, small: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    result = dida("train", small, "--set", "training.score_every=1", "-o", run)
+    assert result.code == 0 and "no scores, and no best: scores need 10 held-out" in result.err
+    assert not (run / "best").exists() and not (run / "judge").exists()
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_bad_batch_is_told_by_its_files(
+    dida: Dida, domains: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = core.Training.advance
+
+    def fails(self: core.Training, batch: Batch) -> Any:
+        if self.step:
+            raise core.NotFiniteError("step 1: the zero is not finite")
+        return advance(self, batch)
+
+    monkeypatch.setattr(core.Training, "advance", fails)
+    taken: list[str] = []
+    files = trainer.Source.batches
+
+    def noted(self: trainer.Source, stage: recipe.Stage) -> Any:
+        batches = files(self, stage)
+        taken[:] = [Path(name).name for name in batches.files(1)]
+        return batches
+
+    monkeypatch.setattr(trainer.Source, "batches", noted)
+    run = tmp_path / "run"
+    (domains / "trainA" / "0.png").write_bytes(b"")  # is skipped, with a warning that names it
+    for number in range(8, 24):
+        write_picture(domains / "trainA" / f"{number:02}.png", seed=number)
+    result = dida("train", small, "-o", run)
+    assert result.code == 1 and "step 1: the zero is not finite (" in result.err
+    named = re.findall(r"trainA/(\d+\.png)", result.err)
+    assert named == ["0.png", *taken[:4]] and " more)" in result.err
+
+
+# Going on
+
+
+def test_resume_reaches_the_end_and_keeps_its_recipe(
+    dida: Dida, small: Path, tmp_path: Path
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    arguments = ["--steps", 6, "--set", "training.save_every=2"]
+    assert dida("train", small, *arguments, "-o", whole).code == 0
+    # What a kill leaves: the run of 6 steps with its state of step 4.
+    assert dida("train", small, *arguments, "-o", parts).code == 0
+    shutil.rmtree(parts / "last")
+    shutil.rmtree(parts / "model")
+    (parts / "last-1").rename(parts / "last")
+    assert json.loads((parts / "last" / "progress.json").read_text())["step"] == 4
+    assert dida("train", "--resume", parts).code == 0
+    weights = [(run / "model" / "model.safetensors").read_bytes() for run in (whole, parts)]
+    assert weights[0] == weights[1]
+    card = (parts / "model" / "README.md").read_text()
+    assert f"command | `dida train {small}" in card  # not the resume's
+    for option in (["--steps", 9], ["--set", "seed=9"], ["--without", "Beard"]):
+        refused = dida("train", "--resume", parts, *option)
+        assert refused.code == 2 and f"drop {option[0]}, or add --override" in refused.err
+    for option in (["--dry-run"], ["-o", tmp_path / "new"], ["--method", "didd"], ["x"]):
+        word = {"-o": "--out", "x": "RECIPE"}.get(str(option[0]), option[0])
+        refused = dida("train", "--resume", parts, "--override", *option)
+        assert refused.code == 2 and f"drop {word}." in refused.err
+
+
+def test_a_run_that_is_over_is_not_judged_anew(
+    dida: Dida, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    assert dida("train", small, "-o", run).code == 0
+    monkeypatch.setattr(finish, "write", lambda *_: pytest.fail("judges anew"))
     assert dida("train", "--resume", run).code == 0
 
 
-# Other settings and pictures for a run that goes on
-
-
 @pytest.fixture
-def run(dida: Dida, domains: Path, small: Path, tmp_path: Path) -> Path:
+def run(dida: Dida, small: Path, tmp_path: Path) -> Path:
     """A run of two steps on the eight and eight pictures of `domains`."""
     path = tmp_path / "run"
-    assert dida("train", "--config", small, "--data", domains, "-o", path).code == 0
+    assert dida("train", small, "-o", path).code == 0
     return path
 
 
-def test_override_goes_on_by_other_settings_and_records_them(
-    dida: Dida, run: Path, tmp_path: Path
-) -> None:
-    sets = ["--set", "training.learning_rate=0.0005", "--set", "model.domains.a=stripes"]
+def test_override_goes_on_by_other_settings_and_records_them(dida: Dida, run: Path) -> None:
+    sets = ["--set", "settings.rate=0.0005", "--name-a", "stripes"]
     result = dida("train", "--resume", run, "--override", "--steps", 5, *sets)
     assert (result.code, result.out) == (0, f"{run}\n"), result.err
-    assert "dida: override: training.steps: 2 -> 5\n" in result.err
-    assert "dida: override: training.learning_rate: 0.001 -> 0.0005\n" in result.err
-    assert 'dida: override: model.domains.a: "a" -> "stripes"\n' in result.err
+    assert "dida: override: stages.1.steps: 2 -> 5\n" in result.err
+    assert "dida: override: settings.rate: 0.001 -> 0.0005\n" in result.err
+    assert 'dida: override: parts.a.name: "a" -> "stripes"\n' in result.err
     assert result.err.count("override: ") == 3
-    found = record(run)
-    assert (found["training"]["steps"], found["training"]["learning_rate"]) == (5, 0.0005)
+    found = written(run)
+    assert (found["stages"][0]["steps"], found["settings"]["rate"]) == (5, 0.0005)
     assert json.loads((run / "last" / "progress.json").read_text())["step"] == 5
-    values = settings.read(str(run / "config.toml"))
-    assert (values["training.steps"], values["model.domains.a"]) == (5, "stripes")
+    assert "| steps | 5 of 5" in (run / "model" / "README.md").read_text()
+    assert runs.recorded(run)[1].command.endswith(
+        f"dida train --resume {run} --override --steps 5 {' '.join(sets)}"
+    )
     again = dida("train", "--resume", run)  # by the new settings, with nothing to tell of
     assert again.code == 0 and "override: " not in again.err
 
 
-def test_override_refuses_another_network_and_what_a_run_has_for_good(
-    dida: Dida, run: Path, tmp_path: Path
-) -> None:
+def test_override_refuses_another_network(dida: Dida, run: Path) -> None:
     before = everything_in(run)
 
     def refused(*arguments: object) -> str:
-        result = dida("train", *arguments)
+        result = dida("train", "--resume", run, "--override", *arguments)
         assert result.code in (1, 2) and result.out == "" and result.err.count("\n") == 1
         assert everything_in(run) == before
         return result.err
 
-    resume = ("--resume", run, "--override")
-    assert "model.width: 16 -> 32 is another network" in refused(*resume, "--width", 32)
-    assert "model.method: didd -> layers is another" in refused(*resume, "--method", "layers")
-    assert "drop --init" in refused(*resume, "--init", run)
-    assert "drop init" in refused(*resume, "--set", "init=x")
-    assert "drop --out" in refused(*resume, "-o", tmp_path / "new")
-    assert "drop --dry-run" in refused(*resume, "--dry-run")
-    assert "method didd has no such loss" in refused(*resume, "--set", "training.weights.mask=1")
-    assert "steps must be 1 or more" in refused(*resume, "--steps", 0)
-    assert "--override goes with --resume" in refused("--override")
+    words = refused("--set", "settings.width=32")
+    assert "has shape" in words and "not by settings.width: 16 -> 32" in words
+    assert "not by method: " in refused("--set", 'method="layers"')
+    assert "steps must be 1 or more" in refused("--steps", 0)
+    assert "unknown setting 'mask'" in refused("--set", "settings.mask=1")
 
 
 def test_pictures_that_changed_are_refused_and_accepted_by_override(
@@ -257,11 +563,11 @@ def test_pictures_that_changed_are_refused_and_accepted_by_override(
     (domains / "trainB" / "7.png").unlink()
     result = dida("train", "--resume", run)
     assert result.code == 1 and result.err.count("\n") == 1 and everything_in(run) == before
-    assert "its pictures have changed (pictures of A: 8 files -> other names or sizes" in result.err
-    assert "; pictures of B: 8 files -> 7)" in result.err and "add --override" in result.err
+    assert "its pictures have changed (pictures with a: 8 files -> other names or" in result.err
+    assert "; pictures without a: 8 files -> 7;" in result.err and "add --override" in result.err
     result = dida("train", "--resume", run, "--override")
-    assert result.code == 0 and "override: pictures of B: 8 files -> 7\n" in result.err
-    assert record(run)["data"]["fingerprint"]["b"]["files"] == 7
+    assert result.code == 0 and "override: pictures with b: 8 files -> 7\n" in result.err
+    assert runs.recorded(run)[1].fingerprint["with b"]["files"] == 7
     assert dida("train", "--resume", run).code == 0
 
 
@@ -270,136 +576,30 @@ def test_pictures_that_moved_are_found_by_override(dida: Dida, domains: Path, ru
     assert dida("train", "--resume", run).code == 1
     result = dida("train", "--resume", run, "--override", "--data", moved)
     assert result.code == 0 and result.err.count("override: ") == 1  # the same pictures elsewhere
-    assert f'override: data.root: "{domains}" -> "{moved}"' in result.err
-    assert record(run)["data"]["root"] == str(moved)
+    assert f'override: data: "{domains}" -> "{moved}"' in result.err
+    assert runs.recorded(run)[1].root == written(run)["data"] == str(moved)
 
 
-def test_a_run_of_an_earlier_version_goes_on(dida: Dida, domains: Path, run: Path) -> None:
-    found = record(run)
-    del found["data"]["fingerprint"], found["training"]["patience"]
-    del found["training"]["score_every"]
-    for later in ("rise", "hold", "lookalikes", "hides", "refine"):
-        del found["training"][later]
-    later_weights = "base exchange open alike paint claim information cover blind smooth".split()
-    for later in later_weights:
-        del found["training"]["weights"][later]
-    (run / "train.json").write_text(json.dumps(found))
-    (domains / "trainA" / "7.png").unlink()  # nobody could know
-    assert dida("train", "--resume", run).code == 0
-    result = dida("train", "--resume", run, "--override", "--steps", 3)
-    assert result.code == 0, result.err
-    assert record(run)["data"]["fingerprint"]["a"]["files"] == 7
-    assert record(run)["training"]["score_every"] == 0
-    assert [record(run)["training"]["weights"][n] for n in later_weights] == [0] * 10
-
-
-# Scores
-
-
-def test_any_pictures_are_scored_by_a_judge_that_the_run_keeps(
-    dida: Dida, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attributes, "LEAST_STEPS", 2)
-    monkeypatch.setattr(attributes, "EPOCHS", 1)
-    data, run = tmp_path / "data", tmp_path / "run"
-    counts = {"trainA": 100, "trainB": 100, "testA": 1, "testB": 1}  # a tenth is held out
-    for number, (part, count) in enumerate(counts.items()):
-        for index in range(count):
-            write_picture(data / part / f"{index}.png", seed=100 * number + index)
-    arguments = ["--config", small, "--data", data, "--steps", 5, "--score-every", 2]
-    result = dida("train", *arguments, "-o", run)
-    assert result.code == 0, result.err
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    scores = {line["step"]: line["score"] for line in lines}
-    assert scores.keys() == {2, 4, 5}
-    best = max(scores, key=lambda step: (scores[step], -step))
-    assert f"best score {scores[best]:.3f} at step {best}" in result.err
-    assert f"dida transfer -m {run / 'best'}" in result.err
-    picture = data / "testA" / "0.png"
-    edit = ["-c", picture, "--guide-b", picture, "-o", tmp_path / "edited.png"]
-    assert dida("transfer", "-m", run / "best", *edit).code == 0
-    kept = (run / "judge" / "model.safetensors").read_bytes()
-    monkeypatch.setattr(attributes, "tell_apart", lambda *_, **__: pytest.fail("trains anew"))
-    result = dida("train", "--resume", run, "--override", "--steps", 6, "--patience", 9)
-    assert result.code == 0, result.err
-    assert (run / "judge" / "model.safetensors").read_bytes() == kept
-
-
-@pytest.mark.filterwarnings("default")
-def test_a_training_without_better_scores_ends_early_and_tells_what_it_kept(
-    dida: Dida, domains: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trainer, "_validation", lambda *_: lambda model: {"score": 0.5})
-    monkeypatch.setattr(
-        runs, "critic_state", lambda log, _: "critic wins" if len(log) > 1 else None
-    )
+def test_ctrl_c_saves_and_leaves_with_130(small: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    arguments = ["--config", small, "--data", domains, "--steps", 9, "--score-every", 1]
-    result = dida("train", *arguments, "--patience", 2, "-o", run)
-    assert result.code == 0, result.err
-    assert "ended early at step 3: 2 scores without a better one" in result.err
-    assert f"best score 0.500 at step 1; it is kept: dida transfer -m {run / 'best'}" in result.err
-    words = "step 2: the critic was right of 95% of the codes"
-    assert result.err.count(f"dida: warning: {words}") == 1
-    assert result.err.count(f"dida: {words}") == 1  # at the end, again
-
-
-@pytest.mark.filterwarnings("default")
-def test_a_bad_batch_is_told_by_its_files(
-    dida: Dida, domains: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    advance = core.Training.advance
-
-    def fails(self: core.Training, a: Tensor, b: Tensor) -> dict[str, Tensor]:
-        if self.step:
-            raise core.NotFiniteError("step 1: the zero is not finite")
-        return advance(self, a, b)
-
-    monkeypatch.setattr(core.Training, "advance", fails)
-    run = tmp_path / "run"
-    (domains / "trainA" / "0.png").write_bytes(b"")  # is skipped, with a warning that names it
-    for number in range(8, 24):
-        write_picture(domains / "trainA" / f"{number:02}.png", seed=number)
-    result = dida("train", "--config", small, "--data", domains, "--no-flip", "-o", run)
-    assert result.code == 1 and "step 1: the zero is not finite (" in result.err
-    named = re.findall(r"trainA/(\d+\.png)", result.err)
-    train = sources.for_training(sources.record(domains, None, None, [], [])).train
-    files = [file for file in train.a if file.name != "0.png"]
-    learned = torch.empty(len(files), 0), torch.empty(8, 0)
-    rows = folders.Batches(*learned, batch=4, seed=0, flip=False).rows(0, 1)
-    assert named == ["0.png", *(files[row].name for row in rows)] and "4 more)" in result.err
-
-
-def test_too_few_pictures_for_a_score_are_told_and_trained_on(
-    dida: Dida, domains: Path, small: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    result = dida(
-        "train", "--config", small, "--data", domains, "--set", "training.score_every=1", "-o", run
-    )
-    assert result.code == 0 and "no scores, and no best: scores need 10 held-out" in result.err
-    assert not (run / "best").exists() and not (run / "judge").exists()
-
-
-def test_drawn_faces_are_scored_by_the_bundled_judge(
-    dida: Dida, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(validation, "PAIRS", 3)
-    avatars.write_set(tmp_path / "faces", count=60, seed=1, side=32, workers=1)
-    run = tmp_path / "run"
-    arguments = ["--config", small, "--data", tmp_path / "faces", "--score-every", 1]
-    result = dida("train", *arguments, "--patience", 1, "--set", "training.ema=0", "-o", run)
-    assert result.code == 0, result.err
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert {"score", "target_a", "guide_a", "kept_a", "kept_b"} <= lines[0].keys()
-    assert not (run / "judge").exists() and (run / "best").exists()
-
-
-def test_list_presets_tells_each_on_a_line(dida: Dida) -> None:
-    result = dida("train", "--list-presets")
-    assert result.code == 0
-    lines = dict(line.split(maxsplit=1) for line in result.out.splitlines())
-    assert lines == settings.presets() and "beard-glasses" in lines
+    arguments = [small, "--steps", 100_000, "--set", "training.save_every=2", "-o", run]
+    command = [sys.executable, "-m", "dida_cli", "train", *map(str, arguments)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not (run / "last").exists() and process.poll() is None:
+            assert time.monotonic() < deadline, "no save within two minutes"
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert out == "" and "Traceback" not in err and f"--resume {run}" in err
+    step = json.loads((run / "last" / "progress.json").read_text())["step"]
+    assert f"stopped at step {step}" in err
+    checkpoint.load(run / "last")
+    assert not (run / "model").exists()
 
 
 # Dry runs
@@ -411,60 +611,44 @@ def test_a_dry_run_tells_the_costs_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     (domains / "trainB" / "7.png").unlink()
     before = everything_in(tmp_path)
-    result = dida("train", "--config", small, "--data", domains, "--dry-run", "--steps", 10**6)
+    result = dida("train", small, "--dry-run", "--steps", 10**6)
     assert result.code == 0, result.err
     assert everything_in(tmp_path) == before
     told = result.out
-    assert "A 8, B 7 (a, b)" in told
-    counts = {n: int(c.replace(",", "")) for n, c in re.findall(r"  (.*?) +([\d,]+) par", told)}
-    together = counts.pop("together")
-    assert sum(counts.values()) == together
-    assert list(counts) == [
-        "encoder common",
-        "encoder separate_a",
-        "encoder separate_b",
-        "decoder",
-        "critic",
-    ]
-    assert counts["critic"] == (8 * 4 * 4 + 1) * 512 + 512 + 1
-    # Four bytes of each number: five of every weight, four of the critic's, which has no mean.
-    state = 4 * (5 * together - counts["critic"]) / 1e6
-    assert f"{state:,.1f} MB, twice in a save" in told
-    assert f"pictures             {15 * 3 * 32 * 32 / 1e6:,.1f} MB" in told
-    (speed,) = re.findall(r"([\d.]+) steps/s at 4 \+ 4", told)
-    (days, hours) = re.findall(r"time +(?:(\d+) d )?(\d+) h .*for 1000000 steps", told)[0]
+    assert "8 with a, 7 without a, 7 with b, 8 without b (a, b)" in told
+    critic = (8 * 4 * 4 + 1) * 512 + 512 + 1
+    assert f"critic {critic:,} weights" in told
+    (speed, days, hours) = re.findall(
+        r"1,000,000 steps at 32 px, 4 .* ([\d.]+) steps/s, (?:(\d+) d )?(\d+) h", told
+    )[0]
     assert 24 * int(days or 0) + int(hours) == pytest.approx(10**6 / float(speed) / 3600, abs=1.1)
+    wanted = recipe.load(str(small))
+    state = checkpoint.state_of(core.Training(wanted)._parts())
+    network = checkpoint.blank(wanted.model(wanted.stages[0])).state_dict()
+    sizes = [sum(t.nbytes for t in part.values()) for part in (state, network)]
+    (in_run,) = re.findall(r"disk +([\d.]+) MB in the run, 0\.0 MB decoded", told)
+    assert float(in_run) == pytest.approx((2 * sizes[0] + 4 * sizes[1]) / 1e6, rel=0.02)
+    (memory,) = re.findall(r"memory +about ([\d,.]+) MB at most, on", told)
+    assert 100 < float(memory.replace(",", "")) < 20_000
 
 
-def test_the_peak_is_what_was_measured_and_a_save(dida: Dida, domains: Path, small: Path) -> None:
-    told = dida("train", "--config", small, "--data", domains, "--dry-run").out
-    peak, state, measured = (
-        float(re.findall(f"{word} +(?:about )?([\\d,.]+) MB", told)[0].replace(",", ""))
-        for word in ("memory", "Adam", "measured")
-    )
-    assert peak == pytest.approx(measured + state, abs=0.11)
-    assert 100 < measured < 20_000
-
-
-def test_a_dry_run_draws_no_avatars(
+def test_a_dry_run_draws_no_faces(
     dida: Dida, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(avatars, "write_set", lambda *_, **__: pytest.fail("draws"))
-    result = dida("train", "--dry-run")
-    assert result.code == 1 and "avatars: not drawn yet; type dida data avatars" in result.err
-    assert not list(tmp_path.iterdir())
+    for name in ("avatars-beard", "avatars-factors"):
+        result = dida("train", name, "--dry-run", *FACES[:4], *(RETOUCH if "b" in name[8] else []))
+        assert result.code == 0, result.err
+        assert "24,000 faces, which are drawn first" in result.out
+        assert "steps/s" in result.out and not list(tmp_path.iterdir())
 
 
-def test_a_dry_run_refuses_what_the_training_would(
-    dida: Dida, domains: Path, small: Path, tmp_path: Path
-) -> None:
+def test_a_dry_run_refuses_what_the_training_would(dida: Dida, small: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "precious").write_text("x")
-    arguments = ["train", "--config", small, "--data", domains, "--dry-run"]
-    assert "is not empty" in dida(*arguments, "-o", tmp_path / "taken").err
-    assert "fewer than the batch of 9" in dida(*arguments, "--batch", 9).err
-    assert "no model 'nobody'" in dida(*arguments, "--init", "nobody").err
+    assert "is not empty" in dida("train", small, "--dry-run", "-o", tmp_path / "taken").err
+    assert "fewer than the batch of 9" in dida("train", small, "--dry-run", "--batch", 9).err
 
 
 @pytest.mark.parametrize(
@@ -472,4 +656,4 @@ def test_a_dry_run_refuses_what_the_training_would(
     [(3, "1 min"), (59 * 60, "59 min"), (3600, "1 h 0 min"), (86_399, "1 d 0 h"), (2e5, "2 d 7 h")],
 )
 def test_durations_are_told_by_the_two_largest_units(seconds: float, words: str) -> None:
-    assert _duration(seconds) == words
+    assert costs._duration(seconds) == words

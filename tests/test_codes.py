@@ -1,6 +1,9 @@
+import numpy as np
+import pytest
 import torch
+from conftest import RETOUCH, TINY, retouching, with_masks_of
 
-from dida_cli import codes
+from dida_cli import checkpoint, codes
 from dida_cli.codes import Codes
 
 
@@ -77,3 +80,39 @@ def test_a_grid_can_move_the_common_code_down() -> None:
 def test_stack_and_take_are_inverse() -> None:
     both = codes.stack([of(1), of(2)])
     assert same(both.take(1), of(2))
+
+
+def test_codes_without_channels_go_through_every_edit() -> None:
+    """Of a model of one part, and of one without a common code."""
+    code = torch.ones(1, 3, 2, 2)
+    own, guide = Codes(code[:, :0], code, code[:, :0]), Codes(code[:, :0], 2 * code, code[:, :0])
+    edited = codes.transfer(own, guide_a=guide, keep=("b",))
+    assert same(codes.between(own, edited, 0.5), Codes(own.common, 1.5 * code, own.b))
+    assert not own.without("a", "b").a.any()
+    assert same(codes.stack([own, guide]).take(1), guide)
+    assert len(codes.grid(own, guide, down="a", across="b", steps=2)) == 2
+
+
+def test_arrays_are_edited_like_tensors() -> None:
+    tensors = codes.transfer(of(1, count=2), guide_a=of(2))
+    arrays = codes.transfer(
+        Codes(*(code.numpy() for code in of(1, count=2))),
+        guide_a=Codes(*(code.numpy() for code in of(2))),
+    )
+    for array, tensor in zip(codes.between(arrays, arrays, 0.3), tensors, strict=True):
+        assert isinstance(array, np.ndarray) and np.allclose(array, tensor.numpy())
+
+
+@pytest.mark.parametrize("model", [with_masks_of(-1), retouching()], ids=["layers", "retouch"])
+def test_a_segment_is_what_taking_off_changes(model: codes.Model) -> None:
+    picture = torch.rand(2, 3, 32, 32, generator=torch.manual_seed(1)) * 2 - 1
+    own = model.encode(picture)
+    taken = model.compose(own.without("a"), picture, own)
+    assert taken.mask is not None and taken.mask.any()
+    assert torch.equal(codes.segment(model, picture, "a"), taken.mask)
+    assert ((taken.image != picture).any(1, keepdim=True) <= (taken.mask > 0)).all()
+
+
+def test_abilities_are_said_by_the_network() -> None:
+    assert checkpoint.build(TINY).abilities == {"two parts", "common code"}
+    assert checkpoint.build(RETOUCH).abilities == {"two parts", "masks"}

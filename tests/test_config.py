@@ -1,108 +1,93 @@
-from dataclasses import replace
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import TINY, configured
 
-from dida_cli.config import WEIGHTS, Domains, Method, ModelConfig, TrainConfig, Weights
+from dida_cli import methods
+from dida_cli.config import Domains, Fit, Json, ModelConfig, read_config
 from dida_cli.errors import DidaError
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sample(Json):
+    """One setting of each kind."""
+
+    count: int
+    share: float = 0.5
+    fit: Fit = "crop"
+    deep: bool = False
+    words: list[str] = field(default_factory=list)
+    domains: Domains = field(default_factory=Domains)
+
+    def __post_init__(self) -> None:
+        if self.count < 0:
+            raise DidaError(f"count must be 0 or more, not {self.count}")
+
+
 def test_json_round_trip_keeps_everything() -> None:
-    model = ModelConfig.of(
-        "didd", "paper", side=64, domains=Domains(a="hat", b="beard"), segment_from=0.3
-    )
-    assert ModelConfig.from_json(model.to_json(), "x") == model
-    settings = TrainConfig(steps=7, weights=Weights(common=0.5), critic_target="paper")
-    assert TrainConfig.from_json(settings.to_json(), "x") == settings
+    for config in (TINY, configured("retouch", b="", a="beard", code=3, realism=0.2)):
+        assert ModelConfig.from_json(config.to_json(), "x") == config
+        assert ModelConfig.from_json(json.loads(json.dumps(config.to_json())), "x") == config
+    sample = Sample(count=3, share=1, words=["a"], domains=Domains(a="hat", b="beard"))
+    assert Sample.from_json(sample.to_json(), "x") == sample
 
 
-@pytest.mark.parametrize(("method", "codes"), [("didd", (462, 25, 25)), ("mask", (487, 25, 0))])
-def test_the_papers_widths_are_the_released_ones(method: Method, codes: tuple[int, ...]) -> None:
-    config = ModelConfig.of(method, "paper", side=128)
-    assert (config.common, config.separate_a, config.separate_b) == codes
-    assert (config.grid, config.channels, config.stages) == (2, 512, 6)
-
-
-def test_what_is_not_given_takes_its_usual_value() -> None:
-    config = ModelConfig.of("mask", "compact", side=64, common=None, separate_a=5)
-    assert config == ModelConfig(method="mask", side=64, separate_a=5, separate_b=0)
-
-
-def test_the_published_weights_are_the_releases_for_glasses() -> None:
-    alpha, gama, delta, beta_2, discweight = 0.7, 7.0, 5.0, 0.001, 0.005
-    assert WEIGHTS["mask"] == Weights(
-        reconstruction_a=gama,
-        reconstruction_b=delta,
-        repaint_a=alpha,
-        repaint_b=alpha,
-        cycle_separate=beta_2,
-        common=discweight,
-    )
-
-
-@pytest.mark.parametrize("side", [32, 64, 128, 256])
-@pytest.mark.parametrize("grid", [4, 8])
-def test_every_promised_side_fits_both_grids(side: int, grid: int) -> None:
-    assert (
-        ModelConfig(side=side, grid=grid).grid << ModelConfig(side=side, grid=grid).stages == side
-    )
+def test_what_is_not_given_takes_its_usual_value_where_that_is_allowed() -> None:
+    assert Sample.from_json({"count": 1}, "x", partial=True) == Sample(count=1)
+    with pytest.raises(DidaError, match="x: setting 'count' is missing"):
+        Sample.from_json({"share": 1.0}, "x", partial=True)
+    with pytest.raises(DidaError, match="x: setting 'deep' is missing"):
+        Sample.from_json({"count": 1}, "x")
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("change", "said"),
     [
-        ({"side": 100}, "side 100 does not halve"),
-        ({"side": 100}, "try side 32 or 64 or 128 or 256"),
-        ({"side": 16}, "side must be 32 to 256 pixels, not 16"),
-        ({"side": 512}, "side must be 32 to 256"),
-        ({"grid": 1}, "grid must be 2"),
-        ({"side": 32, "grid": 16}, "does not halve two or more times"),
-        ({"common": 0}, "common must be 1 to"),
-        ({"separate_a": 0}, "separate_a must be 1 to"),
-        ({"width": 10**9}, "width must be"),
-        ({"encoder_side": 96}, "encoder_side 96 does not halve .* try 16 or 32 or 64 or 128, or 0"),
-        ({"encoder_side": 8}, "encoder_side 8 does not halve"),
-        ({"encoder_side": 256}, "is larger than side 128"),
-        ({"encoder_side": -64}, "encoder_side -64 does not halve"),
-        ({"encoder_side": 64, "architecture": "paper"}, "encoder_side is for architecture compact"),
+        ({"counts": 3}, "unknown setting 'counts'; known: count, share"),
+        ({"count": "3"}, "count must be of type int, not '3'"),
+        ({"count": True}, "count must be of type int, not True"),
+        ({"count": 3.0}, "count must be of type int"),
+        ({"count": -1}, "x.toml: count must be 0 or more, not -1"),
+        ({"share": None}, "share must be of type float"),
+        ({"share": False}, "share must be of type float"),
+        ({"deep": 1}, "deep must be of type bool"),
+        ({"fit": "stretch"}, "fit must be one of crop, squash, not 'stretch'"),
+        ({"fit": ["crop"]}, "fit must be one of crop, squash"),
+        ({"words": "ab"}, "words must be a list, not 'ab'"),
+        ({"domains": "ab"}, "domains: expected an object with a, b"),
+        ({"domains": {"a": "x"}}, "domains: setting 'b' is missing"),
+        ({"domains": {"a": "x", "b": "x"}}, "both parts are called 'x'"),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused(wrong: dict[str, Any], said: str) -> None:
-    with pytest.raises(DidaError, match=said):
-        ModelConfig(**wrong)
+def test_a_wrong_value_is_refused_naming_the_key(change: dict[str, object], said: str) -> None:
+    with pytest.raises(DidaError) as refused:
+        Sample.from_json(Sample(count=1).to_json() | change, "x.toml")
+    assert said in str(refused.value) and "x.toml" in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("kind", "said"),
-    [
-        ({"method": "mask"}, "one-sided, as published: separate_b must be 0"),
-        ({"method": "mask", "architecture": "paper"}, "separate_b must be 0"),
-        ({"method": "layers", "architecture": "paper"}, "layers has no paper form; use compact"),
-    ],
-)
-def test_forms_that_do_not_exist_are_refused(kind: dict[str, Any], said: str) -> None:
-    with pytest.raises(DidaError, match=said):
-        ModelConfig(**kind)
+def test_an_empty_name_says_that_b_has_no_part_of_its_own() -> None:
+    one, two = Domains(a="hat"), Domains(a="hat", b="beard")
+    assert (one.parts, two.parts) == (("a",), ("a", "b"))
+    assert (two.of("a"), two.of("b")) == ("hat", "beard")
+    assert ModelConfig(method="didd", domains=one).parts == ("a",)
 
 
-@pytest.mark.parametrize("value", [-0.1, 0.0, 1.0, 2.0, float("nan")])
-def test_a_segment_begins_between_nothing_and_all(value: float) -> None:
-    with pytest.raises(DidaError, match="segment_from must lie between 0 and 1"):
-        replace(ModelConfig(), segment_from=value)
+@pytest.mark.parametrize("name", ["", "x\ny", "\x1b[2J", "x" * 65, " x", "x "])
+def test_a_name_is_some_printable_characters(name: str) -> None:
+    with pytest.raises(DidaError, match="a part's name must be 1 to 64 printable characters"):
+        Domains(a=name)
+    if name:
+        with pytest.raises(DidaError, match="a part's name"):
+            Domains(b=name)
 
 
-def test_glass_is_a_part_that_has_a_mask() -> None:
-    layers = ModelConfig.of("layers", "compact")
-    assert replace(layers, glass="both").glass_parts == ("a", "b")
-    assert replace(layers, glass="b", separate_b=8).glass_parts == ("b",)
-    assert layers.glass_parts == ()
-    for wrong in (replace(layers, separate_b=0), ModelConfig()):
-        with pytest.raises(DidaError, match="glass b: the model has no mask of such a part"):
-            replace(wrong, glass="b")
-
-
-def test_b_may_have_no_code_of_its_own() -> None:
-    assert ModelConfig(separate_b=0).channels == 72
+@pytest.mark.parametrize("side", [16, 31, 257, 512])
+def test_a_side_that_no_model_has_is_refused(side: int) -> None:
+    with pytest.raises(DidaError, match=f"side must be 32 to 256 pixels, not {side}"):
+        ModelConfig(method="didd", side=side)
 
 
 @pytest.mark.parametrize(
@@ -110,54 +95,51 @@ def test_b_may_have_no_code_of_its_own() -> None:
     [
         ({"sides": 3}, "unknown setting 'sides'"),
         ({"side": "128"}, "side must be of type int"),
-        ({"side": True}, "side must be of type int"),
-        ({"side": 128.0}, "side must be of type int"),
-        ({"method": "gan"}, "method must be one of didd, mask, layers, not 'gan'"),
-        ({"fit": None}, "fit must be one of crop, squash"),
-        ({"method": "mask"}, "m.json: method mask is one-sided"),
-        ({"domains": {"a": "x"}}, "domains: setting 'b' is missing"),
-        ({"domains": "x"}, "domains: expected an object"),
-        ({"domains": {"a": "x", "b": "x"}}, "both domains are called 'x'"),
+        ({"method": 3}, "method must be of type str"),
+        ({"settings": [1]}, "settings must be a table of settings"),
         ({"domains": {"a": "\x1b[2J", "b": "x"}}, "printable"),
-        ({"side": 100}, "m.json: side 100 does not halve"),
+        ({"side": 8}, "m.json: side must be 32 to 256"),
     ],
 )
 def test_a_foreign_config_is_refused_naming_the_key(change: dict[str, object], said: str) -> None:
     with pytest.raises(DidaError) as refused:
-        ModelConfig.from_json(ModelConfig().to_json() | change, "m.json")
+        ModelConfig.from_json(TINY.to_json() | change, "m.json")
     assert said in str(refused.value) and "m.json" in str(refused.value)
 
 
-def test_a_config_from_before_encoders_had_a_side_of_their_own_is_read() -> None:
-    values = ModelConfig(encoder_side=64).to_json()
-    del values["encoder_side"]
-    assert ModelConfig.from_json(values, "m.json") == ModelConfig()
-
-
 def test_a_missing_setting_is_named() -> None:
-    values = ModelConfig().to_json()
-    del values["grid"]
-    with pytest.raises(DidaError, match="'grid' is missing"):
+    values = TINY.to_json()
+    del values["settings"]
+    with pytest.raises(DidaError, match="'settings' is missing"):
         ModelConfig.from_json(values, "m.json")
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"steps": 0},
-        {"batch": 0},
-        {"learning_rate": 0.0},
-        {"ema": 1.0},
-        {"clip": 0.0},
-        {"critic_start": -1},
-    ],
-)
-def test_training_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(DidaError, match=next(iter(wrong))):
-        TrainConfig(**wrong)  # type: ignore[arg-type]
+def test_the_config_of_a_method_that_went_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"method": "layers", "architecture": "compact", "side": 128}))
+    with pytest.raises(DidaError, match=r"a method that this version no longer has; train the"):
+        read_config(path)
+    path.write_text(json.dumps(TINY.to_json()))
+    assert read_config(path) == TINY
 
 
-@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
-def test_a_weight_must_be_a_number_of_zero_or_more(value: float) -> None:
-    with pytest.raises(DidaError, match="weight of zero"):
-        Weights(zero=value)
+@pytest.mark.parametrize("method", methods.MODULES)
+def test_a_method_completes_and_checks_its_settings(method: str) -> None:
+    complete = methods.complete(method, {"rate": 0.0005})
+    assert complete["rate"] == 0.0005 and methods.complete(method, complete) == complete
+    config = ModelConfig(method=method, settings=complete)
+    assert methods.settings_of(config).to_json() == complete
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"colour": 1}, "s.toml: unknown setting 'colour'"),
+        ({"rate": "fast"}, "s.toml: rate must be of type float"),
+        ({"rate": 2.0}, "s.toml: rate must lie between 0 and 1"),
+        ({"width": 10**9}, "s.toml: width must be 1 to"),
+    ]
+    for settings, said in wrong:
+        with pytest.raises(DidaError, match=said):
+            methods.complete(method, settings, "s.toml")
+
+
+def test_a_method_that_there_is_not_is_answered_with_those_there_are() -> None:
+    with pytest.raises(DidaError, match=r"no method 'gan'; there are retouch, .*didd"):
+        methods.find("gan")

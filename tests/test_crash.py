@@ -21,26 +21,40 @@ from pathlib import Path
 
 import pytest
 import torch
+from trained import Nobody, Noise, recipe_for
 
-from dida_cli import checkpoint, hub
+from dida_cli import checkpoint, hub, methods
+from dida_cli import run as runs
 from dida_cli import train as core
-from dida_cli.config import ModelConfig, TrainConfig
+from dida_cli.config import Domains, ModelConfig
 from dida_cli.errors import DidaError
+from dida_cli.recipe import Recipe
 
 KILLS = 50  # at random moments
 SEED = 0
-MODEL = ModelConfig(side=32, grid=8, width=2, common=1, separate_a=1, separate_b=1)
+SMALLEST = {"grid": 8, "width": 2, "common": 1, "separate": 1}
 # Python's audit events before a call that changes a folder.
 CHANGES = {"os.chmod", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "tempfile.mkdtemp"}
+
+
+def recipe() -> Recipe:
+    """That of the smallest training."""
+    settings = methods.complete("didd", SMALLEST)
+    model = ModelConfig(method="didd", domains=Domains(a="a", b="b"), side=32, settings=settings)
+    return recipe_for(model, steps=2, batch=2)
+
+
+def players(training: core.Training) -> list[torch.nn.Module]:
+    return [*training.players.modules.values(), training.mean]
 
 
 def fill(training: core.Training, step: int) -> None:
     """Every number that a save holds becomes the step's."""
     training.step = step
-    for module in (training.model, training.critic, training.mean):
+    for module in players(training):
         for value in module.state_dict().values():
             value.fill_(step)
-    for adam in (training.adam, training.critic_adam):
+    for adam in training.players.adam.values():
         for moments in adam.state.values():
             for value in moments.values():
                 value.fill_(step)
@@ -53,13 +67,13 @@ def save(training: core.Training, run: Path, step: int) -> None:
 
 def saved_step(training: core.Training, run: Path) -> int:
     """The step that a resume goes on from. Fails unless all of it is there, and of one save."""
-    folder = next(run / name for name in ("last", "last-1") if (run / name / core.STATE).exists())
+    folder = runs.last_of(run)
     assert hub.resolve(str(run)) == folder
     fill(training, 0)
     training.restore(folder)
-    parts = (training.model, training.critic, training.mean, checkpoint.load(folder))
+    parts = (*players(training), checkpoint.load(folder))
     values = [value for part in parts for value in part.state_dict().values()]
-    for adam in (training.adam, training.critic_adam):
+    for adam in training.players.adam.values():
         values += [value for moments in adam.state.values() for value in moments.values()]
     assert all((value == training.step).all() for value in values)
     return training.step
@@ -166,15 +180,16 @@ def kill_at_every_change(training: core.Training, run: Path) -> dict[str, int]:
 def kill_a_replacement(training: core.Training, run: Path) -> dict[str, int]:
     """Where the old folder is not kept: what a kill leaves is the old or the new, once mended."""
     folder, nth = run / "model", 0
-    old, new = ({"number": text, "config.json": text} for text in (b"old", b"new"))
+    old, new = ({"number": text, "examples/number": text} for text in (b"old", b"new"))
     while True:
         shutil.rmtree(run, ignore_errors=True)
         checkpoint.write_folder(folder, old)
         if not kill_at(nth, partial(checkpoint.write_folder, folder, new)):
             break
         with suppress(DidaError):  # the disk is full when somebody tries again
-            checkpoint.write_folder(folder, {"no/such/folder": b""})
-        assert {path.name: path.read_bytes() for path in folder.iterdir()} in (old, new)
+            checkpoint.write_folder(folder, {"n" * 300: b""})  # longer than a name may be
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        assert {str(p.relative_to(folder)): p.read_bytes() for p in files} in (old, new)
         assert [path.name for path in run.iterdir()] == ["model"]
         nth += 1
     return {"kills": nth}
@@ -184,7 +199,7 @@ def fill_the_disk(training: core.Training, run: Path) -> dict[str, int]:
     """A save that does not fit fails in one line and leaves things as they were."""
     save(training, run, 1)
     save(training, run, 2)
-    names = (checkpoint.CONFIG, checkpoint.CARD, checkpoint.WEIGHTS, core.STATE)
+    names = (checkpoint.CONFIG, checkpoint.CARD, checkpoint.WEIGHTS, runs.STATE)
     sizes = [(run / "last" / name).stat().st_size for name in names]
     refused = 0
 
@@ -282,22 +297,18 @@ def test_wildcards_in_a_name_take_nothing_else_away(tmp_path: Path) -> None:
 
 
 def test_a_training_stopped_before_its_first_step_goes_on(tmp_path: Path) -> None:
-    settings = TrainConfig(steps=2, batch=2)
-    batch = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
+    wanted = recipe()
 
     def fit(run: Path, training: core.Training, stop: bool = False) -> list[torch.Tensor]:
         run.mkdir(exist_ok=True)
-        core.fit(
-            training, lambda _: (batch, -batch), run, card=lambda _: "", should_stop=lambda: stop
-        )
-        return list(training.model.parameters())
+        core.fit(training, Noise(wanted), run, Nobody(stops=lambda: stop))
+        return list(training.players.network.parameters())
 
-    fit(tmp_path / "run", core.Training(MODEL, settings), stop=True)
-    resumed = core.Training(MODEL, settings)
-    resumed.restore(tmp_path / "run" / "last")
+    fit(tmp_path / "run", core.Training(wanted), stop=True)
+    resumed = core.resumed(wanted, tmp_path / "run" / "last")
     pairs = zip(
         fit(tmp_path / "run", resumed),
-        fit(tmp_path / "whole", core.Training(MODEL, settings)),
+        fit(tmp_path / "whole", core.Training(wanted)),
         strict=True,
     )
     assert all(torch.equal(*pair) for pair in pairs)
@@ -305,8 +316,8 @@ def test_a_training_stopped_before_its_first_step_goes_on(tmp_path: Path) -> Non
 
 def main(folder: Path, names: list[str]) -> None:
     torch.set_num_threads(1)
-    training = core.Training(MODEL, TrainConfig())
-    checkpoint.state_of({"adam": training.adam, "critic_adam": training.critic_adam})
+    training = core.Training(recipe())
+    checkpoint.state_of(training.players.adam)
     found = {}
     for act in ACTS:
         if act.__name__ in names:

@@ -6,17 +6,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import Result
-from one_of_many import MODEL, SETTINGS, batches, fit
+from one_of_many import SMALL, fit, recipe
 from safetensors.torch import load_file
 
-from dida_cli import runs
+from dida_cli import run as runs
 from dida_cli import train as core
+from dida_cli.distributed import Group
 from dida_cli.errors import DidaError
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -45,7 +45,9 @@ def finish(training: subprocess.Popen[str]) -> None:
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
     state = load_file(run / "last" / "state.safetensors")
-    return {name: value for name, value in state.items() if name.startswith(("model", "critic."))}
+    return {
+        name: value for name, value in state.items() if name.startswith(("network.", "critic."))
+    }
 
 
 def same(one: Path, other: Path) -> bool:
@@ -55,7 +57,7 @@ def same(one: Path, other: Path) -> bool:
 
 
 def test_two_processes_are_one_and_a_resume_may_change_their_number(tmp_path: Path) -> None:
-    fit(tmp_path / "one", 8)
+    fit(tmp_path / "one", 8, recipe())
     finish(two(tmp_path / "two", 8))
     assert same(tmp_path / "one", tmp_path / "two")
     logs = [runs.read_log(tmp_path / run) for run in ("one", "two")]
@@ -64,7 +66,7 @@ def test_two_processes_are_one_and_a_resume_may_change_their_number(tmp_path: Pa
         assert one == pytest.approx(both, abs=CLOSE)
 
     finish(two(tmp_path / "resumed", 3))
-    fit(tmp_path / "resumed", 6)
+    fit(tmp_path / "resumed", 6, recipe())
     finish(two(tmp_path / "resumed", 8))
     assert same(tmp_path / "one", tmp_path / "resumed")
 
@@ -84,49 +86,30 @@ def test_a_lost_process_ends_the_training_and_what_is_done_is_saved(
     _, said = both.communicate(timeout=120)
     assert both.returncode != 0
     assert "another process of this training has ended" in said
-    training = core.Training(MODEL, SETTINGS)
-    training.restore(run / "last")
-    assert training.step >= step
+    assert core.resumed(recipe(), run / "last").step >= step
     assert not list(run.glob(".saving-*"))
 
 
 def test_a_batch_in_parts_is_the_whole_batch(tmp_path: Path) -> None:
-    fit(tmp_path / "whole", 4)
-    fit(tmp_path / "parts", 4, replace(SETTINGS, accumulate=4))
+    fit(tmp_path / "whole", 4, recipe())
+    fit(tmp_path / "parts", 4, recipe(accumulate=4))
     assert same(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
-    from dida_cli.distributed import Group
-
-    with pytest.raises(DidaError, match="batch of 16 cannot be shared by 3 processes"):
-        core.Training(MODEL, SETTINGS, group=Group(0, 3))
-    with pytest.raises(DidaError, match="accumulate 3 does not divide batch 16"):
-        replace(SETTINGS, accumulate=3)
-
-
-def test_less_precision_is_for_cuda() -> None:
-    with pytest.raises(DidaError, match="precision bfloat16 needs CUDA"):
-        core.Training(MODEL, replace(SETTINGS, precision="bfloat16"))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_less_precision_learns_on_cuda(precision: str) -> None:
-    whole = core.Training(MODEL, SETTINGS, "cuda")
-    less = core.Training(MODEL, replace(SETTINGS, precision=precision), "cuda")
-    for step in range(6):
-        exact, rough = (training.advance(*batches(step)) for training in (whole, less))
-    assert {k: v.item() for k, v in rough.items()} == pytest.approx(
-        {k: v.item() for k, v in exact.items()}, abs=0.05
-    )
+    with pytest.raises(DidaError, match="batch of 16 cannot be shared by 3 processes; give anoth"):
+        core.Training(recipe(), group=Group(0, 3))
+    with pytest.raises(DidaError, match="by 2 processes of 16 parts"):
+        core.Training(recipe(accumulate=16), group=Group(0, 2))
 
 
 def test_the_command_trains_in_two_processes(
     tmp_path: Path, dida: Callable[..., Result], domains: Path
 ) -> None:
-    options = "--side 32 --width 16 --common 8 --batch 4 --steps 2 --out".split()
-    command = [*TORCHRUN, "-m", "dida_cli", "train", "--data", str(domains), *options, "run"]
+    small = [f"--set=settings.{name}={value}" for name, value in SMALL.items()]
+    options = "--method didd --side 32 --batch 4 --steps 2 --set training.save_every=2".split()
+    train = ["-m", "dida_cli", "train", "--data", str(domains), *options, *small, "--out", "run"]
+    command = [*TORCHRUN, *train]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "run\n"  # said once

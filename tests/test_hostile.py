@@ -20,12 +20,13 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from conftest import configured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dida_cli
-from dida_cli import checkpoint
-from dida_cli.config import Fit, Method, ModelConfig
+from dida_cli import checkpoint, methods
+from dida_cli.config import Fit
 from dida_cli.errors import DidaError
 
 EXAMPLES = 300  # of every property test; fuzz/ goes on for as long as one likes
@@ -33,7 +34,7 @@ SECONDS = 30  # until a load counts as hanging
 MEMORY = 64_000_000  # bytes that refusing any file may take
 LONGEST = 700  # characters of a line, with a path of the tests in it
 
-SMALLEST = ModelConfig(side=32, grid=8, width=2, common=1, separate_a=1, separate_b=1)
+SMALLEST = configured("didd", grid=8, width=2, common=1, separate=1)
 CONFIG = SMALLEST.to_json()
 CONFIG_TEXT = json.dumps(CONFIG)
 
@@ -59,7 +60,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Files:
     checkpoint.write_folder(folder, checkpoint.model_files(checkpoint.build(SMALLEST), ""))
     # Whatever the first load of a process takes, and torch's spectral norm, is not a file's fault.
     checkpoint.load(folder)
-    checkpoint.blank(ModelConfig.of("didd", "paper"))
+    for method, more in (("didd", {"architecture": "paper"}), ("mask", {}), ("retouch", {})):
+        checkpoint.blank(configured(method, b="", **more))
     return Files({path.name: path.read_bytes() for path in folder.iterdir()})
 
 
@@ -119,6 +121,10 @@ def changed(**values: object) -> bytes:
     return json.dumps(CONFIG | values).encode()
 
 
+def of_method(**values: object) -> bytes:
+    return changed(settings=CONFIG["settings"] | values)
+
+
 def nested(depth: int) -> str:
     return "[" * depth + "]" * depth
 
@@ -141,8 +147,10 @@ CONFIGS: dict[str, tuple[bytes, str]] = {
     "a key too many": (changed(weights="/etc/passwd"), "unknown setting 'weights'"),
     "a key to print": (changed(**{"\x1b[2J\n" + "x" * 5000: 1}), "unknown setting"),
     "a key too few": (json.dumps({"side": 32}).encode(), "is missing"),
-    "a path as method": (changed(method="../../evil"), "method must be one of"),
-    "a list as method": (changed(method=["didd"]), "method must be one of"),
+    "a path as method": (changed(method="../../evil"), "no method '../../evil'; there are"),
+    "a module as method": (changed(method="dida_cli.train"), "no method"),
+    "a method to print": (changed(method="\x1b[2J\n" + "x" * 9000), "no method"),
+    "a list as method": (changed(method=["didd"]), "method must be of type str"),
     "long words": (changed(fit="x" * 90_000), "fit must be one of"),
     "half a character": (changed(fit="\ud800"), "fit must be one of"),
     "lines in a name": (changed(domains={"a": "x\ny", "b": "z"}), "printable"),
@@ -153,19 +161,37 @@ CONFIGS: dict[str, tuple[bytes, str]] = {
     "true for a number": (changed(side=True), "side must be of type int"),
     "null for a number": (changed(side=None), "side must be of type int"),
     "a broken number": (changed(side=32.0), "side must be of type int"),
-    "NaN": (changed(segment_from=float("nan")), "segment_from must lie between"),
-    "infinity": (changed(segment_from=float("-inf")), "segment_from must lie between"),
-    "1e999": (CONFIG_TEXT.replace("0.5", "1e999").encode(), "segment_from must lie between"),
+    "NaN": (of_method(zero=float("nan")), "zero must be 0 or more"),
+    "infinity": (of_method(zero=float("inf")), "zero must be 0 or more"),
+    "1e999": (CONFIG_TEXT.replace('"zero": 1.0', '"zero": 1e999').encode(), "zero must be 0"),
+    "no settings": (changed(settings=None), "settings must be a table"),
+    "settings as a list": (changed(settings=[1]), "settings must be a table"),
+    "a setting too many": (of_method(path="/etc/passwd"), "unknown setting 'path'"),
+    "a setting to print": (of_method(**{"\x1b[2J\n" + "x" * 5000: 1}), "unknown setting"),
+    "deep settings": (
+        of_method(zero=0).replace(b'"zero": 0', f'"zero": {nested(900)}'.encode()),
+        "",
+    ),
+    "text in settings": (of_method(width="192"), "width must be of type int"),
+    "long words in settings": (of_method(architecture="x" * 90_000), "architecture must be one of"),
     "no pixels": (changed(side=0), "side must be"),
     "a huge side": (changed(side=2**62), "side must be"),
-    "a huge grid": (changed(grid=10**4000), "side 32 does not halve"),
-    "a negative grid": (changed(grid=-(10**4000)), "grid must be"),
+    "a huge grid": (of_method(grid=10**4000), "side 32 does not halve"),
+    "a negative grid": (of_method(grid=-(10**4000)), "grid must be"),
     "5000 digits": (CONFIG_TEXT.replace("32", "9" * 5000).encode(), "not readable as JSON"),
-    "a huge width": (changed(width=10**9), "width must be"),
-    "a huge code": (changed(common=2**64), "common must be"),
-    "a network of gigabytes": (changed(width=4096, common=4096, side=256, grid=2), "tensor"),
-    "another network": (changed(common=2), "belong together"),
-    "another method": (changed(method="layers"), "tensor"),
+    "a huge width": (of_method(width=10**9), "width must be"),
+    "a huge code": (of_method(common=2**64), "common must be"),
+    "a network of gigabytes": (
+        json.dumps(
+            CONFIG | {"side": 256, "settings": {"width": 4096, "common": 4096, "grid": 2}}
+        ).encode(),
+        "tensor",
+    ),
+    "another network": (of_method(common=2), "belong together"),
+    "another method": (changed(method="layers", settings={}), "tensor"),
+    "a method for one part": (changed(method="mask", settings={}), "one-sided, as published"),
+    "another method's settings": (changed(method="retouch"), "unknown setting"),
+    "a method that went": (changed(architecture="compact"), "no longer has; train the model anew"),
 }
 
 
@@ -411,18 +437,31 @@ junk = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
 )
 # Values that a setting may have, so that networks of any kind are asked for.
+of_codes = st.fixed_dictionaries(
+    {},
+    optional={
+        "architecture": st.sampled_from(["compact"] * 4 + ["paper"]),  # which takes a second
+        "grid": st.sampled_from([2, 4, 8, 16]),
+        "width": st.integers(1, 4096),
+        "common": st.integers(1, 4096),
+        "separate": st.integers(1, 4),
+        "zero": st.floats(0, 1),
+    },
+)
+of_retouch = st.fixed_dictionaries(
+    {}, optional={"code": st.integers(1, 256), "width": st.integers(1, 256), "realism": st.floats()}
+)
 usual: dict[str, st.SearchStrategy[object]] = {
-    "method": st.sampled_from(get_args(Method)),
-    "architecture": st.sampled_from(["compact"] * 4 + ["paper"]),  # which takes a second
-    "domains": st.just({"a": "hat", "b": "beard"}),
+    "method": st.sampled_from([*methods.MODULES]),
+    "domains": st.sampled_from([{"a": "hat", "b": "beard"}, {"a": "hat", "b": ""}]),
     "side": st.sampled_from([32, 64, 128, 256]),
     "fit": st.sampled_from(get_args(Fit)),
-    "grid": st.sampled_from([2, 4, 8, 16]),
-    "width": st.integers(1, 4096),
-    "common": st.integers(1, 4096),
-    "separate_a": st.integers(1, 4),
-    "separate_b": st.integers(0, 4),
-    "segment_from": st.floats(0, 1),
+    "settings": st.one_of(
+        of_codes,
+        of_codes.map(lambda some: CONFIG["settings"] | some),
+        of_retouch,
+        st.dictionaries(st.sampled_from([*CONFIG["settings"], "code"]), junk, max_size=2),
+    ),
 }
 odd = st.dictionaries(st.sampled_from([*CONFIG, "more"]), junk, max_size=1)
 property_test = settings(max_examples=EXAMPLES, derandomize=True, deadline=None, database=None)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ os.environ["HF_HUB_DISABLE_XET"] = "1"
 import huggingface_hub
 import pytest
 import torch
-from conftest import Result
+from conftest import SMALL, Result
 from hub_server import Hub, Repository, blob_id, sha256
 
-from dida_cli import checkpoint, hub, runs, train
-from dida_cli.config import DEFAULT_MODEL, ModelConfig, TrainConfig
+from dida_cli import checkpoint, hub, recipe, run, train
+from dida_cli.config import DEFAULT_MODEL
 from dida_cli.errors import DidaError
+from dida_cli.players import Sides
 
 Dida = Callable[..., Result]
 FACES = "org/faces"
@@ -42,6 +44,16 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         monkeypatch.delenv("HF_TOKEN", raising=False)
         yield server
         huggingface_hub.close_session()
+
+
+@pytest.fixture
+def bundled(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of bundled models: the tiny one as the default, and the judge."""
+    folder = tmp_path / "models"
+    shutil.copytree(model_folder, folder / DEFAULT_MODEL)
+    shutil.copytree(hub.BUNDLED / hub.JUDGE, folder / hub.JUDGE)
+    monkeypatch.setattr(hub, "BUNDLED", folder)
+    return folder
 
 
 @pytest.fixture
@@ -81,10 +93,10 @@ def manifest(tmp_path: Path, faces: Repository) -> Path:
     return write_manifest(tmp_path / "published.json", **entry)
 
 
-def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dida_cli", *map(str, arguments)]
+def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "dida_cli", *map(str, arguments)]
     return subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True, timeout=300
+        words, env=os.environ | environment, capture_output=True, text=True, timeout=300
     )
 
 
@@ -359,7 +371,7 @@ def test_the_caches_of_the_environment_are_used_and_offline_needs_no_network(
     server: Hub, faces: Repository, picture: Path, tmp_path: Path
 ) -> None:
     own = {"DIDA_HOME": "", "XDG_CACHE_HOME": str(tmp_path / "xdg"), "HF_TOKEN": server.token}
-    made = run("download", FACES, **own, HF_HUB_CACHE=str(tmp_path / "shared"))
+    made = command("download", FACES, **own, HF_HUB_CACHE=str(tmp_path / "shared"))
     assert (made.returncode, made.stderr) == (0, "")
     assert made.stdout.startswith(str(tmp_path / "shared" / "models--org--faces"))
     assert (tmp_path / "xdg" / "dida" / "known" / "org--faces.json").exists()
@@ -367,7 +379,7 @@ def test_the_caches_of_the_environment_are_used_and_offline_needs_no_network(
     (tmp_path / "shared").rename(tmp_path / "hf" / "hub")
     edit = ("--offline", "transfer", "-m", FACES, "-c", picture, "--guide-a", picture)
     gone = {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": "http://127.0.0.1:9"}
-    done = run(*edit, "-o", tmp_path / "out.png", **own, **gone)
+    done = command(*edit, "-o", tmp_path / "out.png", **own, **gone)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path / 'out.png'}\n", "")
 
 
@@ -392,9 +404,9 @@ def test_an_interrupted_download_keeps_nothing_half(
     server: Hub, faces: Repository, tmp_path: Path
 ) -> None:
     server.fault("/large/", "slow")
-    command = [sys.executable, "-m", "dida_cli", "download", FACES]
+    download = [sys.executable, "-m", "dida_cli", "download", FACES]
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run unattended
-    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    started = subprocess.Popen(download, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert server.slowed.wait(300)
     started.send_signal(signal.SIGINT)
     out, err = started.communicate(timeout=300)
@@ -408,7 +420,7 @@ def test_an_interrupted_download_keeps_nothing_half(
 
 
 def test_models_are_listed_described_checked_and_removed(
-    server: Hub, faces: Repository, dida: Dida, tmp_path: Path
+    server: Hub, faces: Repository, bundled: Path, dida: Dida, tmp_path: Path
 ) -> None:
     folder = hub.resolve(FACES)
     hub.resolve(f"{FACES}@{folder.name}")
@@ -417,7 +429,9 @@ def test_models_are_listed_described_checked_and_removed(
     told = json.loads(dida("models", "info", FACES, "--json").out)
     assert told["commit"] == folder.name and told["repository"] == FACES and told["side"] == 32
     assert told["sha256"] == sha256((folder / WEIGHTS).read_bytes())
-    assert "domains\tsmile, glasses\n" in dida("models", "info", DEFAULT_MODEL).out
+    assert told["settings"]["common"] == 8 and told["method"] == "didd"
+    said = dida("models", "info", folder).out
+    assert "domains\ta=smile, b=glasses\n" in said and "common=8, separate=3" in said
     assert dida("models", "path", FACES).out == f"{folder}\n"
     assert dida("models", "path", folder).out == f"{folder}\n"
     everything = dida("models", "verify")
@@ -477,29 +491,37 @@ def test_a_bundle_can_be_trained_on_elsewhere(
     server: Hub, dida: Dida, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", server.token)
-    model = ModelConfig(side=32, grid=4, width=16, common=8, separate_a=3, separate_b=2)
-    settings = TrainConfig(steps=5, batch=2)
-    training = train.Training(model, settings)
-    training.advance(*torch.rand(2, 2, 3, 32, 32))
-    data = {"root": "/home/somebody/faces"}
-    runs.start(tmp_path / "run", model, settings, data)
-    training.save(tmp_path / "run", train.card(training, data, "dida train"))
+    part = {"with": "trainA", "without": "trainB"}
+    values = {
+        "method": "didd",
+        "data": "/home/somebody/faces",
+        "parts": {"a": {"name": "smile", **part}},
+        "stages": [{"side": 32, "steps": 5, "batch": 2}],
+        "settings": dict(SMALL),
+    }
+    wanted = recipe.parse(values, "x.toml")
+    training = train.Training(wanted)
+    training.advance({"a": Sides(*torch.rand(2, 2, 3, 32, 32))})
+    begun = run.Begun("dida train --data /home/somebody/faces", "/home/somebody/faces", {})
+    run.start(tmp_path / "run", wanted, begun)
+    training.save(tmp_path / "run", "# card\n")
     assert dida("push", tmp_path / "run", "org/run", "--bundle").code == 0
     (there,) = server.repositories["org/run"].commits.values()
-    (tmp_path / "run" / "last" / train.STATE).write_bytes(b"half")
-    one_line(dida("push", tmp_path / "run", "org/run", "--bundle"), train.STATE, "not a whole")
+    (tmp_path / "run" / "last" / run.STATE).write_bytes(b"half")
+    one_line(dida("push", tmp_path / "run", "org/run", "--bundle"), run.STATE, "not a whole")
     assert b"somebody" not in b"".join(there.values())
     for name, content in there.items():
-        folder = tmp_path / "other" if name == runs.SETTINGS else tmp_path / "other" / "last"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    assert runs.settings_of(tmp_path / "other") == (model, settings, {"root": "faces"})
-    other = train.Training(*runs.settings_of(tmp_path / "other")[:2])
-    for parameter in other.critic.parameters():
+        own = tmp_path / "other" if name in (run.RECIPE, run.BEGUN) else tmp_path / "other/last"
+        own.mkdir(parents=True, exist_ok=True)
+        (own / name).write_bytes(content)
+    found, elsewhere = run.recorded(tmp_path / "other")
+    assert (found, elsewhere.root) == (replace(wanted, data="faces"), "faces")
+    other = train.Training(found)
+    for parameter in other.players.critic.parameters():
         parameter.data.zero_()
     other.restore(tmp_path / "other" / "last")
-    wanted, found = (checkpoint.state_of(t._parts()) for t in (training, other))
-    assert all(found[name].equal(value) for name, value in wanted.items())
+    before, after = (checkpoint.state_of(t._parts()) for t in (training, other))
+    assert all(after[name].equal(value) for name, value in before.items())
 
 
 def test_what_is_not_a_whole_model_is_not_pushed(
@@ -535,12 +557,8 @@ def test_the_doctor_finds_nothing(server: Hub, dida: Dida) -> None:
 
 
 def test_the_doctor_finds_what_is_broken_and_tells_the_rest(
-    server: Hub, dida: Dida, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Hub, bundled: Path, dida: Dida, tmp_path: Path
 ) -> None:
-    bundled = tmp_path / "models"
-    for name in (DEFAULT_MODEL, hub.JUDGE):
-        shutil.copytree(hub.BUNDLED / name, bundled / name)
-    monkeypatch.setattr(hub, "BUNDLED", bundled)
     with (bundled / DEFAULT_MODEL / WEIGHTS).open("r+b") as file:
         file.truncate(1000)
     (tmp_path / "home").write_text("a file where the cache should be")

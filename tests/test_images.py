@@ -27,8 +27,8 @@ WHITE, BLACK, RED, GREEN, BLUE = (
     (0, 255, 0),
     (0, 0, 255),
 )
-CROP = ModelConfig(side=32, fit="crop")
-SQUASH = ModelConfig(side=32, fit="squash")
+CROP = images.Square(32, "crop")
+SQUASH = images.Square(32, "squash")
 
 
 def row_of(mode: str, *values: object) -> Image.Image:
@@ -465,6 +465,13 @@ def test_a_picture_smaller_than_the_side_is_enlarged() -> None:
         assert images.fit(Image.new("RGB", (3, 1), RED), config).size == (32, 32)
 
 
+def test_a_models_config_says_how_as_well() -> None:
+    config = ModelConfig(method="any", side=32, fit="squash")
+    for make in (images.fit, images.seen):
+        assert make(noise(), config) == make(noise(), SQUASH) != make(noise(), CROP)
+    assert np.array_equal(images.to_array([noise()], config), images.to_array([noise()], SQUASH))
+
+
 def test_all_256_levels_survive_the_way_to_the_model_and_back() -> None:
     levels = np.arange(32 * 32 * 3, dtype=np.uint32).reshape(32, 32, 3) % 256
     picture = Image.fromarray(levels.astype(np.uint8))
@@ -487,6 +494,142 @@ def test_values_outside_the_range_are_cut_not_wrapped() -> None:
     values = torch.tensor([-3.0, -1.01, 1.01, 3.0]).view(1, 1, 1, 4).expand(1, 3, 1, 4)
     (picture,) = images.to_pictures(values)
     assert top_row(picture) == [BLACK, BLACK, WHITE, WHITE]
+
+
+# What a model changed, laid back
+
+
+SIZES = [(70, 40), (31, 97), (500, 333), (32, 32), (9, 8)]
+
+
+def varied(size: tuple[int, int], mode: str) -> Image.Image:
+    """A picture of noise, its alpha too."""
+    shape = (size[1], size[0], len(mode))
+    return Image.fromarray(np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8), mode)
+
+
+def rendered(mask: torch.Tensor, picture: Image.Image, config: images.Square) -> torch.Tensor:
+    """What a model makes of a picture: noise where the mask is open, the picture where it is 0."""
+    onto = images.to_tensor([picture], config)[0]
+    paint = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    return torch.where(mask > 0, onto + mask * (paint - onto), onto)
+
+
+def window(value: float = 1.0) -> torch.Tensor:
+    mask = torch.zeros(1, 32, 32)
+    mask[:, 10:20, 5:15] = value
+    return mask
+
+
+@pytest.mark.parametrize("config", [CROP, SQUASH])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_where_the_mask_is_0_a_picture_stays_bit_for_bit(
+    mode: str, size: tuple[int, int], config: images.Square
+) -> None:
+    picture, nothing = varied(size, mode), torch.zeros(1, 32, 32)
+    made = images.painted(picture, torch.ones(3, 32, 32), nothing, config)
+    assert made.mode == mode
+    assert made.tobytes() == picture.tobytes()
+    assert not np.asarray(images.full_mask(picture, nothing, config)).any()
+
+
+def test_only_what_the_mask_covers_changes() -> None:
+    picture, mask = varied((210, 130), "RGBA"), window(0.75)
+    made = images.painted(picture, torch.full((3, 32, 32), 0.2), mask, CROP)
+    shown = np.asarray(images.full_mask(picture, mask, CROP))
+    before, after = np.asarray(picture, int), np.asarray(made, int)
+    assert shown.shape == (130, 210) and not shown[:, :40].any() and not shown[:, 170:].any()
+    untouched = shown == 0
+    assert 0.05 < 1 - untouched.mean() < 0.12
+    changed = (before != after).any(-1)
+    assert not changed[untouched & ~grown(shown > 0)].any() and changed[shown > 180].mean() > 0.9
+    middle = 60, 40 + 40  # well inside
+    grey = 0.25 * before[middle][:3] + 0.75 * 1.2 * 127.5
+    assert np.abs(after[middle][:3] - grey).max() <= 1
+    assert after[middle][3] == round(before[middle][3] + 0.75 * (255 - before[middle][3]))
+
+
+def grown(region: np.ndarray) -> np.ndarray:
+    """A region and the pixels beside it, whose mask rounds to 0 of 255."""
+    padded = np.pad(region, 2)
+    height, width = region.shape
+    return np.any(
+        [padded[y : y + height, x : x + width] for y in range(5) for x in range(5)], axis=0
+    )
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_an_open_mask_gives_the_enlarged_image_opaque(mode: str) -> None:
+    image = torch.linspace(-1, 1, 32).expand(3, 32, 32)
+    made = images.painted(varied((320, 320), mode), image, torch.ones(1, 32, 32), CROP)
+    pixels = np.asarray(made, float)
+    ramp = (images.enlarged(image, (320, 320), 0, 320) + 1) * 127.5
+    assert np.abs(pixels[..., :3] - ramp.clip(0, 255)).max() <= 0.5 + 1e-3
+    assert mode == "RGB" or (pixels[..., 3] == 255).all()
+
+
+@pytest.mark.parametrize("config", [CROP, SQUASH])
+def test_at_the_models_own_size_the_result_is_its_image(config: images.Square) -> None:
+    picture = varied((32, 32), "RGB")
+    soft = torch.rand(1, 32, 32) * (torch.rand(1, 32, 32) < 0.7)
+    image = rendered(soft, picture, config)
+    (own,) = images.to_pictures(image[None])
+    assert images.painted(picture, image, soft, config).tobytes() == own.tobytes()
+    assert own.tobytes() != picture.tobytes()
+
+
+def test_a_square_of_the_models_own_size_within_a_picture_becomes_its_image() -> None:
+    picture = varied((60, 32), "RGB")
+    soft = torch.rand(1, 32, 32)
+    image = rendered(soft, picture, CROP)
+    (own,) = images.to_pictures(image[None])
+    made = images.painted(picture, image, soft, CROP)
+    box = images.seen(picture, CROP)
+    assert made.crop(box).tobytes() == own.tobytes()
+    made.paste(picture.crop(box), box)
+    assert made.tobytes() == picture.tobytes()
+
+
+def test_at_the_models_own_size_a_transparent_picture_keeps_what_is_not_painted() -> None:
+    picture = varied((32, 32), "RGBA")
+    mask = window()
+    image = rendered(mask, picture, CROP)
+    before, made = np.asarray(picture), np.asarray(images.painted(picture, image, mask, CROP))
+    inside = mask[0].numpy() > 0
+    (own,) = images.to_pictures(image[None])
+    assert (made[~inside] == before[~inside]).all()
+    assert (made[inside][:, :3] == np.asarray(own)[inside]).all() and (
+        made[inside][:, 3] == 255
+    ).all()
+
+
+@pytest.mark.parametrize("size", [(150, 150), (32, 32), (47, 90)])
+def test_strips_join_without_a_seam(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    picture, mask = varied(size, "RGB"), torch.rand(1, 32, 32)
+    image = rendered(mask, picture, CROP)
+    whole = images.painted(picture, image, mask, CROP)
+    shown = images.full_mask(picture, mask, CROP)
+    monkeypatch.setattr(images, "STRIP", 7)
+    strips = images.painted(picture, image, mask, CROP)
+    assert np.abs(np.asarray(whole, int) - np.asarray(strips, int)).max() <= 1
+    again = np.asarray(images.full_mask(picture, mask, CROP), int)
+    assert np.abs(np.asarray(shown, int) - again).max() <= 1
+
+
+def test_arrays_of_an_export_are_painted_as_tensors_are() -> None:
+    picture, mask = varied((70, 40), "RGB"), window()
+    image = rendered(mask, picture, CROP)
+    as_tensors = images.painted(picture, image, mask, CROP)
+    assert images.painted(picture, image.numpy(), mask.numpy(), CROP) == as_tensors
+
+
+def test_masks_are_joined_and_cut_out() -> None:
+    one, other = row_of("L", 0, 90, 255), row_of("L", 10, 20, 0)
+    assert list(np.asarray(images.lighter(one, other))[0]) == [10, 90, 255]
+    assert images.lighter(None, other) is other and images.lighter(one, None) is one
+    cut = images.cut_out(row_of("RGB", RED, GREEN, BLUE), one)
+    assert np.asarray(cut)[0].tolist() == [[*RED, 0], [*GREEN, 90], [*BLUE, 255]]
 
 
 # Writing

@@ -56,8 +56,21 @@ def test_the_installed_wheel_transfers_away_from_the_checkout(
     assert out == "result.png\n" and (tmp_path / "result.png").stat().st_size > 1000
 
 
+def test_the_interface_of_the_wheel_edits(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "smile.png").write_bytes((ROOT / "examples" / "smile.png").read_bytes())
+    program = (
+        "import dida_cli\n"
+        "edit = dida_cli.load('avatars-smile-glasses').remove('smile.png', 'smile')\n"
+        "edit.save('o.png')\n"
+        "print(edit.image.size == edit.mask.size)"
+    )
+    out = run(sys.executable, "-c", program, cwd=tmp_path, PYTHONPATH=str(installed))
+    assert out == "True\n" and (tmp_path / "o.png").stat().st_size > 1000
+
+
 def test_the_wheel_holds_the_types_the_licence_and_the_command(installed: Path) -> None:
     assert (installed / "dida_cli" / "py.typed").exists()
+    assert list((installed / "dida_cli" / "recipes").glob("*.toml"))
     assert (installed / "bin" / "dida").exists()
     assert list(installed.rglob("LICENSE"))
 

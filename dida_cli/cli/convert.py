@@ -26,8 +26,8 @@ def convert(
     ],
     name_a: Annotated[str, typer.Option(help="What domain A alone has, e.g. smile.")],
     name_b: Annotated[
-        str, typer.Option(help="The same of B; of mask and press what B is, e.g. no glasses.")
-    ],
+        str, typer.Option(help="The same of B; not with mask and press, where B has nothing.")
+    ] = "",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="New model folder; CHECKPOINT.converted if not given."),
@@ -37,7 +37,7 @@ def convert(
 
     Nothing in the file is run: it holds tensors alone or is refused.
     """
-    from dida_cli import convert as core
+    from dida_cli.paper import convert as core
 
     folder = out or Path(f"{checkpoint.stem}.converted")
     core.convert(checkpoint, kind, Domains(a=name_a, b=name_b), folder)

@@ -7,15 +7,20 @@ import typer
 
 from dida_cli.cli import console
 from dida_cli.cli.options import JsonOpt, WithOpt, WithoutOpt
-from dida_cli.config import Fit
+from dida_cli.config import SIDES, Fit, Part
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
     from dida_cli.data.check import Seen, Survey
+    from dida_cli.data.folders import Names
 
 app = typer.Typer(help="Make, split and check training pictures.", no_args_is_help=False)
 
-SHOWN = 8  # examples of each domain on a sheet
+SHOWN = 8  # examples of each set on a sheet
+SideOpt = Annotated[
+    int, typer.Option(min=SIDES[0], max=SIDES[1], help="Side of a picture in pixels.")
+]
+USUAL = ("Smiling", "Eyeglasses")  # attributes that are parts unless others are named
 
 
 @app.command()
@@ -25,7 +30,7 @@ def avatars(
     seed: Annotated[
         int, typer.Option(min=0, help="Which faces; the same seed, the same bytes.")
     ] = 0,
-    side: Annotated[int, typer.Option(min=32, max=256, help="Side of a picture in pixels.")] = 128,
+    side: SideOpt = 128,
 ) -> None:
     """Draw faces whose smile, glasses and beard are known, in the layout of CelebA.
 
@@ -57,15 +62,21 @@ def split(
 ) -> None:
     """Sort pictures into exclusive domains: A has --a and lacks --b, B the other way round.
 
-    An expression names attributes with not, and, or: --a "Mustache or Goatee or not No_Beard".
+    An expression names attributes with not, and, or, (): --a "Mustache or Goatee or not No_Beard".
     Pictures of the list's validation part are left out, as nothing learned may have seen them.
     """
-    from dida_cli.data import celeba, folders
+    from dida_cli.data import folders, sources
+    from dida_cli.data.celeba import all_of
 
-    selection = celeba.Selection(a, b, tuple(having or ()), tuple(lacking or ()))
-    parts = celeba.from_attributes(data, selection)
-    train, test = parts[celeba.TRAIN], parts[celeba.TEST]
-    wanted = {"trainA": train.a, "trainB": train.b, "testA": test.a, "testB": test.b}
+    having, lacking = having or [], lacking or []
+    in_a, in_b = (all_of([x, *having], [y, *lacking]) for x, y in ((a, b), (b, a)))
+    found = sources.split(data, {"a": (in_a, in_b)})
+    wanted = {
+        "trainA": found.train.having("a"),
+        "trainB": found.train.lacking("a"),
+        "testA": found.test.having("a"),
+        "testB": found.test.lacking("a"),
+    }
     if out.exists() and any(out.iterdir()):
         raise DidaError(f"{out}: is not empty; choose another folder with --out")
     with console.progress("copying", "pictures") as report:
@@ -80,62 +91,83 @@ def check(
         Path, typer.Argument(metavar="FOLDER", help="What dida train takes as --data.")
     ] = Path("avatars"),
     a: Annotated[
-        str | None, typer.Option(help="What A has, in an attribute list; Smiling if not given.")
+        str | None,
+        typer.Option(help="Part a, an expression over attributes. [default: Smiling]"),
     ] = None,
     b: Annotated[
-        str | None, typer.Option(help="What B has, in an attribute list; else Eyeglasses.")
+        str | None,
+        typer.Option(help="Part b; none where only --a is given. [default: Eyeglasses]"),
     ] = None,
     having: WithOpt = None,
     lacking: WithoutOpt = None,
-    side: Annotated[int, typer.Option(help="Side of the picture the model sees, in pixels.")] = 128,
+    side: SideOpt = 128,
     fit: Annotated[Fit, typer.Option(help="How a picture becomes square.")] = "crop",
-    batch: Annotated[int, typer.Option(min=1, help="Pictures of each domain in a step.")] = 16,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures of each set in a step.")] = 8,
     sheet: Annotated[
         Path | None,
-        typer.Option(help="Also write examples as the model sees them: A above, B below."),
+        typer.Option(help="Also write examples as the model sees them, a row for each set."),
     ] = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Tell what a training would see, before hours are spent on it.
 
-    Leaves with 1, and one line on why, when the training would be refused. More than 256 MB of
-    decoded pictures are kept below DIDA_HOME, where the training finds them.
+    A folder holds trainA and trainB, or an attribute list; then pictures with a part are those its
+    expression is true of, and those without it the others. Leaves with 1, and one line on why,
+    when the training would be refused. More than 256 MB of decoded pictures are kept below
+    DIDA_HOME, where the training finds them.
     """
     from dida_cli import hub
-    from dida_cli.config import ModelConfig
-    from dida_cli.data import celeba, sources
     from dida_cli.data import check as core
+    from dida_cli.data import sources
 
-    record = sources.record(data, a, b, having or [], lacking or [])
-    if "a" not in record and (a or b or having or lacking):
-        raise typer.BadParameter(
-            f"--a, --b, --with and --without choose from {celeba.ATTRIBUTE_LIST}, "
-            f"which {data} has not."
-        )
-    config = ModelConfig(side=side, fit=fit)
-    parts = sources.parts(record)
+    parts = _parts(data, a, b, having or [], lacking or [])
     cache = hub.home() / "pictures"
+    found = sources.split(data, parts)
     with console.progress("looking", "pictures") as report:
-        survey = core.survey(parts, config, batch, report, cache=cache)
+        survey = core.survey(found, side, fit, batch, report, cache=cache)
     if sheet:
-        _write_examples(survey, [record.get(x, x.upper()) for x in ("a", "b")], sheet)
+        _write_examples(survey, sheet)
     if as_json:
         console.out_json(_told(survey))
     else:
-        _tell(survey, config.side, cache)
+        _tell(survey, side, cache)
     if survey.verdict.refused:
         raise DidaError(survey.verdict.refused[0])
+
+
+def _parts(
+    data: Path, a: str | None, b: str | None, having: list[str], lacking: list[str]
+) -> "Names":
+    """What is with and without each part. Raises a usage error for what `data` has no labels of."""
+    from dida_cli.data import celeba, sources
+
+    if not sources.is_labelled(data):
+        if a or b or having or lacking:
+            raise typer.BadParameter(
+                f"--a, --b, --with and --without choose from {celeba.ATTRIBUTE_LIST}, "
+                f"which {data} has not."
+            )
+        return sources.DOMAINS
+    wanted: dict[Part, str] = {"a": a or USUAL[0]}
+    if b or not a:
+        wanted["b"] = b or USUAL[1]
+    return {
+        part: (celeba.all_of([x, *having], lacking), celeba.all_of(having, [x, *lacking]))
+        for part, x in wanted.items()
+    }
 
 
 def _told(survey: "Survey") -> dict[str, Any]:
     from dataclasses import asdict
 
-    parts = survey.parts.items()
     return {
         "ok": not survey.verdict.refused,
         "refused": survey.verdict.refused,
         "warnings": survey.verdict.noted,
-        "parts": {part: {"A": asdict(a), "B": asdict(b)} for part, (a, b) in parts},
+        "sets": {
+            kind: {name: asdict(seen) for name, seen in sets.items()}
+            for kind, sets in survey.sets.items()
+        },
         "imbalance": round(survey.imbalance, 3),
         "bytes_in_memory": survey.bytes_in_memory,
         "bytes_on_disk": survey.bytes_on_disk,
@@ -143,9 +175,9 @@ def _told(survey: "Survey") -> dict[str, Any]:
 
 
 def _tell(survey: "Survey", side: int, cache: Path) -> None:
-    for part, domains in survey.parts.items():
-        for name, seen in zip("AB", domains, strict=True):
-            console.out(f"{part} {name}\t{_words(seen, side)}")
+    for kind, sets in survey.sets.items():
+        for name, seen in sets.items():
+            console.out(f"{kind}, {name}\t{_words(seen, side)}")
     console.out(f"imbalance\t{survey.imbalance:.1f} to 1")
     if survey.bytes_in_memory:
         console.out(f"memory\t{survey.bytes_in_memory / 1e6:.1f} MB of decoded pictures")
@@ -177,15 +209,15 @@ def _words(seen: "Seen", side: int) -> str:
     return "\t".join(told)
 
 
-def _write_examples(survey: "Survey", names: list[str], path: Path) -> None:
-    """Pictures of the training from all over its files: those of A in one row, B's below."""
+def _write_examples(survey: "Survey", path: Path) -> None:
+    """Pictures of the training from all over its files, a row for each set."""
     from dida_cli import images, render
 
     rows = []
-    for domain in survey.train:
-        pictures = domain.pictures.rows
-        step = max(1, len(pictures) // SHOWN)
-        rows.append(images.to_pictures(images.to_unit(pictures[::step][:SHOWN])))
+    for one in survey.train.values():
+        step = max(1, len(one.places) // SHOWN)
+        pictures = one.pictures.rows[one.places[::step][:SHOWN]]
+        rows.append(images.to_pictures(images.to_unit(pictures)))
     if not any(rows):
         raise DidaError(f"no picture can be read, so there is nothing to draw into {path}")
-    images.write(render.sheet(rows, left=names), path)
+    images.write(render.sheet(rows, left=list(survey.train)), path)

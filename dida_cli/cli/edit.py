@@ -1,13 +1,13 @@
 """The commands that edit pictures: transfer, remove-attribute, interpolate, segment."""
 
 import time
-from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dida_cli.cli.editor import Editor, Guide, Job, Stage, Tell, check_stdout, each, tell
+from dida_cli.cli.editor import Guide, Job, Stage, Tell, check_stdout, each, opened, tell
 from dida_cli.cli.files import check_apart, read_one, single_target, targets, write_picture
 from dida_cli.cli.options import (
     DeviceOpt,
@@ -25,9 +25,11 @@ from dida_cli.cli.options import (
     parts,
 )
 from dida_cli.config import DEFAULT_MODEL, PARTS, Part
+from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
-    from dida_cli.codes import Code, Codes
+    from dida_cli.codes import Code
+    from dida_cli.editor import Edit
     from dida_cli.images import Picture
 
 NOTHING = Path("none")  # as a guide: the part is not there
@@ -69,27 +71,33 @@ def transfer(
     check_apart([content, *paths], [])
     stages = []
     guides: list[Guide] = []
+    left: list[str] = []  # of the content's own parts
     for name, given in zip(names, turns, strict=True):
-        editor = Editor.open(name, device, runtime)
-        kept = parts(keep, editor.model.config, "--keep")
-        own = {
-            part: Guide(editor.name_of(part), part, path, read_one(path))
-            for part, path in given.items()
-        }
-        guides += own.values()
-        stages.append(Stage(editor, _transfer(editor, own, kept, strength)))
+        editor = opened(name, device, runtime)
+        kept = parts(keep, editor.domains, "--keep")
+        own = [
+            Guide(editor.name_of(part), part, path, read_one(path)) for part, path in given.items()
+        ]
+        known = {guide.part: editor.guide(guide.picture, guide.part) for guide in own}
+        guides += own
+        left += [editor.name_of(part) for part in kept if part not in given]
+        edit = partial(
+            editor.transfer,
+            guide_a=known.get("a"),
+            guide_b=known.get("b"),
+            keep=kept,
+            strength=strength,
+            size=size,
+        )
+        stages.append(Stage(editor, edit))
     told: dict[str, Any] = {}
     for part in PARTS:
         paths = [guide.path for guide in guides if guide.part == part]
         if paths:
             told[f"guide_{part}"] = str(paths[0]) if len(names) == 1 else [str(p) for p in paths]
     told["transferred"] = [guide.name for guide in guides]
-    guided = {guide.part for guide in guides}
-    told["kept"] = [stages[0].editor.name_of(part) for part in kept if part not in guided]
-    told["strength"] = strength
-    Job(stages, "transfer", told, size, as_json).run(
-        [content], out, sheet, guides, mask_out, mask_as
-    )
+    told |= {"kept": left, "strength": strength}
+    Job(stages, "transfer", told, as_json).run([content], out, sheet, guides, mask_out, mask_as)
 
 
 def _turns(names: list[str], guide_a: list[Path], guide_b: list[Path]) -> list[dict[Part, Path]]:
@@ -106,20 +114,6 @@ def _turns(names: list[str], guide_a: list[Path], guide_b: list[Path]) -> list[d
         for turn, path in zip(turns, guides, strict=False):
             turn[part] = path
     return turns
-
-
-def _transfer(
-    editor: Editor, guides: dict[Part, Guide], kept: Sequence[Part], strength: float
-) -> "Callable[[Codes], Codes]":
-    from dida_cli import codes
-
-    known = {part: editor.encode(guide.picture) for part, guide in guides.items()}
-
-    def edit(own: "Codes") -> "Codes":
-        edited = codes.transfer(own, guide_a=known.get("a"), guide_b=known.get("b"), keep=kept)
-        return codes.between(own, edited, strength)
-
-    return edit
 
 
 def remove_attribute(
@@ -143,18 +137,16 @@ def remove_attribute(
     runtime: RuntimeOpt = "auto",
 ) -> None:
     """Take a part off pictures, e.g. the glasses."""
-    from dida_cli import codes
-
-    editor = Editor.open(model, device, runtime)
-    removed = parts(attribute, editor.model.config, "--attribute")
+    editor = opened(model, device, runtime)
+    removed = parts(attribute, editor.domains, "--attribute")
     if not removed:
         raise typer.BadParameter("--attribute none removes nothing.")
 
-    def edit(own: "Codes") -> "Codes":
-        return codes.between(own, own.without(*removed), strength)
+    def edit(picture: "Picture") -> "Edit":
+        return editor.remove(picture, *removed, strength=strength, size=size)
 
     told = {"removed": [editor.name_of(part) for part in removed], "strength": strength}
-    Job([Stage(editor, edit)], "removed", told, size, as_json).run(
+    Job([Stage(editor, edit)], "removed", told, as_json).run(
         pictures, out, sheet, [], mask_out, mask_as
     )
 
@@ -167,9 +159,8 @@ def segment(
         str, typer.Option(help="Whose region: a, b, both, or a part's name, e.g. glasses.")
     ] = "both",
     threshold: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Of the mask, from here on. [default: the model's own]"),
-    ] = None,
+        float, typer.Option(min=0, max=1, help="Of the mask: the region is from here on.")
+    ] = 0.5,
     kind: Annotated[
         SegmentKind,
         typer.Option("--as", help="mask: black and white; soft: grey; overlay; alpha: cut out."),
@@ -181,12 +172,11 @@ def segment(
     runtime: RuntimeOpt = "auto",
 ) -> None:
     """Show where a part is, e.g. the glasses: learned from two folders, without one outline."""
-    editor = Editor.open(model, device, runtime)
-    config = editor.model.config
-    wanted = parts(part, config, "--part")
+    editor = opened(model, device, runtime)
+    wanted = parts(part, editor.domains, "--part")
     if not wanted:
         raise typer.BadParameter("--part none segments nothing.")
-    level = config.segment_from if threshold is None else threshold
+    editor.require("masks")
     work = targets(pictures, out, "segment")
     check_apart([source for source, _ in work], [target for _, target in work])
     check_stdout(work[0][1], as_json)
@@ -194,10 +184,10 @@ def segment(
     def one(source: Path, target: Path) -> Tell:
         began = time.perf_counter()
         picture = read_one(source)
-        mask = editor.segment(picture, wanted)
-        write_picture(_shown(picture, mask, level, kind), target)
-        share = sum(mask.histogram()[round(255 * level) :]) / (mask.width * mask.height)
-        told = {"output": str(target), "content": str(source), "threshold": level}
+        mask = editor.segment(picture, *wanted)
+        write_picture(_shown(picture, mask, threshold, kind), target)
+        share = sum(mask.histogram()[round(255 * threshold) :]) / (mask.width * mask.height)
+        told = {"output": str(target), "content": str(source), "threshold": threshold}
         told |= {"segmented": [editor.name_of(p) for p in wanted], "covered": round(share, 4)}
         seconds = round(time.perf_counter() - began, 3)
         return lambda: tell([editor], told | {"seconds": seconds}, target, as_json)
@@ -244,29 +234,30 @@ def interpolate(
 ) -> None:
     """Move smoothly between two guides, or two contents; two of them at once make a grid.
 
-    What is given twice moves, what is given once stays.
+    What is given twice moves, what is given once stays. A model without a common code moves guides
+    alone.
     """
-    from dida_cli import codes, images, render
+    from dida_cli import images, render
 
-    given: dict[str, list[Path]] = {"common": content, "a": guide_a or [], "b": guide_b or []}
+    given: dict[Code, list[Path]] = {"common": content, "a": guide_a or [], "b": guide_b or []}
     moving = _moving(given)
     target = single_target(content[0], out, "interpolated")
     paths = [path for ends in given.values() for path in ends if path != NOTHING]
     check_apart(paths, [target])
     check_stdout(target, as_json)
-    editor = Editor.open(model, device, runtime)
-    kept = parts(keep, editor.model.config, "--keep")
+    editor = opened(model, device, runtime)
+    kept = parts(keep, editor.domains, "--keep")
     began = time.perf_counter()
     read = {path: read_one(path) for path in paths}
-    start, end = (_at_end(editor, given, read, end, kept) for end in (0, -1))
-    if len(moving) == 1:
-        rows = [codes.interpolate(start, end, steps)]
-    else:
-        rows = codes.grid(start, end, down=moving[0], across=moving[1], steps=steps)
-    # Of two contents neither is painted on: the model draws what lies between them.
-    onto = None if len(content) == 2 else editor.tensor(read[content[0]])
-    own = None if onto is None else editor.model.encode(onto)
-    table = [[editor.compose(one, onto, own) for one in row] for row in rows]
+    ends = {name: tuple(read.get(path) for path in given[name]) for name in given}
+    made = editor.interpolate(
+        _one_or_two(ends["common"]),
+        guide_a=_one_or_two(ends["a"]),
+        guide_b=_one_or_two(ends["b"]),
+        keep=[part for part in kept if given[part] != [NOTHING]],
+        steps=steps,
+    )
+    table = made if len(moving) == 2 else [made]
     if frames:
         for y, row in enumerate(table):
             for x, picture in enumerate(row):
@@ -283,43 +274,18 @@ def interpolate(
     tell([editor], told | {"steps": steps, "seconds": seconds}, target, as_json)
 
 
-def _moving(given: dict[str, list[Path]]) -> "list[Code]":
+def _moving(given: "dict[Code, list[Path]]") -> "list[Code]":
     """The codes that are given twice: one, or two for a grid. Raises a usage error otherwise."""
-    for name, paths in given.items():
-        option = "--content" if name == "common" else f"--guide-{name}"
-        if len(paths) > 2:
-            raise typer.BadParameter(f"{option} is given {len(paths)} times; from and to are two.")
+    from dida_cli import editor
+
     if NOTHING in given["common"]:
         raise typer.BadParameter("--content must be a picture; only guides can be none.")
-    moving: list[Code] = [name for name in ("common", "a", "b") if len(given[name]) == 2]
-    if not moving:
-        raise typer.BadParameter(
-            "Nothing moves: give one of --guide-a, --guide-b, --content twice."
-        )
-    if len(moving) == 3:
-        raise typer.BadParameter(
-            "Give one of --guide-a, --guide-b, --content once: a grid moves two."
-        )
-    return moving
+    try:
+        return editor.moving(given)
+    except DidaError as error:
+        raise typer.BadParameter(f"{error}.") from None
 
 
-def _at_end(
-    editor: Editor,
-    given: dict[str, list[Path]],
-    read: "dict[Path, Picture]",
-    end: int,
-    kept: Sequence[Part],
-) -> "Codes":
-    """The codes at one end (0 or -1) of what moves."""
-    from dida_cli import codes
-
-    content = editor.encode(read[given["common"][end]])
-
-    def guide(part: Part) -> "Codes | None":
-        if not given[part]:
-            return None
-        editor.name_of(part)
-        path = given[part][end]
-        return content.without("a", "b") if path == NOTHING else editor.encode(read[path])
-
-    return codes.transfer(content, guide_a=guide("a"), guide_b=guide("b"), keep=kept)
+def _one_or_two(ends: "tuple[Picture | None, ...]") -> Any:
+    """As `Editor.interpolate` takes what stays, and what moves."""
+    return ends if len(ends) > 1 else next(iter(ends), None)

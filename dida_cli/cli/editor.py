@@ -1,4 +1,4 @@
-"""A loaded model, and what the commands have it do to one picture or many."""
+"""What the commands have an editor do to one picture or many: folders, threads, sheets, JSON."""
 
 import os
 import sys
@@ -14,14 +14,12 @@ import typer
 
 from dida_cli.cli import console, models
 from dida_cli.cli.files import STREAM, check_apart, read_one, targets, write_picture
-from dida_cli.cli.options import Device, MaskKind, Runtime, Size, pick_device
-from dida_cli.config import Domains, Part
+from dida_cli.cli.options import Device, MaskKind, Runtime
+from dida_cli.config import Part
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from dida_cli.codes import Codes, MaskModel, Model
+    from dida_cli.editor import Edit, Editor
     from dida_cli.images import Picture
 
 SHEET_ROWS = 16  # of many pictures, a sheet shows the first ones
@@ -39,125 +37,21 @@ class Guide(NamedTuple):
     picture: "Picture"
 
 
-@dataclass(frozen=True)
-class Editor:
-    """A loaded model and where it came from."""
+def opened(name: str, device: Device, runtime: Runtime) -> "Editor":
+    """The editor of a model of -m, with a bar while it is downloaded; for this thread one core."""
+    from dida_cli import editor
 
-    model: "Model"
-    name: str
-    device: str
-    tensor: "Callable[[Picture], Tensor]"  # what the model reads of a picture, a batch of one
-    fingerprint: "Callable[[], str]"  # sha256 of what the model was read from
-
-    @classmethod
-    def open(cls, name: str, wanted: Device, runtime: Runtime) -> "Editor":
-        """A model of -m, for torch or for onnxruntime. Raises DidaError when it is not for that."""
-        from dida_cli import onnx
-
-        exported = onnx.is_export(Path(name))
-        if runtime == "onnx" and not exported:
-            raise DidaError(f"{name}: is not exported; dida export {name} makes a folder for -m")
-        if runtime == "torch" and exported:
-            raise DidaError(f"{name}: is an export, which torch cannot run; drop --runtime torch")
-        return cls._exported(name, wanted) if exported else cls._network(name, wanted)
-
-    @classmethod
-    def _network(cls, name: str, wanted: Device) -> "Editor":
-        from dida_cli import checkpoint, hub, images
-
-        _on_one_core()
-        folder, device = models.folder_of(name), pick_device(wanted)
-        model = checkpoint.load(folder, str(device))
-
-        def tensor(picture: "Picture") -> "Tensor":
-            return images.to_tensor([picture], model.config).to(device)
-
-        return cls(model, name, str(device), tensor, lambda: hub.fingerprint(folder))
-
-    @classmethod
-    def _exported(cls, name: str, wanted: Device) -> "Editor":
-        from dida_cli import images, onnx
-
-        model = onnx.load(Path(name), wanted)
-
-        def tensor(picture: "Picture") -> Any:
-            return images.to_array([picture], model.config)
-
-        return cls(model, name, model.device, tensor, lambda: model.fingerprint)
-
-    @property
-    def domains(self) -> Domains:
-        return self.model.config.domains
-
-    def name_of(self, part: Part) -> str:
-        """What this model calls a part. Raises DidaError when it has none of it."""
-        if part == "b" and not self.model.config.separate_b:
-            raise DidaError(f"{self.name} knows no part of its own in domain B; use part a")
-        return self.domains.a if part == "a" else self.domains.b
-
-    def encode(self, picture: "Picture") -> "Codes":
-        return self.model.encode(self.tensor(picture))
-
-    def compose(
-        self, codes: "Codes", onto: "Tensor | None", own: "Codes | None" = None
-    ) -> "Picture":
-        """The codes as a picture of the model's own side."""
-        from dida_cli import images
-
-        return images.to_pictures(self.model.compose(codes, onto, own).image)[0]
-
-    @property
-    def painter(self) -> "MaskModel | None":
-        """The model, if it has masks."""
-        from dida_cli.codes import MaskModel
-
-        return self.model if isinstance(self.model, MaskModel) else None
-
-    def edit(
-        self,
-        picture: "Picture",
-        change: "Callable[[Codes], Codes]",
-        size: Size,
-        with_mask: bool,
-    ) -> "tuple[Picture, Picture | None]":
-        """An edit of one picture, at its own size where it can be, and its mask where wanted.
-
-        A model without masks gives the square it has drawn, and no mask.
-        """
-        from dida_cli import images
-
-        config = self.model.config
-        if size == "model":
-            picture = images.fit(picture, config)
-        onto = self.tensor(picture)
-        own = self.model.encode(onto)
-        made = self.model.compose(change(own), onto, own)
-        if made.mask is None or made.kept is None or made.paint is None:
-            return images.to_pictures(made.image)[0], None
-        mask = images.full_mask(picture, made.mask[0], config) if with_mask else None
-        return images.painted(picture, made.mask[0], made.kept[0], made.paint[0], config), mask
-
-    def segment(self, picture: "Picture", wanted: Sequence[Part]) -> "Picture":
-        """The mask of the parts a picture has, grey, of its own size.
-
-        Raises DidaError when the model has no masks.
-        """
-        from dida_cli import images
-
-        if (painter := self.painter) is None:
-            raise DidaError(
-                f"{self.name} has no masks: it draws the whole picture anew; "
-                "give -m a model trained with --method layers or mask"
-            )
-        mask = painter.segment(self.tensor(picture), *wanted)[0]
-        return images.full_mask(picture, mask, self.model.config)
+    with models.download_bar() as show:
+        found = editor.load(name, device, runtime, on_progress=show)
+    _on_one_core()
+    return found
 
 
 class Stage(NamedTuple):
-    """One model's turn at a picture: what it does to the codes."""
+    """One model's turn at a picture."""
 
-    editor: Editor
-    edit: "Callable[[Codes], Codes]"
+    editor: "Editor"
+    edit: "Callable[[Picture], Edit]"
 
 
 @dataclass(frozen=True)
@@ -167,7 +61,6 @@ class Job:
     stages: Sequence[Stage]
     suffix: str
     told: dict[str, Any]
-    size: Size
     as_json: bool
 
     def run(
@@ -180,7 +73,7 @@ class Job:
         mask_as: MaskKind,
     ) -> None:
         """Edit every input. A bad picture is refused alone, named and passed over among others."""
-        from dida_cli import images, render
+        from dida_cli import images
 
         work = targets(inputs, out, self.suffix)
         masks = self._masks(inputs, mask_out) or [None] * len(work)
@@ -208,6 +101,8 @@ class Job:
             each(work, one, "editing")
         finally:
             if sheet and rows:
+                from dida_cli import render
+
                 top = ["content", *(f"guide: {guide.name}" for guide in guides), "result"]
                 images.write(render.sheet(rows, top=top), sheet)
                 console.note(f"sheet: {sheet}")
@@ -216,11 +111,8 @@ class Job:
         """Where the mask of each picture goes; nothing when none is wanted."""
         if mask_out is None:
             return []
-        if not any(stage.editor.painter for stage in self.stages):
-            raise DidaError(
-                f"{self.stages[0].editor.name} has no masks: it draws the whole picture anew; "
-                "give -m a model with masks, or leave --mask-out out"
-            )
+        if not any("masks" in stage.editor.model.abilities for stage in self.stages):
+            self.stages[0].editor.require("masks")
         if mask_out == STREAM:
             raise typer.BadParameter("--mask-out goes to a file; dida segment -o - writes one out.")
         return [target for _, target in targets(inputs, mask_out, self.suffix)]
@@ -234,9 +126,11 @@ class Job:
         began = time.perf_counter()
         before = after = read_one(source, alpha=True)
         painted: Picture | None = None  # by any of the stages
-        for editor, change in self.stages:
-            after, mask = editor.edit(after, change, self.size, bool(mask_target))
-            painted = images.lighter(painted, mask)
+        for _, edit in self.stages:
+            made = edit(after)
+            after = made.image
+            if mask_target:
+                painted = images.lighter(painted, made.mask)
         write_picture(after, target)
         told = {"output": str(target), "content": str(source), **self.told}
         if mask_target and painted:
@@ -306,7 +200,7 @@ def check_stdout(target: Path, as_json: bool) -> None:
         raise typer.BadParameter("--json and a picture cannot both go to stdout; give -o FILE.")
 
 
-def tell(editors: Sequence[Editor], told: dict[str, Any], target: Path, as_json: bool) -> None:
+def tell(editors: "Sequence[Editor]", told: dict[str, Any], target: Path, as_json: bool) -> None:
     """The path that was written, or all about it as JSON; nothing when the picture is on stdout."""
     if as_json:
         models = [(editor.name, editor.fingerprint()) for editor in editors]

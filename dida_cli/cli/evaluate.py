@@ -7,20 +7,21 @@ import typer
 
 from dida_cli.cli import console, models
 from dida_cli.cli.options import JsonOpt, ModelOpt, WithOpt, WithoutOpt
-from dida_cli.config import CONFIG, DEFAULT_MODEL
-from dida_cli.errors import DidaError
+from dida_cli.config import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from dida_cli.checkpoint import Network
     from dida_cli.config import ModelConfig
+    from dida_cli.data.folders import Split
     from dida_cli.evaluate.attributes import FactorClassifier
     from dida_cli.evaluate.realism import Network as Features
-    from dida_cli.evaluate.report import Settings
+    from dida_cli.evaluate.report import Judged, Settings
+    from dida_cli.evaluate.tables import Table
+    from dida_cli.players import Network
 
 PAIRS_SEED = 20_261_124  # of the avatars judged on; training sets are drawn from other seeds
 PAIRS, QUICK_PAIRS = 500, 64
 SECONDS_PER_PAIR = 0.3  # both directions together, on two cores
-SHOWN = 8  # pairs of each direction on a report's sheets
+SMILING, EYEGLASSES = "Smiling", "Eyeglasses"  # what A and B have, unless it is said
 
 
 def evaluate(
@@ -29,8 +30,15 @@ def evaluate(
         Path | None,
         typer.Option(help="Judge on these pictures (as for train) instead of drawn faces."),
     ] = None,
-    a: Annotated[str, typer.Option(help="What A has, in an attribute list.")] = "Smiling",
-    b: Annotated[str, typer.Option(help="What B has, in an attribute list.")] = "Eyeglasses",
+    a: Annotated[
+        str | None, typer.Option(help="What A has, in an attribute list.", show_default=SMILING)
+    ] = None,
+    b: Annotated[
+        str | None,
+        typer.Option(
+            help="What B has; of a model of one part, B lacks what A has.", show_default=EYEGLASSES
+        ),
+    ] = None,
     having: WithOpt = None,
     lacking: WithoutOpt = None,
     pairs: Annotated[
@@ -46,29 +54,27 @@ def evaluate(
         Path | None, typer.Option(help="Weights of Inception v3 for FID, KID and likeness.")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write a page with sheets and definitions to this folder.")
+        Path | None,
+        typer.Option(help="Write a page with all tables, sheets and definitions to this folder."),
     ] = None,
-    keep_threshold: Annotated[
-        bool,
-        typer.Option(
-            "--keep-threshold", help="Write the threshold chosen here into the model's config."
-        ),
+    all_tables: Annotated[
+        bool, typer.Option("--all", help="Also print all tables, and what each figure means.")
     ] = False,
     as_json: JsonOpt = False,
 ) -> None:
-    """Judge a model: the paper's tables and more, each direction apart, with definitions.
+    """Judge a model in five lines; the paper's tables and more by --all, --report or --json.
 
-    By default on freshly drawn smile and glasses faces, whose true edit is known. With --data on
-    test pictures of any two domains; a classifier of the domains is trained on the others first.
+    By default on freshly drawn faces, whose true edit is known. With --data on test pictures of
+    any two domains; a classifier of the domains is trained on the others first.
     """
     from dida_cli import checkpoint, hub
     from dida_cli.evaluate import report as core
-    from dida_cli.mask import Painter
+    from dida_cli.evaluate import tables
 
+    if data is None and (a or b or having or lacking):
+        raise typer.BadParameter("--a, --b, --with and --without choose pictures of --data.")
     folder = models.folder_of(model)
     network = checkpoint.load(folder)
-    if keep_threshold and (data or not isinstance(network, Painter)):
-        raise DidaError("only a model with masks, judged on drawn faces, has a threshold to keep")
     count = pairs or (QUICK_PAIRS if quick else PAIRS)
     settings = core.Settings(count, seed, permutations=100 if quick else 200)
     features = _inception(inception)
@@ -78,72 +84,76 @@ def evaluate(
         console.note(f"judging on 2 x {count} pairs, {cost}")
         result, judged = _on_avatars(network, _judge(classifier), settings, features)
     else:
-        record = _record(data, a, b, having, lacking)
-        result, judged = _on_pictures(network, record, settings, features)
-    if keep_threshold:
-        _keep_threshold(folder, network.config, result)
+        split = _split(data, network.config, a, b, having or [], lacking or [])
+        result, judged = _on_pictures(network, split, settings, features)
     result = {"model": model, "model_sha256": hub.fingerprint(folder)} | result
-    tables = core.tables(result)
     if as_json:
         console.out_json(result)
     else:
-        _print(result, tables)
+        for line in tables.headlines(result):
+            console.out(line)
+        if all_tables:
+            _print(result, tables.tables(result))
+        elif not report:
+            console.note("all tables: add --all, or --report FOLDER")
     if report:
-        _write_report(report, result, tables, judged)
-
-
-def _keep_threshold(folder: Path, config: "ModelConfig", result: dict[str, Any]) -> None:
-    """Set `segment_from` to the mean of what was chosen each way, on validation pictures."""
-    import json
-    from dataclasses import replace
-    from statistics import mean
-
-    from dida_cli import images
-
-    rows = result["directions"].values()
-    level = round(mean(row["segmentation"]["segment_from"] for row in rows), 3)
-    kept = json.dumps(replace(config, segment_from=level).to_json(), indent=2) + "\n"
-    images.write_bytes(kept.encode(), folder / CONFIG)
-    console.note(f"segment_from {level} kept in {folder / CONFIG}")
+        _write_report(report, result, judged, network.config)
 
 
 def _on_avatars(
     network: "Network", judge: "FactorClassifier", settings: "Settings", features: "Features | None"
-) -> Any:
+) -> "tuple[dict[str, Any], Judged]":
     from dida_cli.evaluate import report as core
 
     with console.progress("drawing", "faces") as show:
-        return core.judge_avatars(
-            network,
-            judge,
-            settings,
-            network=features,
-            on_progress=show,
-        )
+        return core.judge_avatars(network, judge, settings, network=features, on_progress=show)
+
+
+def _split(
+    data: Path,
+    config: "ModelConfig",
+    a: str | None,
+    b: str | None,
+    having: list[str],
+    lacking: list[str],
+) -> "Split":
+    """Pictures of domain A, those with part a, and of domain B, those without."""
+    from dida_cli import recipe
+    from dida_cli.data import celeba, sources
+
+    if not sources.is_labelled(data):
+        if a or b or having or lacking:
+            raise typer.BadParameter(
+                f"--a, --b, --with and --without choose from {celeba.ATTRIBUTE_LIST}, "
+                f"which {data} has not."
+            )
+        return sources.split(data, {"a": sources.DOMAINS["a"]})
+    other = b or (EYEGLASSES if config.domains.b else "")
+    part = recipe.chosen("domains", a or SMILING, other, having, lacking)["a"]
+    return sources.split(data, {"a": (part["with"], part["without"])})
 
 
 def _on_pictures(
-    network: "Network", record: dict[str, Any], settings: "Settings", features: "Features | None"
-) -> Any:
+    network: "Network", split: "Split", settings: "Settings", features: "Features | None"
+) -> "tuple[dict[str, Any], Judged]":
     from dida_cli import images
-    from dida_cli.data import folders, sources
+    from dida_cli.data import folders
     from dida_cli.evaluate import attributes
     from dida_cli.evaluate import report as core
 
-    split = sources.for_testing(record)
-    config = network.config
+    side, fit = network.config.side, network.config.fit
+    train, test = split.train, split.test
+    has, lacks = (
+        folders.load(attributes.some(files), side, fit)
+        for files in (train.having("a"), train.lacking("a"))
+    )
     with console.progress("training the classifier", "steps") as show:
-        judge = attributes.train_on_domains(split.train, config, on_progress=show)
-    a, b = (images.to_unit(folders.load(f, config)) for f in (split.held_out.a, split.held_out.b))
-    return core.judge_pictures(network, judge, a, b, settings, network=features)
-
-
-def _record(
-    data: Path, a: str, b: str, having: list[str] | None, lacking: list[str] | None
-) -> dict[str, Any]:
-    from dida_cli.data import sources
-
-    return sources.record(data, a, b, having or [], lacking or [])
+        judge = attributes.train_on_parts({"a": (has, lacks)}, on_progress=show)
+    in_a, in_b = (
+        images.to_unit(folders.load(files, side, fit))
+        for files in (test.having("a"), test.lacking("a"))
+    )
+    return core.judge_pictures(network, judge, in_a, in_b, settings, network=features)
 
 
 def _judge(data: Path | None) -> "FactorClassifier":
@@ -162,14 +172,14 @@ def _inception(weights: Path | None) -> "Features | None":
     return realism.inception(weights) if weights else None
 
 
-def _print(result: dict[str, Any], tables: Any) -> None:
+def _print(result: dict[str, Any], made: "list[Table]") -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    for made in tables:
-        table = Table(*made.head, title=made.title, title_justify="left")
-        for row in made.rows:
+    for one in made:
+        table = Table(*one.head, title=one.title, title_justify="left")
+        for row in one.rows:
             table.add_row(*row)
         console.print(table)
     for section, meanings in result["definitions"].items():
@@ -178,32 +188,34 @@ def _print(result: dict[str, Any], tables: Any) -> None:
             console.print(f"{name}: {meaning}", soft_wrap=True, highlight=False)
 
 
-def _write_report(folder: Path, result: dict[str, Any], tables: Any, judged: Any) -> None:
+def _write_report(
+    folder: Path, result: dict[str, Any], judged: "Judged", config: "ModelConfig"
+) -> None:
     import json
 
     from dida_cli import images, render
-    from dida_cli.evaluate import report as core
+    from dida_cli.evaluate import sheets, tables
 
-    pictures = {}
+    shown = {"worst.png": "the edits with the largest errors inside, the worst first"}
+    pictures = {"worst.png": sheets.worst_sheet(judged, config.domains)}
     for direction, (drawn, edits) in zip(result["directions"], judged.values(), strict=True):
-        columns = {"content": drawn.content, "guide": drawn.guide, "output": edits.output}
-        if drawn.known:
-            columns["truth"] = drawn.known.truth
-        columns |= {"reconstruction": edits.rebuilt, "neither part": edits.bare}
-        shown = [images.to_pictures(values[:SHOWN]) for values in columns.values()]
         name = f"part-{drawn.guide_part}.png"
-        sheet = render.sheet(list(zip(*shown, strict=True)), top=list(columns))
-        images.write(sheet, folder / name)
-        pictures[name] = f"{direction}: the first {SHOWN} pairs"
+        pictures[name] = sheets.first(drawn, edits)
+        shown[name] = f"{direction}: the first {sheets.SHOWN} pairs"
+    for name, picture in pictures.items():
+        if picture:
+            images.write(picture, folder / name)
+    captions = {name: words for name, words in shown.items() if pictures[name]}
     rows = {name: row["classification"] for name, row in result["directions"].items()}
     render.bars(
         {name: (r["target"], r["target_low"], r["target_high"]) for name, r in rows.items()},
         folder / "classification.png",
     )
-    pictures["classification.png"] = "share given to the target domain, with its 95 % interval"
+    captions["classification.png"] = "share given to the target domain, with its 95 % interval"
+    made = tables.tables(result)
     files = {
-        "index.html": core.page(result, tables, pictures),
-        "tables.md": core.markdown(tables),
+        "index.html": tables.page(result, made, captions),
+        "tables.md": tables.markdown(made),
         "result.json": json.dumps(result, indent=2) + "\n",
     }
     for name, text in files.items():

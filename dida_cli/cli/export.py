@@ -26,15 +26,15 @@ def export(
 ) -> None:
     """Write a model as ONNX graphs, which run without torch.
 
-    The folder holds the encoders, what makes pictures of codes, and a README.md that says how to
-    use them from any program. Edit with it: dida transfer --runtime onnx -m FOLDER.
+    The folder holds what makes codes of pictures, what makes pictures of codes, and a README.md
+    that says how to use them from any program. Edit with it: dida transfer -m FOLDER.
     """
-    from dida_cli import export as core
+    from dida_cli.export import write
 
     source = models.folder_of(model)
     name = Path(model).resolve().name if Path(model).exists() else model
     folder = out or Path(f"{Path(name).name}.exported")
-    core.export(source, name, folder)
+    write.export(source, name, folder)
     here = shlex.quote(str(folder))
     console.note(f"exported; try: dida transfer -m {here} --content FACE --guide-a GUIDE")
     console.out(str(folder))

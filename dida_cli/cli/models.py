@@ -2,8 +2,8 @@
 
 import os
 import shlex
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ from dida_cli.config import CONFIG, DEFAULT_MODEL, read_config
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
-    from dida_cli.hub import Entry
+    from dida_cli.hub import Entry, Progress
 
 app = typer.Typer(help="List, check and remove models.", no_args_is_help=False)
 
@@ -26,10 +26,9 @@ NameArg = Annotated[
 NamesArg = Annotated[list[str], typer.Argument(metavar="MODEL", help="As dida models list says.")]
 
 
-def folder_of(name: str, *, update: bool = False) -> Path:
-    """The folder of a model as `hub.resolve` finds it, with a bar while it is downloaded."""
-    from dida_cli import hub
-
+@contextmanager
+def download_bar() -> "Iterator[Progress]":
+    """What shows a download as a bar, once there is one."""
     with ExitStack() as stack:
         bars: list[console.Report] = []
 
@@ -38,6 +37,14 @@ def folder_of(name: str, *, update: bool = False) -> Path:
                 bars.append(stack.enter_context(console.progress("downloading", "kB")))
             bars[0](done // 1000, total // 1000, words)
 
+        yield show
+
+
+def folder_of(name: str, *, update: bool = False) -> Path:
+    """The folder of a model as `hub.resolve` finds it, with a bar while it is downloaded."""
+    from dida_cli import hub
+
+    with download_bar() as show:
         return hub.resolve(name, update=update, on_progress=show)
 
 
@@ -89,7 +96,7 @@ def push(
     from dida_cli import hub
 
     folder = folder_of(model)
-    extra = _training_state(Path(model), folder) if bundle else {}
+    extra = _training_state(Path(model)) if bundle else {}
     pin = hub.push(folder, repository, extra, private)
     if as_json:
         console.out_json(pin.to_json())
@@ -97,22 +104,26 @@ def push(
         console.out(f"{pin.repository}@{pin.commit}")
 
 
-def _training_state(run: Path, last: Path) -> dict[str, Path | bytes]:
+def _training_state(folder: Path) -> dict[str, Path | bytes]:
     """What it takes to go on with a run, by file name. Raises DidaError when it is not whole."""
     import json
+    from dataclasses import replace
 
-    from dida_cli import runs
+    from dida_cli import run
     from dida_cli import train as core
 
-    model, settings, data = runs.settings_of(run)
-    core.Training(model, settings).restore(last)
-    # Where the pictures lie on this machine is nobody's business.
-    data |= {"root": Path(data["root"]).name}
-    record = {"model": model.to_json(), "training": settings.to_json(), "data": data}
+    recipe, begun = run.recorded(folder)
+    last = run.last_of(folder)
+    stage = run.read_progress(last / run.PROGRESS).stage
+    core.Training(recipe, stage).restore(last)
+    # Where things lie on this machine is nobody's business.
+    recipe = replace(recipe, data=Path(recipe.data).name)
+    begun = begun._replace(command=f"dida train {run.RECIPE}", root=Path(begun.root).name)
     return {
-        core.STATE: last / core.STATE,
-        core.PROGRESS: last / core.PROGRESS,
-        runs.SETTINGS: (json.dumps(record, indent=2) + "\n").encode(),
+        run.STATE: last / run.STATE,
+        run.PROGRESS: last / run.PROGRESS,
+        run.RECIPE: recipe.to_toml().encode(),
+        run.BEGUN: (json.dumps(begun._asdict(), indent=2) + "\n").encode(),
     }
 
 
@@ -132,22 +143,23 @@ def list_models(as_json: JsonOpt = False) -> None:
 
 @app.command()
 def info(model: NameArg, as_json: JsonOpt = False) -> None:
-    """What a model is: its method, domains, size, where it came from, its sha256."""
+    """What a model is: its method with all settings, its parts, size, origin, sha256."""
     from dida_cli import checkpoint, hub
 
     entry = hub.find(model)
     told = _told(entry)
     if entry.folder:
-        config = read_config(entry.folder / CONFIG)
-        parameters = sum(t.numel() for t in checkpoint.blank(config).state_dict().values())
+        path = entry.folder / CONFIG
+        config = read_config(path)
+        blank = checkpoint.blank(config, str(path))
+        parameters = sum(t.numel() for t in blank.state_dict().values())
         told |= config.to_json() | {"parameters": parameters}
         told["sha256"] = hub.fingerprint(entry.folder)
     if as_json:
         console.out_json(told)
         return
     for key, value in told.items():
-        words = ", ".join(value.values()) if isinstance(value, dict) else value
-        console.out(f"{key}\t{words}")
+        console.out(f"{key}\t{_words(value)}")
 
 
 @app.command()
@@ -197,37 +209,18 @@ def remove(models: NamesArg) -> None:
         console.out(entry.name)
 
 
-@app.command()
-def average(
-    models: Annotated[
-        list[str], typer.Argument(metavar="MODEL", help="Names, model folders or runs.")
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="New model folder.", show_default=False)],
-    share: Annotated[
-        list[float] | None,
-        typer.Option(help="Of each model, in their order; all the same if none is given."),
-    ] = None,
-) -> None:
-    """Make one model of several: the mean of their weights.
-
-    Of a model and the one trained on from it (dida train --init) it is often better than both.
-    Models that were begun apart have no mean that is worth anything.
-    """
-    from dida_cli import average as core
-
-    if len(set(models)) < len(models):
-        raise typer.BadParameter("a model is named twice; give each once, with its --share.")
-    sources = {name: folder_of(name) for name in models}
-    core.average(sources, share or [1.0] * len(sources), out)
-    console.note("averaged; see whether it is better: dida evaluate -m " + shlex.quote(str(out)))
-    console.out(str(out))
-
-
 def _told(entry: "Entry") -> dict[str, Any]:
     told: dict[str, Any] = {"name": entry.name, "kind": entry.kind}
     if entry.pin:
         told |= {"repository": entry.pin.repository, "commit": entry.pin.commit}
     return told | {"folder": str(entry.folder) if entry.folder else None}
+
+
+def _words(value: Any) -> str:
+    """A value for people: settings as name=value."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={one}" for name, one in value.items() if one != "")
+    return str(value)
 
 
 def doctor(as_json: JsonOpt = False) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dida_cli.config import DEFAULT_MODEL, ModelConfig, Part
+from dida_cli.config import DEFAULT_MODEL, Domains, Part
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
@@ -82,26 +82,19 @@ def pick_device(wanted: Device) -> "torch.device":
     """The device to compute on. Raises DidaError when CUDA is asked for and not there."""
     import torch
 
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise DidaError("no CUDA device is usable here; use --device cpu or --device auto")
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(wanted)
+    from dida_cli import editor
+
+    return torch.device(editor.pick_device(wanted))
 
 
-def parts(value: str, config: ModelConfig, option: str) -> tuple[Part, ...]:
-    """`a`, `b`, `both`, `none`, or a part's own name, as parts. Raises a usage error.
+def parts(value: str, domains: Domains, option: str) -> tuple[Part, ...]:
+    """`a`, `b`, `both`, `none`, or a part's own name, as parts. Raises a usage error."""
+    from dida_cli import editor
 
-    `both` is all there is: in a model whose B has no part of its own, a alone.
-    """
-    domains = config.domains
-    meanings: dict[str, tuple[Part, ...]] = {"none": (), domains.a: ("a",), "a": ("a",)}
-    known = f"a ({domains.a})"
-    if config.separate_b:
-        meanings |= {domains.b: ("b",), "b": ("b",), "both": ("a", "b")}
-        known += f", b ({domains.b}), both"
-    else:
-        meanings["both"] = ("a",)
-    if value not in meanings:
-        raise typer.BadParameter(f"{option} takes {known} or none, not {value!r}.")
-    return meanings[value]
+    if value == "none":
+        return ()
+    try:
+        return editor.parts_of(domains, value)
+    except DidaError:
+        known = editor.called(domains)
+        raise typer.BadParameter(f"{option} takes {known} or none, not {value!r}.") from None

@@ -100,7 +100,8 @@ def _ways(
         if (domains := model.config.domains) != study.DRAWN:
             raise DidaError(
                 f"avatars are drawn for {study.DRAWN.a} and {study.DRAWN.b}, {name} knows "
-                f"{domains.a} and {domains.b}; give --guide-a FOLDER and --guide-b FOLDER"
+                f"{' and '.join(map(domains.of, domains.parts))}; give --guide-a FOLDER and "
+                "--guide-b FOLDER"
             )
     return study.drawn_ways(pairs, seed)
 

@@ -1,184 +1,95 @@
-"""The command that trains a model."""
+"""The command that trains a model by its recipe."""
 
 import shlex
 import shutil
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dida_cli.cli import console, models, trainer
-from dida_cli.cli.options import Device, DeviceOpt, WithOpt, WithoutOpt, pick_device
-from dida_cli.config import (
-    Architecture,
-    CriticTarget,
-    Method,
-    ModelConfig,
-    Precision,
-    Tracking,
-    TrainConfig,
-)
+from dida_cli.cli import console, costs, finish, trainer
+from dida_cli.cli.options import DeviceOpt, WithOpt, WithoutOpt, pick_device
+from dida_cli.config import DEFAULT_MODEL, Tracking
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
 
+    from dida_cli.cli.trainer import Source
     from dida_cli.distributed import Group
+    from dida_cli.recipe import Recipe
+    from dida_cli.train import Training
 
-    HeldOut = tuple[Tensor, Tensor]
-    Files = Callable[[int], tuple[Sequence[str], Sequence[str]]]
-
-AVATARS = Path("avatars")  # drawn when asked for and absent
-AVATAR_COUNT, AVATAR_SEED = 24_000, 0
-WORDS = {"Smiling": "smile", "Eyeglasses": "glasses", "Beard": "beard"}
-CHOICE = ("data.a", "data.b", "data.with", "data.without")  # only where an attribute list is
-CONFIG = "config.toml"  # of a run: all its settings, for people and for --config
+SMILING, EYEGLASSES = "Smiling", "Eyeglasses"  # the parts, unless others are named
+NONE = "none"  # as the name of part b: pictures of B have no part of their own
 
 
 def train(
     context: typer.Context,
-    config: Annotated[
-        str | None, typer.Option(help="A preset's name, or a .toml file of settings.")
-    ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="A setting by its name in a config file, e.g. training.clip=3; "
-            "repeatable; the last word on it.",
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RECIPE]",
+            help="A name that --list tells, or a .toml file, as RUN/recipe.toml.",
+            show_default=DEFAULT_MODEL,
         ),
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with trainA and trainB, or with list_attr_celeba.txt.",
-            show_default=str(AVATARS),
+            help="Your pictures: a folder with trainA and trainB, or list_attr_celeba.txt."
         ),
     ] = None,
     a: Annotated[
         str | None,
-        typer.Option(help="What A has, in an attribute list.", show_default="Smiling"),
+        typer.Option(help="What has part a, in an attribute list.", show_default=SMILING),
     ] = None,
     b: Annotated[
         str | None,
-        typer.Option(help="What B has, in an attribute list.", show_default="Eyeglasses"),
+        typer.Option(
+            help="What has part b; none where only --a is given.", show_default=EYEGLASSES
+        ),
     ] = None,
     having: WithOpt = None,
     lacking: WithoutOpt = None,
-    name_a: Annotated[str | None, typer.Option(help="What to call A's part, e.g. smile.")] = None,
-    name_b: Annotated[str | None, typer.Option(help="What to call B's part, e.g. glasses.")] = None,
-    method: Annotated[
-        Method | None,
-        typer.Option(
-            help="didd; layers: with masks, so that edits leave the rest of the picture alone; "
-            "mask: the same as published, for one side.",
-            show_default=ModelConfig.method,
-        ),
+    name_a: Annotated[str | None, typer.Option(help="What to call part a, e.g. smile.")] = None,
+    name_b: Annotated[
+        str | None,
+        typer.Option(help="The same of part b; none: pictures of B have no part of their own."),
     ] = None,
-    architecture: Annotated[
-        Architecture | None,
-        typer.Option(help="Ours, or the papers'.", show_default=ModelConfig.architecture),
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="retouch, layers, didd or mask.",
+            show_default="retouch; for two folders, each with its part, layers",
+        ),
     ] = None,
     side: Annotated[
-        int | None,
-        typer.Option(
-            help="Side of the picture the model sees, in pixels.",
-            show_default=str(ModelConfig.side),
-        ),
+        int | None, typer.Option(help="Side of the picture the model sees, in pixels.")
     ] = None,
-    width: Annotated[int | None, typer.Option(help="Channels of the deepest stage.")] = None,
-    common: Annotated[int | None, typer.Option(help="Channels of the common code.")] = None,
-    separate_b: Annotated[
-        int | None, typer.Option(help="Channels of B's own code; 0: B has nothing of its own.")
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(help="Steps of the whole training.", show_default=str(TrainConfig.steps)),
-    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of every stage.")] = None,
     batch: Annotated[
-        int | None,
+        int | None, typer.Option(help="Pictures in a step, of each side of each part.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the first weights and of the order.")] = None,
+    assignments: Annotated[
+        list[str] | None,
         typer.Option(
-            help="Pictures of each domain in a step.", show_default=str(TrainConfig.batch)
+            "--set",
+            metavar="NAME=VALUE",
+            help="Anything that a recipe says, e.g. training.save_every=100 or settings.width=32; "
+            "repeatable; the last word on it.",
         ),
     ] = None,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(help="At the start.", show_default="compact 0.001, paper 0.0002"),
-    ] = None,
-    critic_target: Annotated[
-        CriticTarget | None,
-        typer.Option(
-            help="What the encoder wants the critic to say: 0.5, or 1.",
-            show_default=TrainConfig.critic_target,
-        ),
-    ] = None,
-    flip: Annotated[
-        bool | None,
-        typer.Option("--flip/--no-flip", help="Mirror half of the pictures.", show_default="flip"),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Of the first weights and of the order.",
-            show_default=str(TrainConfig.seed),
-        ),
-    ] = None,
-    save_every: Annotated[
-        int | None,
-        typer.Option(
-            help="Steps between saves and sheets.", show_default=str(TrainConfig.save_every)
-        ),
-    ] = None,
-    score_every: Annotated[
-        int | None,
-        typer.Option(
-            help="Steps between scores on held-out pictures, whose best is kept; 0: none.",
-            show_default=str(TrainConfig.score_every),
-        ),
-    ] = None,
-    patience: Annotated[
-        int | None,
-        typer.Option(
-            help="Stop after so many scores without a better one; 0: never.",
-            show_default=str(TrainConfig.patience),
-        ),
-    ] = None,
-    accumulate: Annotated[
-        int | None,
-        typer.Option(
-            help="Parts that a batch goes through the networks in, for less memory.",
-            show_default=str(TrainConfig.accumulate),
-        ),
-    ] = None,
-    precision: Annotated[
-        Precision | None,
-        typer.Option(
-            help="Of the activations; less than float32 on CUDA alone.",
-            show_default=TrainConfig.precision,
-        ),
-    ] = None,
-    compiled: Annotated[
-        bool | None,
-        typer.Option(
-            "--compile/--no-compile", help="Fuse the networks by torch.compile.", show_default="no"
-        ),
-    ] = None,
+    device: DeviceOpt = "auto",
     track: Annotated[
         Tracking | None, typer.Option(help="Also send the log and the sheets there.")
     ] = None,
-    init: Annotated[
-        str | None, typer.Option(help="Begin with the weights of this model: name or folder.")
-    ] = None,
-    device: DeviceOpt = "auto",
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="New folder of the run.", show_default="runs/NAMES"),
+        Path | None, typer.Option("--out", "-o", help="New folder.", show_default="runs/NAME")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with this run, by its own settings.")
+        Path | None, typer.Option(help="Go on with this run, by its own recipe.")
     ] = None,
     override: Annotated[
         bool,
@@ -187,138 +98,156 @@ def train(
         ),
     ] = False,
     dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Tell sizes, memory, speed and time; make no run. Decoded pictures may be cached.",
-        ),
+        bool, typer.Option("--dry-run", help="Tell time, memory and disk; make nothing.")
     ] = False,
-    list_presets: Annotated[
-        bool, typer.Option("--list-presets", help="Tell what --config knows by name, and leave.")
+    list_recipes: Annotated[
+        bool, typer.Option("--list", help="Tell the recipes there are, and leave.")
     ] = False,
 ) -> None:
-    """Learn a transfer from two unpaired folders of pictures.
+    """Make a model by its recipe: a bundled one from nothing, or one of your own pictures.
 
-    With no options: smile and glasses on drawn faces, which are drawn first if absent. Ctrl-C
-    saves and stops; --resume RUN goes on. The run's folder is a model for dida transfer -m, so is
-    RUN/best, the one of the best score, and config.toml is all of its settings, for --config.
+    The model, its card with all scores and examples lie in RUN/model in the end. Ctrl-C saves and
+    stops, --resume RUN goes on. Each part is learned of pictures with it and without it.
     """
-    from dida_cli import checkpoint, distributed, runs, settings, tracking
-    from dida_cli import train as core
-    from dida_cli.data import sources
-    from dida_cli.images import write_bytes
+    from dida_cli import distributed, recipe, tracking
+    from dida_cli import run as runs
 
-    command = shlex.join(["dida", *context.obj])
-    if list_presets:
-        for name, words in settings.presets().items():
-            console.out(f"{name:<14} {words}")
+    if list_recipes:
+        for known, about in recipe.names().items():
+            console.out(f"{known:<30} {about}")
         return
     if track:
         tracking.library(track)
-    group = context.with_resource(distributed.joined(pick_device(device)))
+    chosen = pick_device(device)
+    group = context.with_resource(distributed.joined(chosen))
     console.silent = not group.writes
-    if resume is None and override:
-        raise typer.BadParameter("--override goes with --resume.")
-    if resume is not None:
+    if resume is None:
+        if override:
+            raise typer.BadParameter("--override goes with --resume.")
+        values = _values(name, data, method, 1 if name_b == NONE or (a and not b) else 2)
+    else:
         _refuse_other_options(context, override)
-    options = {
-        "data.root": None if data is None else str(data),
-        "data.a": a,
-        "data.b": b,
-        "data.with": having,
-        "data.without": lacking,
-        "model.domains.a": name_a,
-        "model.domains.b": name_b,
-        "model.method": method,
-        "model.architecture": architecture,
-        "model.side": side,
-        "model.width": width,
-        "model.common": common,
-        "model.separate_b": separate_b,
-        "training.steps": steps,
-        "training.batch": batch,
-        "training.learning_rate": learning_rate,
-        "training.critic_target": critic_target,
-        "training.flip": flip,
-        "training.seed": seed,
-        "training.save_every": save_every,
-        "training.score_every": score_every,
-        "training.patience": patience,
-        "training.accumulate": accumulate,
-        "training.precision": precision,
-        "training.compile": compiled,
-        "init": init,
-    }
-    given = {name: value for name, value in options.items() if value is not None}
+        values = recipe.values_of(str(runs.recipe_in(resume)))
+    if data:
+        values["data"] = str(data) if str(data) == recipe.AVATARS else str(data.resolve())
+    if data or a or b or having or lacking or name_a or name_b:
+        _choose(values, a, b, having or [], lacking or [], name_a, name_b)
+    options = {"seed": seed, "stages.side": side, "stages.steps": steps, "stages.batch": batch}
+    for key, value in options.items():
+        if value is not None:
+            recipe.assigned(values, f"{key}={value}")
     for assignment in assignments or []:
-        given |= settings.assigned(assignment)
-    values = (settings.read(config) if config else {}) | given
+        recipe.assigned(values, assignment)
+    wanted = recipe.parse(values, name or str(resume or "the recipe"))
+    command = shlex.join(["dida", *context.obj])
     if resume is not None:
-        _resume(resume, values, given, command, device, group, track, override=override)
+        training, source = _resumed(resume, wanted, command, chosen, group, override=override)
+        trainer.go(training, source, resume, track)
         return
-    with group.first():
-        pictures = _pictures(values, given, may_draw=not dry_run)
-    usual: dict[str, Any] = {
-        f"model.domains.{x}": _word(pictures.get(x, x.upper())) for x in ("a", "b")
-    }
-    begin_from = values.get("init")
-    begun = checkpoint.load(models.folder_of(begin_from)) if begin_from else None
-    if begun and begun.config.method == "layers":  # it has masks, which need not rise again
-        usual["training.rise"] = False
-    if values.get("training.refine", "none") != "none":
-        if not begun:
-            raise DidaError("training.refine goes on with a model; name it by --init")
-        usual |= settings.network_of(begun.config)
-    values = usual | values
-    model = settings.model_of(values)
-    training_config = settings.training_of(values, model)
-    run = out or group.agreed(_free_name(Path("runs") / f"{model.domains.a}-{model.domains.b}"))
+    plain = (data, a, b, having, lacking, name_a, name_b, method)
+    named = name or (None if any(plain) else DEFAULT_MODEL)
+    run = out or group.agreed(_free_name(_run_of(named, wanted)))
     runs.refuse_taken(run)
-    split = sources.for_training(pictures)
-    pictures |= {"fingerprint": sources.fingerprint(split.train)}
-    training = core.Training(model, training_config, str(pick_device(device)), group)
-    batches, held_out, files = trainer.load(split, model, training_config, group)
-    if begun:
-        fresh = training.begin_from(begun)
-        console.note(f"begun from {begin_from}; fresh: {', '.join(fresh) or 'nothing'}")
     if dry_run:
-        trainer.tell_costs(training, batches)
+        costs.tell(wanted, chosen)
+    elif wanted.method == recipe.JUDGE:
+        finish.judge(wanted, trainer.pictures(wanted), run, command)
+    else:
+        training, source = _begun(run, wanted, command, chosen, group)
+        trainer.go(training, source, run, track)
+
+
+def _values(name: str | None, data: Path | None, method: str | None, parts: int) -> dict[str, Any]:
+    """What the recipe says that is asked for by name, or that serves pictures of so many parts."""
+    from dida_cli import methods, recipe
+    from dida_cli.data import sources
+
+    if name:
+        if method:
+            raise typer.BadParameter("a recipe has its method; drop RECIPE or --method.")
+        return recipe.values_of(name)
+    plain = data is not None and not sources.is_labelled(data)
+    values = recipe.usual(method or ("layers" if plain and parts == 2 else "retouch"), parts)
+    if data:
+        values["about"] = ""
+    if plain:
+        for place, part in values["parts"].items():
+            part["name"] = place
+    elif values["method"] != recipe.JUDGE:
+        takes, two = methods.find(values["method"]).TAKES, parts == 2 and "b" in values["parts"]
+        values["parts"] = recipe.chosen(takes, SMILING, EYEGLASSES if two else "")
+    return values
+
+
+def _choose(
+    values: dict[str, Any],
+    a: str | None,
+    b: str | None,
+    having: list[str],
+    lacking: list[str],
+    name_a: str | None,
+    name_b: str | None,
+) -> None:
+    """Let a recipe's parts be of its pictures, and as they are asked for."""
+    from dida_cli import methods, recipe
+    from dida_cli.data import celeba, sources
+
+    root, parts = Path(values["data"]), values.get("parts", {})
+    if values["method"] == recipe.JUDGE:
+        if a or b or having or lacking or name_a or name_b:
+            raise typer.BadParameter("this recipe has no parts; --data is all it takes.")
         return
-    if group.writes:
-        runs.start(run, model, training_config, pictures)
-        text = settings.to_toml(model, training_config, pictures, begin_from)
-        write_bytes(text.encode(), run / CONFIG)
-    trainer.go(training, run, batches, held_out, files, pictures, command, track)
+    takes = methods.find(values["method"]).TAKES
+    alone = name_b == NONE
+    if values["data"] != recipe.AVATARS and not sources.is_labelled(root):
+        if a or b or having or lacking:
+            raise typer.BadParameter(
+                f"--a, --b, --with and --without choose from {celeba.ATTRIBUTE_LIST}, "
+                f"which {root} has not; name its parts with --name-a and --name-b."
+            )
+        parts = _folders(root, parts, takes, alone=alone)
+    elif a or b or (alone and "b" in parts):
+        parts = recipe.chosen(takes, a or SMILING, b or "", having, lacking)
+    else:
+        for part in parts.values():
+            for key in ("with", "without"):
+                part[key] = celeba.all_of([part[key], *having], lacking)
+    for place, word in (("a", name_a), ("b", None if alone else name_b)):
+        if word and place not in parts:
+            raise typer.BadParameter(
+                f"--name-{place} {word}: there is but one part; name it by --b."
+            )
+        if word:
+            parts[place]["name"] = word
+    values["parts"] = parts
 
 
-def _pictures(values: dict[str, Any], given: dict[str, Any], *, may_draw: bool) -> dict[str, Any]:
-    """What to train on, as the run records it; the default avatars are drawn if absent.
+def _folders(root: Path, parts: dict[str, Any], takes: str, *, alone: bool) -> dict[str, Any]:
+    """The parts of pictures without labels: the folders that a recipe names, or A and B."""
+    from dida_cli.data import folders, sources
 
-    A domain that a config chooses by attributes is left out where there is no list of them: so
-    a preset trains on two folders. Raises a usage error when it is `given` on the command line.
-    """
-    from dida_cli.data import avatars, celeba, sources
-
-    root = Path(values.get("data.root", AVATARS))
-    if root == AVATARS and not (root / celeba.ATTRIBUTE_LIST).exists():
-        if not may_draw:
-            raise DidaError(f"{AVATARS}: not drawn yet; type dida data avatars, or give --data")
-        console.note(f"drawing {AVATAR_COUNT} avatars into {AVATARS} first, some minutes")
-        with console.progress("drawing", "faces") as report:
-            avatars.write_set(root, count=AVATAR_COUNT, seed=AVATAR_SEED, on_progress=report)
-    having, lacking = (values.get(f"data.{word}", []) for word in ("with", "without"))
-    record = sources.record(root, values.get("data.a"), values.get("data.b"), having, lacking)
-    if "a" not in record and any(name in given for name in CHOICE):
-        raise typer.BadParameter(
-            f"--a, --b, --with and --without choose from {celeba.ATTRIBUTE_LIST}, "
-            f"which {root} has not; name its parts with --name-a and --name-b."
+    words = ("with", "without")
+    if not all(folders.is_there(root / p[word]) for p in parts.values() for word in words):
+        for place, names in sources.DOMAINS.items():
+            if place in parts:
+                parts[place] |= dict(zip(words, names, strict=True))
+    if alone:
+        parts.pop("b", None)
+    if takes == "parts" and "b" in parts and parts["a"]["with"] == parts["b"]["without"]:
+        raise DidaError(
+            f"{root}: this method learns each part of pictures that have it and pictures that "
+            "lack just it, and here A's lack what B's have; drop RECIPE and --method, or give "
+            "--name-b none where B's have no part"
         )
-    return record
+    return parts
 
 
-def _word(attribute: str) -> str:
-    """What people call a CelebA attribute: Smiling is a smile."""
-    return WORDS.get(attribute, attribute.lower().replace("_", "-"))
+def _run_of(name: str | None, wanted: "Recipe") -> Path:
+    from dida_cli import recipe
+
+    if not name or name.endswith(recipe.SUFFIX):
+        name = "-".join(part.name for part in wanted.parts.values()) or recipe.JUDGE
+    return Path("runs") / name.replace("/", "-")
 
 
 def _free_name(path: Path) -> Path:
@@ -330,106 +259,86 @@ def _free_name(path: Path) -> Path:
     return free
 
 
-def _refuse_other_options(context: typer.Context, override: bool) -> None:
-    """Of the options beside --resume, those that are settings need --override, others never fit."""
-    for parameter in context.command.params:
-        source = context.get_parameter_source(str(parameter.name))
-        given = source is not None and source.name == "COMMANDLINE"
-        if not given or parameter.name in ("resume", "device", "override", "track"):
-            continue
-        if parameter.name in ("init", "out", "dry_run"):
-            raise typer.BadParameter(f"--resume goes on with a run; drop {parameter.opts[0]}.")
-        if not override:
-            raise typer.BadParameter(
-                f"--resume goes on by the run's own settings; drop {parameter.opts[0]}, "
-                "or add --override to change them."
-            )
-
-
-def _resume(
-    run: Path,
-    values: dict[str, Any],
-    given: dict[str, Any],
-    command: str,
-    device: Device,
-    group: "Group",
-    track: Tracking | None,
-    *,
-    override: bool,
-) -> None:
-    """Go on with a run; with `override` by other settings, and on pictures that changed."""
-    from dida_cli import runs
+def _begun(
+    run: Path, wanted: "Recipe", command: str, device: "torch.device", group: "Group"
+) -> tuple["Training", "Source"]:
+    """A training at its first step; its run's folder is there, and its pictures are read."""
+    from dida_cli import run as runs
     from dida_cli import train as core
     from dida_cli.data import sources
 
-    model, settings, pictures = runs.settings_of(run)
-    last = next((run / n for n in ("last", "last-1") if (run / n / core.STATE).exists()), None)
-    if last is None:
-        raise DidaError(f"{run}: was stopped before its first save; start it anew")
-    before = pictures.get("fingerprint")
-    changes: list[str] = []
-    if override:
-        model, settings, pictures, changes = _changed(model, settings, pictures, values, given)
-    split = sources.for_training(pictures)
+    with group.first():
+        root = trainer.pictures(wanted)
+    split = sources.split(root, wanted.expressions)
+    training = core.Training(wanted, 0, str(device), group)
+    source = trainer.Source(wanted, root, split, group)
+    source.batches(training.settings)
+    if group.writes:
+        fingerprint = sources.fingerprint(split.train)
+        runs.start(run, wanted, runs.Begun(command, str(root.resolve()), fingerprint))
+    return training, source
+
+
+def _refuse_other_options(context: typer.Context, override: bool) -> None:
+    """Of the options beside --resume, those of the recipe need --override, others never fit."""
+    for parameter in context.command.params:
+        given = context.get_parameter_source(str(parameter.name))
+        if given is None or given.name != "COMMANDLINE":
+            continue
+        if parameter.name in ("resume", "device", "override", "track"):
+            continue
+        option = "RECIPE" if parameter.name == "name" else parameter.opts[0]
+        if parameter.name in ("name", "method", "out", "dry_run"):
+            raise typer.BadParameter(f"--resume goes on with a run; drop {option}.")
+        if not override:
+            raise typer.BadParameter(
+                f"--resume goes on by the run's own recipe; drop {option}, "
+                "or add --override to change it."
+            )
+
+
+def _resumed(
+    run: Path,
+    wanted: "Recipe",
+    command: str,
+    device: "torch.device",
+    group: "Group",
+    *,
+    override: bool,
+) -> tuple["Training", "Source"]:
+    """A run as it was saved; with `override` by another recipe, and on pictures that changed."""
+    from dida_cli import recipe
+    from dida_cli import run as runs
+    from dida_cli import train as core
+    from dida_cli.data import sources
+
+    before, begun = runs.recorded(run)
+    last = runs.last_of(run)
+    changes = recipe.differences(before, wanted)
+    root = Path(begun.root if before.data == wanted.data else wanted.data).resolve()
+    split = sources.split(root, wanted.expressions)
     now = sources.fingerprint(split.train)
-    others = sources.differences(before, now) if before else []
+    others = sources.differences(begun.fingerprint, now)
     if others and not override:
         raise DidaError(
             f"{run}: its pictures have changed ({'; '.join(others)}); put them back, "
             "or add --override to go on with these"
         )
-    training = core.Training(model, settings, str(pick_device(device)), group)
-    training.restore(last)
-    batches, held_out, files = trainer.load(split, model, settings, group)
+    try:
+        training = core.resumed(wanted, last, str(device), group)
+    except DidaError as error:
+        if not changes:
+            raise
+        told = "; ".join(changes)
+        raise DidaError(f"{error}; the run goes on with its own networks, not by {told}") from None
+    source = trainer.Source(wanted, root, split, group)
+    source.batches(training.settings)
     for line in changes + others:
         console.note(f"override: {line}")
-    if override and group.writes:
-        pictures |= {"fingerprint": now}
-        _record(run, model, settings, pictures)
+    if (changes or others) and group.writes:
+        commands = f"{begun.command}; {command}"
+        runs.record(run, wanted, runs.Begun(commands, str(root), now))
     if others:  # scores of other pictures cannot be compared
         training.best = None
-        shutil.rmtree(run / trainer.JUDGE, ignore_errors=True)
-    trainer.go(training, run, batches, held_out, files, pictures, command, track)
-
-
-def _changed(
-    old_model: ModelConfig,
-    old_training: TrainConfig,
-    old_pictures: dict[str, Any],
-    values: dict[str, Any],
-    given: dict[str, Any],
-) -> tuple[ModelConfig, TrainConfig, dict[str, Any], list[str]]:
-    """A run's settings under these values, and a line for each that is not the same.
-
-    Raises DidaError when they make another network.
-    """
-    from dida_cli import runs, settings
-
-    if "init" in values:
-        raise typer.BadParameter("--resume goes on with a run; drop init.")
-    old = settings.values_of(old_model, old_training, old_pictures)
-    new = old | values
-    model = settings.model_of(new)
-    runs.refuse_other_network(old_model, model)
-    training = settings.training_of(new, model)
-    if training.refine != old_training.refine:
-        raise DidaError(
-            "a run is refined by a run of its own: dida train --config refine --init RUN, "
-            "or --config beneath or place"
-        )
-    pictures = old_pictures
-    if any(name.startswith("data.") for name in values):
-        pictures = _pictures(new, given, may_draw=False)
-    found = settings.values_of(model, training, pictures)
-    return model, training, pictures, settings.differences(old, found)
-
-
-def _record(run: Path, model: ModelConfig, training: TrainConfig, pictures: dict[str, Any]) -> None:
-    """Write changed settings over a run's own; its config still says what it was begun from."""
-    from dida_cli import runs, settings
-    from dida_cli.images import write_bytes
-
-    config = run / CONFIG
-    init = settings.read(str(config)).get("init") if config.exists() else None
-    runs.record(run, model, training, pictures)
-    write_bytes(settings.to_toml(model, training, pictures, init).encode(), config)
+        shutil.rmtree(run / finish.JUDGE, ignore_errors=True)
+    return training, source

@@ -1,4 +1,4 @@
-"""Exclusive domains from an attribute list in the text format of CelebA, as the avatars have it.
+"""Pictures chosen by an attribute list in the text format of CelebA, as the avatars have it.
 
 24000                          how many pictures
 Smiling Eyeglasses Beard       attribute names
@@ -8,13 +8,14 @@ Lists and pictures lie in one folder, or as CelebA's authors ship them: Anno/lis
 Eval/list_eval_partition.txt and Img/img_align_celeba.zip, which is read where it is.
 """
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from dida_cli.data.folders import HELD_OUT, Archive, File, Member, Pair, Split, check_apart
+from dida_cli.data.folders import TEST, TRAIN, VALIDATION, Archive, File, Found, Member, Names
 from dida_cli.errors import DidaError
 
 ATTRIBUTE_LIST, PARTITION_LIST = "list_attr_celeba.txt", "list_eval_partition.txt"
@@ -22,17 +23,7 @@ LIST_PLACES = ("", "Anno", "Eval")
 IMAGE_FOLDERS = ("images", "img_align_celeba")
 IMAGE_ARCHIVE = "img_align_celeba.zip"
 IMAGE_PLACES = ("", "Img")
-TRAIN, VALIDATION, TEST = 0, 1, 2
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which pictures make the domains, as expressions over attribute names (`Attributes.where`)."""
-
-    a: str = "Smiling"
-    b: str = "Eyeglasses"
-    having: tuple[str, ...] = ()  # further conditions on both domains
-    lacking: tuple[str, ...] = ()
+WORD = re.compile(r"[()]|[^\s()]+")  # of an expression
 
 
 @dataclass(frozen=True)
@@ -44,24 +35,77 @@ class Attributes:
     has: dict[str, np.ndarray]  # name -> bool (files,)
 
     def where(self, expression: str) -> np.ndarray:
-        """The files an expression is true of: names, `not`, `and`, `or` (binding in this order).
+        """The files an expression is true of: names, `not`, `and`, `or` (binding in this order)
+        and brackets.
 
-        bool (files,). Raises DidaError naming what it does not know.
+        bool (files,). Raises DidaError naming what it does not know, or where it went wrong.
         """
-        found = np.zeros(len(self.files), dtype=bool)
-        for alternative in f" {expression} ".split(" or "):
-            all_of = np.ones(len(self.files), dtype=bool)
-            for term in f" {alternative} ".split(" and "):
-                words = term.split()
-                negated, name = words[0:1] == ["not"], " ".join(words[words[0:1] == ["not"] :])
-                if name not in self.has:
-                    raise DidaError(
-                        f"{self.path}: no attribute {name!r} (in {expression!r}); "
-                        f"it has {', '.join(self.has)}"
-                    )
-                all_of &= ~self.has[name] if negated else self.has[name]
-            found |= all_of
+        try:
+            return _Expression(self, expression).value()
+        except RecursionError:
+            raise DidaError(f"{self.path}: brackets within brackets, too deep to be read") from None
+
+
+class _Expression:
+    """An expression that is read from left to right."""
+
+    def __init__(self, attributes: Attributes, text: str) -> None:
+        self.attributes, self.text = attributes, text
+        self.words = WORD.findall(text)[::-1]  # still to be read, the next one last
+
+    def value(self) -> np.ndarray:
+        found = self._alternatives()
+        if self.words:
+            raise self._error(f"{self.words[-1]!r} is out of place")
         return found
+
+    def _alternatives(self) -> np.ndarray:
+        found = self._conditions()
+        while self._comes("or"):
+            found = found | self._conditions()
+        return found
+
+    def _conditions(self) -> np.ndarray:
+        found = self._condition()
+        while self._comes("and"):
+            found = found & self._condition()
+        return found
+
+    def _condition(self) -> np.ndarray:
+        if self._comes("not"):
+            return ~self._condition()
+        if self._comes("("):
+            found = self._alternatives()
+            if not self._comes(")"):
+                raise self._error("a ) is missing")
+            return found
+        if not self.words:
+            raise self._error("an attribute is missing at the end")
+        if (name := self.words.pop()) not in self.attributes.has:
+            raise self._error(f"no attribute {name!r}")
+        return self.attributes.has[name]
+
+    def _comes(self, word: str) -> bool:
+        """Whether this is the next word, which is then read."""
+        if self.words[-1:] != [word]:
+            return False
+        self.words.pop()
+        return True
+
+    def _error(self, what: str) -> DidaError:
+        known = ", ".join(self.attributes.has)
+        return DidaError(f"{self.attributes.path}: {what} (in {self.text!r}); it has {known}")
+
+
+def all_of(true: Sequence[str], false: Sequence[str] = ()) -> str:
+    """The expression that all of these expressions are true, and those false."""
+    if len(true) == 1 and not false:
+        return true[0]
+    return " and ".join([*map(_enclosed, true), *(f"not {_enclosed(one)}" for one in false)])
+
+
+def _enclosed(expression: str) -> str:
+    return expression if len(expression.split()) == 1 else f"({expression})"
 
 
 def read_attributes(path: Path) -> Attributes:
@@ -123,58 +167,21 @@ def pictures_in(root: Path) -> Callable[[str], File]:
     )
 
 
-def from_attributes(root: Path, selection: Selection) -> dict[int, Pair]:
-    """The exclusive domains "a, not b" and "b, not a" of each partition, files in list order.
+def found(root: Path, parts: Names) -> Found:
+    """The pictures an attribute list has for these expressions, in its order.
 
-    Without a partition list the last 64 pictures of each domain
-    (a tenth at most) are validation and the 64 before them the test. Raises DidaError when a
-    domain is empty.
+    Without a partition list the last of each set are yet to be held out.
     """
     attributes = read_attributes(list_in(root, ATTRIBUTE_LIST) or root / ATTRIBUTE_LIST)
     where = pictures_in(root)
-    in_a, in_b = attributes.where(selection.a), attributes.where(selection.b)
-    allowed = np.ones_like(in_a)
-    for condition in selection.having:
-        allowed &= attributes.where(condition)
-    for condition in selection.lacking:
-        allowed &= ~attributes.where(condition)
-    domains = [np.flatnonzero(allowed & in_a & ~in_b), np.flatnonzero(allowed & in_b & ~in_a)]
-    orders = ((selection.a, selection.b), (selection.b, selection.a))
-    for (wanted, other), rows in zip(orders, domains, strict=True):
-        if not len(rows):
-            raise DidaError(
-                f"{attributes.path}: no picture has {wanted} and lacks {other} as asked; "
-                "choose other --a, --b, --with or --without"
-            )
-    if partition_list := list_in(root, PARTITION_LIST):
-        parts = read_partition(partition_list, attributes.files)
-    else:
-        parts = _last_ones(len(attributes.files), domains)
-
-    def chosen(rows: np.ndarray, part: int) -> list[File]:
-        return [where(attributes.files[row]) for row in rows[parts[rows] == part]]
-
-    pairs = {
-        part: Pair(*(chosen(rows, part) for rows in domains)) for part in (TRAIN, VALIDATION, TEST)
+    rows = {
+        part: (np.flatnonzero(attributes.where(has)), np.flatnonzero(attributes.where(lacks)))
+        for part, (has, lacks) in parts.items()
     }
-    seen, kept = pairs[VALIDATION], pairs[TEST]
-    check_apart(Split(pairs[TRAIN], Pair([*seen.a, *kept.a], [*seen.b, *kept.b])))
-    return pairs
-
-
-def for_training(root: Path, selection: Selection) -> Split:
-    """The domains to learn from, and those of the validation part to look at meanwhile."""
-    parts = from_attributes(root, selection)
-    return Split(parts[TRAIN], parts[VALIDATION])
-
-
-def _last_ones(count: int, domains: list[np.ndarray]) -> np.ndarray:
-    parts = np.zeros(count, dtype=int)
-    for rows in domains:
-        held = max(1, min(HELD_OUT, len(rows) // 10))
-        parts[rows[-held:]] = VALIDATION
-        parts[rows[-2 * held : -held]] = TEST
-    return parts
+    files = [where(file) for file in attributes.files]
+    if partition_list := list_in(root, PARTITION_LIST):
+        return Found(files, rows, read_partition(partition_list, attributes.files), ())
+    return Found(files, rows, np.full(len(files), TRAIN), (VALIDATION, TEST))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -1,4 +1,4 @@
-"""Folders and archives of pictures, and the endless batches a training takes from two domains."""
+"""Folders and archives of pictures, and the endless batches that a training takes of them."""
 
 import functools
 import hashlib
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 import PIL
@@ -23,13 +23,15 @@ import torch
 from torch import Tensor
 
 from dida_cli import images
-from dida_cli.config import ModelConfig
+from dida_cli.config import PARTS, Fit, Part
 from dida_cli.data import cache as store
 from dida_cli.errors import DidaError
+from dida_cli.players import Sides
 
-SKIPPED_SHARE = 0.05  # of a domain's files may be unreadable before the training is refused
+SKIPPED_SHARE = 0.05  # of the files asked for may be unreadable before a training is refused
 NAMED = 10  # unreadable files that are named one by one
-HELD_OUT = 64  # pictures of each domain kept for looking at, where no list says which
+HELD_OUT = 64  # pictures of each set that are not learned from, where no list says which
+TRAIN, VALIDATION, TEST = 0, 1, 2  # what a file is for, as CelebA's partition list numbers it
 SMALL = 2**28  # bytes of decoded pictures that are kept in memory, not in a file
 DECODING = 1  # raised whenever `read` would give other pixels for the same files
 AHEAD = 256  # pictures that are decoded before the first of them is used
@@ -130,20 +132,76 @@ class Member:
 File = Path | Member
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Files of the two domains; unpaired, of any number."""
-
-    a: Sequence[File]
-    b: Sequence[File]
+# Of each part, which pictures have it and which lack it: int (n,), places in a sequence.
+Rows = Mapping[Part, tuple[np.ndarray, np.ndarray]]
+Names = Mapping[Part, tuple[str, str]]  # the same as expressions over labels, or as folders
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Sets:
+    """Pictures with each part and without it. One that is in several sets is one file."""
+
+    files: Sequence[File]
+    rows: Rows  # of files
+
+    def having(self, part: Part) -> list[File]:
+        """The files of the pictures with a part."""
+        return [self.files[row] for row in self.rows[part][0]]
+
+    def lacking(self, part: Part) -> list[File]:
+        """The files of the pictures without it."""
+        return [self.files[row] for row in self.rows[part][1]]
+
+    def only(self, chosen: np.ndarray) -> "Sets":
+        """The sets without the files that are not chosen: bool (files,)."""
+        files = [self.files[row] for row in np.flatnonzero(chosen).tolist()]
+        return Sets(files, moved(self.rows, np.where(chosen, np.cumsum(chosen) - 1, -1)))
+
+
+class Found(NamedTuple):
+    """Pictures as they lie there; a file may be among them by several names."""
+
+    files: Sequence[File]
+    rows: Rows
+    kinds: np.ndarray  # TRAIN, VALIDATION or TEST: int (files,)
+    held_out: Sequence[int]  # kinds that have yet to be taken from the ends of the training sets
+
+
+@dataclass(frozen=True, eq=False)
 class Split:
-    """What is learned from, and what is only looked at."""
+    """What is learned from, what is looked at meanwhile, and what is judged on."""
 
-    train: Pair
-    held_out: Pair
+    train: Sets
+    validation: Sets
+    test: Sets  # the same as `validation` where there are no others
+
+    @property
+    def kinds(self) -> dict[str, Sets]:
+        """All these by name; "test" only where there are others."""
+        tests = {} if self.test is self.validation else {"test": self.test}
+        return {"train": self.train, "validation": self.validation} | tests
+
+
+def named(rows: Rows) -> dict[str, np.ndarray]:
+    """The sets by what they are called in messages: "with a", "without a", "with b" ..."""
+    return {
+        f"{word} {part}": of_side
+        for part, sides in rows.items()
+        for word, of_side in zip(("with", "without"), sides, strict=True)
+    }
+
+
+def moved(rows: Rows, places: np.ndarray) -> Rows:
+    """The sets in another sequence: places[row] is where a picture is there, -1 where it is not.
+
+    Whoever is in a set twice is so once.
+    """
+
+    def move(of_side: np.ndarray) -> np.ndarray:
+        there = [place for place in places[of_side].tolist() if place >= 0]
+        return np.array(list(dict.fromkeys(there)), int)
+
+    return {part: (move(has), move(lacks)) for part, (has, lacks) in rows.items()}
 
 
 @dataclass(frozen=True)
@@ -164,18 +222,27 @@ class Verdict:
             warnings.warn(line, stacklevel=3)
 
 
-def from_folders(root: Path) -> Split:
-    """trainA, trainB and, if present, testA, testB below `root`, as folders or as zip archives.
+def found(root: Path, parts: Names) -> Found:
+    """Pictures in folders of these names, or in zip archives: trainA.zip for trainA.
 
-    Without tests the last 64 pictures (a tenth at most) of each domain are held out.
+    The test pictures of `trainX` are in `testX` beside it; where one is there, all must be.
     """
-    train = Pair(_pictures_of(root / "trainA"), _pictures_of(root / "trainB"))
-    if is_there(root / "testA") or is_there(root / "testB"):
-        split = Split(train, Pair(_pictures_of(root / "testA"), _pictures_of(root / "testB")))
-    else:
-        split = hold_out(train)
-    check_apart(split)
-    return split
+    names = list(dict.fromkeys(name for sides in parts.values() for name in sides))
+    tests = {name: f"test{name.removeprefix('train')}" for name in names}
+    tested = all(name.startswith("train") for name in names) and any(
+        is_there(root / name) for name in tests.values()
+    )
+    files: list[File] = []
+    kinds: list[int] = []
+    rows: dict[str, np.ndarray] = {}
+    for name in names:
+        train = _pictures_of(root / name)
+        test = _pictures_of(root / tests[name]) if tested else []
+        rows[name] = np.arange(len(files), len(files) + len(train) + len(test))
+        files += [*train, *test]
+        kinds += [TRAIN] * len(train) + [TEST] * len(test)
+    sets = {part: (rows[has], rows[lacks]) for part, (has, lacks) in parts.items()}
+    return Found(files, sets, np.array(kinds), (VALIDATION,))
 
 
 def is_there(folder: Path) -> bool:
@@ -194,41 +261,20 @@ def _archive_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.zip")
 
 
-def hold_out(pair: Pair) -> Split:
-    """All but the last 64 pictures (a tenth at most) of each domain, and these."""
-    return Split(*map(Pair, *(_hold_out(files) for files in (pair.a, pair.b))))
-
-
-def _hold_out(files: Sequence[File]) -> tuple[Sequence[File], Sequence[File]]:
-    count = max(1, min(HELD_OUT, len(files) // 10))
-    return files[:-count], files[-count:]
-
-
-def check_apart(split: Split) -> None:
-    """Raises DidaError when a file is in both domains, or both trained on and held out."""
-    a, b, held = (
-        {path.resolve() for path in files}
-        for files in (split.train.a, split.train.b, [*split.held_out.a, *split.held_out.b])
-    )
-    if same := sorted(a & b):
-        raise DidaError(f"{same[0]}: is in both domains; a picture may be in A or in B, not both")
-    if seen := sorted((a | b) & held):
-        raise DidaError(f"{seen[0]}: is both trained on and held out; take it out of one of them")
-
-
-def check_enough(train: Pair, batch: int) -> None:
-    """Raises DidaError when a domain is smaller than its share of a batch."""
-    for name, count in (("A", len(train.a)), ("B", len(train.b))):
-        if count < batch:
+def check_enough(train: Sets, batch: int) -> None:
+    """Raises DidaError when a set is smaller than its share of a batch."""
+    for name, rows in named(train.rows).items():
+        if len(rows) < batch:
             raise DidaError(
-                f"domain {name} has {count} pictures, fewer than the batch of {batch}; "
-                f"add pictures or use --batch {max(1, count)}"
+                f"there are {len(rows)} pictures {name}, fewer than the batch of {batch}; "
+                f"add pictures or use --batch {max(1, len(rows))}"
             )
 
 
 def load(
     files: Sequence[File],
-    config: ModelConfig,
+    side: int,
+    fit: Fit = "crop",
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     *,
     cache: Path | None = None,
@@ -237,16 +283,20 @@ def load(
 
     Unreadable files are named in warnings and skipped; DidaError above 5 % of them.
     """
-    pictures = read(files, config, on_progress, cache=cache)
-    readable(pictures, len(files)).enforce()
+    pictures = read(files, side, fit, on_progress, cache=cache)
+    (too_many(pictures.unreadable, len(files)) + skipped(pictures.unreadable)).enforce()
     return pictures.rows
 
 
-def readable(pictures: store.Pictures, count: int) -> Verdict:
-    """What the unreadable among `count` files come to: warnings, a refusal above 5 % of them."""
-    lines = pictures.unreadable
-    if len(lines) > SKIPPED_SHARE * count:
-        return Verdict((f"{len(lines)} of {count} pictures cannot be read, the first: {lines[0]}",))
+def too_many(lines: Sequence[str], count: int, which: str = "pictures") -> Verdict:
+    """A refusal when more than 5 % of `count` pictures cannot be read, a line for each."""
+    if len(lines) <= SKIPPED_SHARE * count:
+        return Verdict()
+    return Verdict((f"{len(lines)} of {count} {which} cannot be read, the first: {lines[0]}",))
+
+
+def skipped(lines: Sequence[str]) -> Verdict:
+    """Warnings of pictures that cannot be read."""
     noted = [f"skipped {line}" for line in lines[:NAMED]]
     if more := lines[NAMED:]:
         noted.append(f"skipped {len(more)} more pictures that cannot be read")
@@ -255,7 +305,8 @@ def readable(pictures: store.Pictures, count: int) -> Verdict:
 
 def read(
     files: Sequence[File],
-    config: ModelConfig,
+    side: int,
+    fit: Fit = "crop",
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     *,
     cache: Path | None = None,
@@ -266,31 +317,33 @@ def read(
     next call for the same files, sizes and times decodes nothing. Where that folder cannot hold
     them they are kept in memory, with a warning; DidaError when they do not fit there either.
     """
-    shape = (3, config.side, config.side)
-    size = len(files) * 3 * config.side**2
+    square = images.Square(side, fit)
+    shape = (3, side, side)
+    size = len(files) * 3 * side**2
     if cache is not None and size > SMALL:
-        path = cache / f"{_key(files, config)}{store.SUFFIX}"
+        path = cache / f"{_key(files, square)}{store.SUFFIX}"
         if found := store.opened(path, shape):
             on_progress(len(files), len(files))
             return found
         try:
-            store.write(path, _decoded(files, config, on_progress), size)
+            store.write(path, _decoded(files, square, on_progress), size)
             if found := store.opened(path, shape):
                 return found
             raise OSError(0, "does not keep what is written")
         except OSError as error:
             _keep_in_memory(cache, size, str(error.strerror or error))
-    return store.in_memory(_decoded(files, config, on_progress), len(files), shape)
+    return store.in_memory(_decoded(files, square, on_progress), len(files), shape)
 
 
 def look_through(
     files: Sequence[File],
-    config: ModelConfig,
+    side: int,
+    fit: Fit = "crop",
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> store.Pictures:
     """The facts of all files as the model would see them; the pictures are not kept."""
-    shape = (3, config.side, config.side)
-    return store.facts_alone(_decoded(files, config, on_progress), shape)
+    square = images.Square(side, fit)
+    return store.facts_alone(_decoded(files, square, on_progress), (3, side, side))
 
 
 def contents(file: File) -> Path | io.BytesIO:
@@ -314,9 +367,9 @@ def _keep_in_memory(cache: Path, size: int, why: str) -> None:
     )
 
 
-def _key(files: Sequence[File], config: ModelConfig) -> str:
+def _key(files: Sequence[File], square: images.Square) -> str:
     """Another name for whatever would give other pixels."""
-    how = [DECODING, PIL.__version__, config.side, config.fit]
+    how = [DECODING, PIL.__version__, *square]
     digest = hashlib.sha256(json.dumps(how).encode())
     for file in files:
         digest.update(json.dumps([os.path.abspath(str(file)), _stamp(file)]).encode())
@@ -345,21 +398,21 @@ def size_of(file: File) -> int | None:
 
 
 def _decoded(
-    files: Sequence[File], config: ModelConfig, on_progress: Callable[[int, int], None]
+    files: Sequence[File], square: images.Square, on_progress: Callable[[int, int], None]
 ) -> Iterator[store.Item]:
     """Each file as the model sees it, in order."""
-    decode = functools.partial(_item, config=config)
+    decode = functools.partial(_item, square=square)
     for done, item in enumerate(in_threads(decode, files), start=1):
         yield item
         on_progress(done, len(files))
 
 
-def _item(file: File, config: ModelConfig) -> store.Item:
+def _item(file: File, square: images.Square) -> store.Item:
     try:
         picture = images.read(contents(file), str(file))
     except DidaError as error:
         return str(error)
-    return store.item(images.pixels(images.fit(picture, config)))
+    return store.item(images.pixels(images.fit(picture, square)))
 
 
 def in_threads(work: Callable[[Given], Made], given: Sequence[Given]) -> Iterator[Made]:
@@ -370,39 +423,66 @@ def in_threads(work: Callable[[Given], Made], given: Sequence[Given]) -> Iterato
 
 
 class Batches:
-    """Batches of both domains, a pure function of the step: a resumed run sees what it would have.
+    """Batches of every part's pictures, a pure function of the step: a resumed run sees what it
+    would have seen.
 
-    Each domain is gone through in an order of its own, shuffled anew every epoch.
+    Each set is gone through in an order of its own, shuffled anew every epoch.
     """
 
-    def __init__(self, a: Tensor, b: Tensor, *, batch: int, seed: int, flip: bool) -> None:
-        self.domains = (a, b)
+    def __init__(
+        self,
+        pictures: Tensor,
+        rows: Rows,
+        *,
+        batch: int,
+        seed: int,
+        flip: bool,
+        names: Sequence[object] = (),
+    ) -> None:
+        """pictures: uint8 (N, 3, side, side); rows are of them, and so are the files' names."""
+        self.pictures, self.rows, self.names = pictures, rows, names
         self.batch, self.seed, self.flip = batch, seed, flip
-        self._order = functools.lru_cache(maxsize=4)(self._shuffled)
+        self._order = functools.lru_cache(maxsize=8)(self._shuffled)  # two epochs of four sets
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """The pictures of a step (0, 1, ...): two tensors (batch, 3, side, side) in [-1, 1]."""
-        a, b = (self._take(domain, step) for domain in (0, 1))
-        return a, b
+    @classmethod
+    def of(cls, sets: Sets, pictures: store.Pictures, *, batch: int, seed: int, flip: bool) -> Self:
+        """Batches of sets whose files were read; those that cannot be read are left out."""
+        read = pictures.facts["file"]
+        places = np.full(len(sets.files), -1)
+        places[read] = np.arange(len(read))
+        rows, names = moved(sets.rows, places), [sets.files[row] for row in read]
+        return cls(pictures.rows, rows, batch=batch, seed=seed, flip=flip, names=names)
 
-    def rows(self, domain: int, step: int) -> np.ndarray:
-        """Which pictures of domain 0 or 1 a step takes, in the order of its batch: int (batch,)."""
-        count = len(self.domains[domain])
+    def __call__(self, step: int) -> dict[Part, Sides]:
+        """The pictures of a step (0, 1, ...): (batch, 3, side, side) in [-1, 1] of each set."""
+        return {p: Sides(self._take(p, False, step), self._take(p, True, step)) for p in self.rows}
+
+    def files(self, step: int) -> list[str]:
+        """The names of a step's pictures, where they are known, in the order of `Sides`."""
+        if not self.names:
+            return []
+        taken = [self.taken(part, lacks, step) for part in self.rows for lacks in (False, True)]
+        return [str(self.names[row]) for row in np.concatenate(taken)]
+
+    def taken(self, part: Part, lacks: bool, step: int) -> np.ndarray:
+        """Which pictures of a set a step takes, in the order of its batch: int (batch,)."""
+        rows = self.rows[part][lacks]
         places = range(step * self.batch, (step + 1) * self.batch)
-        return np.array([self._order(domain, place // count)[place % count] for place in places])
+        epochs = (divmod(place, len(rows)) for place in places)
+        return rows[[self._order(part, lacks, epoch)[place] for epoch, place in epochs]]
 
-    def _take(self, domain: int, step: int) -> Tensor:
-        rows = torch.as_tensor(self.rows(domain, step))
-        pictures = images.to_unit(self.domains[domain][rows])
+    def _take(self, part: Part, lacks: bool, step: int) -> Tensor:
+        pictures = images.to_unit(self.pictures[torch.from_numpy(self.taken(part, lacks, step))])
         if self.flip:
-            random = np.random.default_rng([self.seed, domain, step, 1])
-            turned = torch.from_numpy(random.random(self.batch) < 0.5)
+            turned = torch.from_numpy(self._random(part, lacks, step, 1).random(self.batch) < 0.5)
             pictures[turned] = pictures[turned].flip(-1)
         return pictures
 
-    def _shuffled(self, domain: int, epoch: int) -> np.ndarray:
-        random = np.random.default_rng([self.seed, domain, epoch, 0])
-        return random.permutation(len(self.domains[domain]))
+    def _shuffled(self, part: Part, lacks: bool, epoch: int) -> np.ndarray:
+        return self._random(part, lacks, epoch, 0).permutation(len(self.rows[part][lacks]))
+
+    def _random(self, part: Part, lacks: bool, time: int, purpose: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, PARTS.index(part), lacks, time, purpose])
 
 
 def write_folders(

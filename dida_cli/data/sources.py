@@ -1,4 +1,4 @@
-"""Which pictures a run learns from or is judged on, as one record that is kept with the run."""
+"""Which pictures of a folder are learned from, looked at meanwhile, and judged on."""
 
 import hashlib
 import json
@@ -6,93 +6,122 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dida_cli.data import avatars, celeba, folders
+from dida_cli.data.folders import HELD_OUT, TEST, TRAIN, VALIDATION, Found, Names, Sets, Split
 from dida_cli.errors import DidaError
 
+# Two plain folders, each with a part of its own that the other lacks.
+DOMAINS: Names = {"a": ("trainA", "trainB"), "b": ("trainB", "trainA")}
 
-def record(
-    root: Path, a: str | None, b: str | None, having: list[str], lacking: list[str]
-) -> dict[str, Any]:
-    """What to look at in `root`: expressions where it has an attribute list, else just itself.
+Fingerprint = dict[str, Any]  # of each set, by its name: how many files, and the sha256 of them
 
-    Raises DidaError when `root` is neither.
+
+def split(root: Path, parts: Names) -> Split:
+    """The pictures of `root` with and without each part.
+
+    `parts` are expressions over labels where it has an attribute list, else names of folders or
+    archives in it. Raises DidaError when there are no pictures to learn from in one of the sets,
+    and for a file that is both with and without a part, or both trained on and held out.
     """
-    found: dict[str, Any] = {"root": str(root.resolve())}
-    if celeba.list_in(root, celeba.ATTRIBUTE_LIST):
-        chosen = {"a": a or celeba.Selection.a, "b": b or celeba.Selection.b}
-        return found | chosen | {"having": having, "lacking": lacking}
-    if folders.is_there(root / "trainA") or folders.is_there(root / "trainB"):
-        return found
+    split = _kept_apart(_found(root, parts))
+    for part, sides in split.train.rows.items():
+        for rows, words in zip(sides, parts[part], strict=True):
+            if not len(rows):
+                raise DidaError(
+                    f"{root}: no picture to learn from in {words!r}; choose others for part {part}"
+                )
+    return split
+
+
+def is_labelled(root: Path) -> bool:
+    """Whether a folder has an attribute list, by which its pictures are chosen."""
+    return celeba.list_in(root, celeba.ATTRIBUTE_LIST) is not None
+
+
+def is_drawn(root: Path) -> bool:
+    """Whether a folder's pictures are faces that dida has drawn."""
+    return is_labelled(root) and (root / avatars.FACTORS_LIST).is_file()
+
+
+def _found(root: Path, parts: Names) -> Found:
+    if is_labelled(root):
+        return celeba.found(root, parts)
+    names = sorted({name for sides in parts.values() for name in sides})
+    if any(folders.is_there(root / name) for name in names):
+        return folders.found(root, parts)
+    asked = " and ".join(name if name.isalnum() else repr(name) for name in names)
     raise DidaError(
-        f"{root}: holds neither trainA and trainB nor {celeba.ATTRIBUTE_LIST}; "
-        "give such a folder with --data, or leave --data out for drawn faces"
+        f"{root}: holds neither {asked} nor {celeba.ATTRIBUTE_LIST}; give such a folder with --data"
     )
 
 
-def for_training(found: dict[str, Any]) -> folders.Split:
-    """The files of both domains to learn from, and some to look at and to choose by meanwhile.
-
-    These are never test pictures.
-    """
-    if "a" not in found:
-        root = Path(found["root"])
-        split = folders.from_folders(root)
-        return folders.hold_out(split.train) if folders.is_there(root / "testA") else split
-    return celeba.for_training(Path(found["root"]), _selection(found))
-
-
-def is_drawn(found: Mapping[str, Any]) -> bool:
-    """Whether the pictures are faces that dida has drawn, chosen by attributes."""
-    return "a" in found and (Path(found["root"]) / avatars.FACTORS_LIST).is_file()
-
-
-def fingerprint(train: folders.Pair) -> dict[str, Any]:
-    """What tells these pictures from others, wherever they lie: {"a": ..., "b": ...}, for each
-    domain the count of its files and the sha256 of their names and sizes."""
-    return {"a": _fingerprint(train.a), "b": _fingerprint(train.b)}
-
-
-def _fingerprint(files: Sequence[folders.File]) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(json.dumps([file.name, folders.size_of(file)]).encode())
-    return {"files": len(files), "sha256": digest.hexdigest()}
-
-
-def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """A line for each domain whose fingerprint has changed."""
-    lines = []
-    for domain, old in before.items():
-        new = now[domain]
-        if old["files"] != new["files"]:
-            lines.append(f"pictures of {domain.upper()}: {old['files']} files -> {new['files']}")
-        elif old != new:
-            lines.append(
-                f"pictures of {domain.upper()}: {old['files']} files -> other names or sizes"
+def _kept_apart(found: Found) -> Split:
+    """What was found, each file once, as what it is for."""
+    sets, kinds = _each_once(found)
+    for part, (has, lacks) in sets.rows.items():
+        if len(both := np.intersect1d(has, lacks)):
+            raise DidaError(
+                f"{sets.files[both[0]].resolve()}: is both with and without part {part}; "
+                "a picture may be in one of the two only"
             )
+    kinds = _hold_out(sets, kinds, found.held_out)
+    train, validation, test = (sets.only(kinds == kind) for kind in (TRAIN, VALIDATION, TEST))
+    return Split(train, validation, test if test.files else validation)
+
+
+def _each_once(found: Found) -> tuple[Sets, np.ndarray]:
+    """The files that are in any set, each once, by however many names; and their kinds."""
+    places = np.full(len(found.files), -1)
+    known: dict[Path, int] = {}
+    first: list[int] = []  # row of each different file
+    for row in np.unique(np.concatenate(list(folders.named(found.rows).values()))):
+        path = found.files[row].resolve()
+        places[row] = place = known.setdefault(path, len(first))
+        if place == len(first):
+            first.append(row)
+        elif (found.kinds[row] == TRAIN) != (found.kinds[first[place]] == TRAIN):
+            raise DidaError(f"{path}: is both trained on and held out; take it out of one of them")
+    files = [found.files[row] for row in first]
+    return Sets(files, folders.moved(found.rows, places)), found.kinds[first]
+
+
+def _hold_out(sets: Sets, kinds: np.ndarray, held_out: Sequence[int]) -> np.ndarray:
+    """The kinds, but each of `held_out` has the last 64 (a tenth at most) of every training set.
+
+    The very last are of the first of them. Whoever is held out of one set is so of all.
+    """
+    after = kinds.copy()
+    for turn in reversed(range(len(held_out))):  # what is set last stands
+        for rows in folders.named(sets.rows).values():
+            learned = rows[kinds[rows] == TRAIN]
+            count = max(1, min(HELD_OUT, len(learned) // 10))
+            end = max(0, len(learned) - turn * count)
+            after[learned[max(0, end - count) : end]] = held_out[turn]
+    return after
+
+
+def fingerprint(train: Sets) -> Fingerprint:
+    """What tells these pictures from others, wherever they lie: by names and sizes of files."""
+    words = [json.dumps([file.name, folders.size_of(file)]).encode() for file in train.files]
+    return {
+        name: {
+            "files": len(rows),
+            "sha256": hashlib.sha256(b"".join(words[row] for row in rows)).hexdigest(),
+        }
+        for name, rows in folders.named(train.rows).items()
+    }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A line for each set whose fingerprint has changed."""
+    lines = []
+    nothing = {"files": 0}
+    for name in dict.fromkeys([*before, *now]):
+        old, new = before.get(name, nothing), now.get(name, nothing)
+        if old["files"] != new["files"]:
+            lines.append(f"pictures {name}: {old['files']} files -> {new['files']}")
+        elif old != new:
+            lines.append(f"pictures {name}: {old['files']} files -> other names or sizes")
     return lines
-
-
-def for_testing(found: dict[str, Any]) -> folders.Split:
-    """The files that a judge may learn from, and the test files of both domains."""
-    if "a" not in found:
-        return folders.from_folders(Path(found["root"]))
-    parts = celeba.from_attributes(Path(found["root"]), _selection(found))
-    return folders.Split(parts[celeba.TRAIN], parts[celeba.TEST])
-
-
-def parts(found: dict[str, Any]) -> dict[str, folders.Pair]:
-    """The files of both domains in every part there is, by its name; "train" is the first."""
-    root = Path(found["root"])
-    if "a" not in found:
-        split = for_training(found)
-        there = {"train": split.train, "held out": split.held_out}
-        if folders.is_there(root / "testA"):
-            there["test"] = folders.from_folders(root).held_out
-        return there
-    pairs = celeba.from_attributes(root, _selection(found))
-    return dict(zip(("train", "validation", "test"), pairs.values(), strict=True))
-
-
-def _selection(found: dict[str, Any]) -> celeba.Selection:
-    return celeba.Selection(found["a"], found["b"], tuple(found["having"]), tuple(found["lacking"]))

@@ -14,14 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dida_cli import checkpoint, images
-from dida_cli.config import CONFIG, ModelConfig, read_json
+from dida_cli.config import CONFIG, Part, read_json
 from dida_cli.data import avatars, celeba, folders
+from dida_cli.data.folders import File
 from dida_cli.errors import DidaError
 
 SIDE = 64  # pixels the classifier sees; larger pictures are averaged down
 WIDTHS = (32, 64, 96, 128)
 EPOCHS, BATCH, RATE = 6, 64, 2e-3
 LEAST_STEPS = 200
+LEARNED = 2000  # pictures with a part, and without it, are enough to tell them apart by
+UNKNOWN = -100  # as a true class: what cross entropy leaves out
 
 # Factor -> its values in the order of the classifier's outputs.
 FACTORS: dict[str, list[str]] = {
@@ -37,9 +40,6 @@ FACTORS: dict[str, list[str]] = {
     "clothes_color": avatars.CLOTHES_COLORS,
     "background": avatars.BACKGROUNDS,
 }
-
-
-DOMAIN = {"domain": ["A", "B"]}  # all that is known of pictures without factors
 
 
 class FactorClassifier(nn.Module):
@@ -88,11 +88,33 @@ def probability(logits: dict[str, Tensor], attribute: str) -> Tensor:
 
 
 def train(
-    root: Path, seed: int = 0, on_progress: Callable[[int, int], None] = lambda done, total: None
+    root: Path,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    steps: int = 0,
+    batch: int = 0,
 ) -> FactorClassifier:
     """A factor classifier trained on the training partition of the avatar set in `root`.
 
-    Raises DidaError when `root` is no avatar set, or a small one.
+    Raises DidaError when `root` is no avatar set, or a small one. For `steps` see `fit`.
+    """
+    pictures, truth = faces(root, folders.TRAIN)
+    return fit(
+        FactorClassifier(),
+        pictures,
+        truth,
+        seed=seed,
+        on_progress=on_progress,
+        steps=steps,
+        batch=batch,
+    )
+
+
+def faces(root: Path, kind: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """A partition of the avatar set in `root`: uint8 pictures (N, 3, h, w), and true classes (N,).
+
+    Raises DidaError when `root` is no avatar set.
     """
     factors = root / avatars.FACTORS_LIST
     if not factors.exists():
@@ -100,35 +122,50 @@ def train(
     records = [json.loads(line) for line in factors.read_text().splitlines()]
     names = [record.pop("image") for record in records]
     parts = celeba.read_partition(root / celeba.PARTITION_LIST, names)
-    chosen = [i for i in range(len(names)) if parts[i] == celeba.TRAIN]
+    chosen = [i for i in range(len(names)) if parts[i] == kind]
     # Twice the side, as most models' pictures come, then averaged down.
-    config = ModelConfig(side=2 * SIDE)
-    pictures = folders.load([root / "images" / names[i] for i in chosen], config)
-    truth = labels([avatars.Factors(**records[i]) for i in chosen])
-    return fit(FactorClassifier(), pictures, truth, seed=seed, on_progress=on_progress)
+    pictures = folders.load([root / "images" / names[i] for i in chosen], 2 * SIDE)
+    return pictures, labels([avatars.Factors(**records[i]) for i in chosen])
 
 
-def train_on_domains(
-    train: folders.Pair,
-    config: ModelConfig,
+def right(
+    classifier: FactorClassifier, pictures: Tensor, truth: Mapping[str, Tensor]
+) -> dict[str, float]:
+    """The share of pictures, as `faces` gives them, whose class is told right, by factor."""
+    with torch.inference_mode():
+        told = [classifier(images.to_unit(some)) for some in torch.split(pictures, BATCH)]
+    said = {name: torch.cat([one[name].argmax(1) for one in told]) for name in truth}
+    return {name: (said[name] == truth[name]).float().mean().item() for name in truth}
+
+
+def of_parts(parts: Sequence[Part]) -> dict[str, list[str]]:
+    """The factors of pictures of which no more is known than whether they have these parts."""
+    return {part: ["with", "without"] for part in parts}
+
+
+def some(files: Sequence[File]) -> Sequence[File]:
+    """At most `LEARNED` of the files, evenly spread."""
+    return files[:: max(1, -(-len(files) // LEARNED))]
+
+
+def train_on_parts(
+    sides: Mapping[Part, tuple[Tensor, Tensor]],
     seed: int = 0,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FactorClassifier:
-    """A classifier of domain A against domain B, from their training pictures."""
-    a, b = (folders.load(files, config) for files in (train.a, train.b))
-    return tell_apart(a, b, seed, on_progress)
+    """A classifier of whether pictures have each part.
 
-
-def tell_apart(
-    a: Tensor,
-    b: Tensor,
-    seed: int = 0,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> FactorClassifier:
-    """A classifier of domain A against domain B, from uint8 pictures (N, 3, h, w) of each."""
-    truth = {"domain": torch.tensor([0] * len(a) + [1] * len(b))}
-    both = torch.cat([a, b])
-    return fit(FactorClassifier(DOMAIN), both, truth, seed=seed, on_progress=on_progress)
+    From uint8 pictures (N, 3, h, w) with each part, and without it.
+    """
+    parts, both = list(sides), [torch.cat(pictures) for pictures in sides.values()]
+    truth: dict[str, Tensor] = {}
+    for part in parts:
+        has, lacks = sides[part]
+        unknown = [torch.full((len(pictures),), UNKNOWN) for pictures in both]
+        unknown[parts.index(part)] = torch.tensor([0] * len(has) + [1] * len(lacks))
+        truth[part] = torch.cat(unknown)
+    judge = FactorClassifier(of_parts(parts))
+    return fit(judge, torch.cat(both), truth, seed=seed, on_progress=on_progress)
 
 
 def fit(
@@ -138,29 +175,38 @@ def fit(
     *,
     seed: int,
     on_progress: Callable[[int, int], None],
+    steps: int = 0,
+    batch: int = 0,
 ) -> FactorClassifier:
     """Train on uint8 pictures (N, 3, h, w) and true classes (N,) by factor; returned in eval mode.
 
-    Six epochs, or as many as make 200 steps. Raises DidaError when there is no whole batch.
+    A class may be `UNKNOWN`.
+    0 steps: six epochs, or 200 steps if that is more. Raises DidaError without a whole batch, 64
+    pictures unless it is said.
     """
-    a_epoch = len(pictures) // BATCH
+    batch = batch or BATCH
+    a_epoch = len(pictures) // batch
     if not a_epoch:
-        raise DidaError(f"the classifier needs {BATCH} pictures to learn from, not {len(pictures)}")
-    epochs = max(EPOCHS, -(-LEAST_STEPS // a_epoch))
+        raise DidaError(f"the classifier needs {batch} pictures to learn from, not {len(pictures)}")
+    total = steps or a_epoch * max(EPOCHS, -(-LEAST_STEPS // a_epoch))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in classifier.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.reset_parameters()
         optimizer = torch.optim.Adam(classifier.parameters(), fused=True)
-        total = epochs * a_epoch
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=total)
         for step in range(total):
             if step % a_epoch == 0:
                 order = torch.randperm(len(pictures))
-            rows = order[step % a_epoch * BATCH :][:BATCH]
+            rows = order[step % a_epoch * batch :][:batch]
             logits = classifier(_spoil(images.to_unit(pictures[rows])))
-            losses = [F.cross_entropy(logits[name], truth[name][rows]) for name in truth]
+            wanted = {name: classes[rows] for name, classes in truth.items()}
+            losses = [
+                F.cross_entropy(logits[name], classes)
+                for name, classes in wanted.items()
+                if (classes != UNKNOWN).any()
+            ]
             optimizer.zero_grad(set_to_none=True)
             torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -207,4 +253,4 @@ def load(folder: Path, factors: Mapping[str, Sequence[str]] = FACTORS) -> Factor
 
 def to_batch(pictures: Sequence[images.Picture], side: int) -> Tensor:
     """RGB pictures of one size to (N, 3, side, side) in [-1, 1]."""
-    return images.to_tensor(pictures, ModelConfig(side=side))
+    return images.to_tensor(pictures, images.Square(side))

@@ -13,8 +13,15 @@ from dida_cli.config import OTHER
 from dida_cli.data import avatars
 from dida_cli.evaluate.attributes import FACTORS, FactorClassifier, labels, probability
 from dida_cli.evaluate.pairs import BATCH, Edits, Known, Pairs
-from dida_cli.evaluate.realism import mean_within, perceptual_map, psnr_within, ssim_map
-from dida_cli.evaluate.segmentation import true_region
+from dida_cli.evaluate.realism import (
+    each_within,
+    mean_within,
+    perceptual_map,
+    psnr_within,
+    squared_error,
+    ssim_map,
+)
+from dida_cli.evaluate.segmentation import touched_region, true_region
 
 DEFINITIONS = {
     "pairs": "contents of one domain, each with a guide of the other; no training saw them",
@@ -27,9 +34,9 @@ DEFINITIONS = {
     "guide_type": "share in which the very kind of the guide's part is recognised: which mouth, "
     "which glasses; _of_truth: in the true answers; _chance: a guess among the kinds",
     "psnr": "mean over pairs of 10 log10(1 / mean squared error) to the true answer, pictures in "
-    "[0, 1], in dB; _inside and _outside of the region where content and truth differ; "
-    "_of_content: copying the content; _of_rebuilt: the model's own reconstruction held against "
-    "the content",
+    "[0, 1], in dB; _inside: over the pixels that should change or did, and all within two of "
+    "them; _outside: over those that should not change; _of_content: copying the content, over "
+    "the same pixels; _of_rebuilt: the model's own reconstruction held against the content",
     "ssim": "structural similarity to the true answer (Wang et al. 2004), as psnr",
     "perceptual": "distance to the true answer between the features of the bundled classifier, as "
     "LPIPS but of our own network; 0 = the same",
@@ -54,6 +61,29 @@ def classification(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[
         "target_of_content": _verdict(judge, pairs.content, pairs)["target"],
         "target_of_truth": _verdict(judge, known.truth, pairs)["target"],
         "both_parts": output["both_parts"],
+    }
+
+
+def by_parts(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, float]:
+    """The same by a judge of the parts, of any pictures, which have no true answer.
+
+    A judge that knows part a alone takes what lacks it for B.
+    """
+    part = pairs.guide_part
+    head, wanted = (part, 0) if part in judge.heads else (OTHER[part], 1)
+
+    def share(pictures: Tensor, value: int) -> float:
+        return (classify(judge, pictures)[head].argmax(1) == value).float().mean().item()
+
+    target = share(edits.output, wanted)
+    low, high = wilson(target, len(edits.output))
+    return {
+        "pairs": len(edits.output),
+        "target": target,
+        "target_low": low,
+        "target_high": high,
+        "target_of_content": share(pairs.content, wanted),
+        "classifier_accuracy": (share(pairs.guide, wanted) + share(pairs.content, 1 - wanted)) / 2,
     }
 
 
@@ -93,10 +123,10 @@ def guide_type(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str,
 def truth(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, float]:
     """How far the outputs are from the true answers, beside copying and the model's own blur.
 
-    Each figure over whole pictures, and inside and outside of the region that should change.
+    Each figure over whole pictures, and inside and outside of what should change or did.
     """
     answer = _known(pairs).truth
-    region = true_region(pairs.content, answer)
+    places = {"_inside": inside(pairs, edits), "_outside": ~true_region(pairs.content, answer)}
     compared = {
         "": (edits.output, answer),
         "_of_content": (pairs.content, answer),
@@ -107,11 +137,21 @@ def truth(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, floa
         maps = {"ssim": ssim_map(x, y), "perceptual": perceptual_map(judge, x, y)}
         figures[f"psnr{suffix}"] = psnr(x, y)
         figures |= {f"{name}{suffix}": values.mean().item() for name, values in maps.items()}
-        for place, where in (("_inside", region), ("_outside", ~region)):
+        for place, where in ({} if suffix == "_of_rebuilt" else places).items():
             figures[f"psnr{place}{suffix}"] = psnr_within(x, y, where)
             for name, values in maps.items():
                 figures[f"{name}{place}{suffix}"] = mean_within(values, where)
     return dict(sorted(figures.items(), key=lambda item: item[0].split("_")[0]))
+
+
+def inside(pairs: Pairs, edits: Edits) -> Tensor:
+    """Where one looks: what should change or did, a little widened: bool (N, 1, side, side)."""
+    return touched_region(pairs.content, _known(pairs).truth, edits.output)
+
+
+def errors_inside(pairs: Pairs, edits: Edits) -> Tensor:
+    """Mean squared error (N,) of each edit there, pictures in [0, 1]; NaN where that is nowhere."""
+    return each_within(squared_error(edits.output, _known(pairs).truth), inside(pairs, edits))
 
 
 def preservation(

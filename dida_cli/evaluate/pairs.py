@@ -3,7 +3,10 @@
 Pairs are drawn avatars, whose true answer is known, or pictures of any two domains.
 """
 
-from collections.abc import Callable
+import functools
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
@@ -15,8 +18,10 @@ from dida_cli.config import OTHER, PARTS, ModelConfig, Part
 from dida_cli.data import avatars
 from dida_cli.errors import DidaError
 from dida_cli.evaluate.attributes import to_batch
+from dida_cli.images import Picture
 
 BATCH = 50
+MANY = 200  # faces that are worth several processes to draw them
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,13 @@ ONE_SIDED = {"smile": Task("Smiling"), "glasses": Task("Eyeglasses"), "beard": T
 def task_of(config: ModelConfig) -> Task:
     """What a model can be judged at on drawn faces. Raises DidaError when that is nothing."""
     a, b = config.domains.a, config.domains.b
-    if config.separate_b and (a, b) == ("smile", "glasses"):
+    if (a, b) == ("smile", "glasses"):
         return SMILE_GLASSES
-    if not config.separate_b and a in ONE_SIDED:
+    if not b and a in ONE_SIDED:
         return ONE_SIDED[a]
     raise DidaError(
         f"drawn faces judge smile and glasses, or one of {', '.join(ONE_SIDED)} alone, "
-        f"not {a} and {b}; give test pictures with --data"
+        f"not {f'{a} and {b}' if b else f'{a} alone'}; give test pictures with --data"
     )
 
 
@@ -85,7 +90,7 @@ class Edits:
     """What a model makes of pairs; pictures (N, 3, side, side) in [-1, 1], codes of N pictures."""
 
     output: Tensor  # the guide's part on the content
-    rebuilt: Tensor  # the content through the model, nothing changed
+    rebuilt: Tensor  # the content through the model, nothing changed; where no code is common, it
     bare: Tensor  # the content with neither part
     mask: Tensor | None  # (N, 1, side, side): where the transfer painted
     content: Codes
@@ -114,29 +119,39 @@ def draw(
             part: [avatars.foreign(face, i) for i, face in enumerate(of_part)]
             for part, of_part in faces.items()
         }
-    done = 0
-
-    def drawn(faces: list[avatars.Factors]) -> Tensor:
-        nonlocal done
-        pictures = []
-        for face in faces:
-            pictures.append(avatars.draw(face, side))
-            done += 1
-            on_progress(done, 4 * count)
-        batch = to_batch(pictures, side)
-        # red, green and blue change places: skin and hair of colours never seen
-        return batch[:, [1, 2, 0]] if foreign else batch
-
-    pictures = {part: drawn(of_part) for part, of_part in faces.items()}
-    pairs: dict[Part, Pairs] = {}
-    for part in PARTS:
-        guides, contents = faces[part], faces[OTHER[part]]
-        truths = [
-            c.with_parts_of(g, task.attributes) for c, g in zip(contents, guides, strict=True)
+    truths = {
+        part: [
+            content.with_parts_of(guide, task.attributes)
+            for content, guide in zip(faces[OTHER[part]], faces[part], strict=True)
         ]
-        known = Known(task, drawn(truths), contents, guides, truths)
-        pairs[part] = Pairs(part, pictures[OTHER[part]], pictures[part], known)
+        for part in PARTS
+    }
+    drawn = []
+    for picture in _drawn([*faces["a"], *faces["b"], *truths["a"], *truths["b"]], side):
+        drawn.append(picture)
+        on_progress(len(drawn), 4 * count)
+    batch = to_batch(drawn, side)
+    if foreign:  # red, green and blue change places: skin and hair of colours never seen
+        batch = batch[:, [1, 2, 0]]
+    of_a, of_b, true_a, true_b = torch.split(batch, count)
+    pictures: dict[Part, Tensor] = {"a": of_a, "b": of_b}
+    answers: dict[Part, Tensor] = {"a": true_a, "b": true_b}
+    pairs: dict[Part, Pairs] = {}
+    for part, other in OTHER.items():
+        known = Known(task, answers[part], faces[other], faces[part], truths[part])
+        pairs[part] = Pairs(part, pictures[other], pictures[part], known)
     return pairs
+
+
+def _drawn(faces: Sequence[avatars.Factors], side: int) -> Iterator[Picture]:
+    """The faces in their order; many are drawn by several processes, one for each core."""
+    one = functools.partial(avatars.draw, side=side)
+    if len(faces) < MANY:
+        yield from map(one, faces)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    with ProcessPoolExecutor(mp_context=context) as pool:
+        yield from pool.map(one, faces, chunksize=16)
 
 
 def nearest_answers(drawn: Pairs, output: Tensor) -> Tensor | None:
@@ -152,19 +167,30 @@ def nearest_answers(drawn: Pairs, output: Tensor) -> Tensor | None:
     if len(answers[0]) == 1:
         return None
     side, nearest = output.shape[-1], []
+    drawn_faces = _drawn([face for faces in answers for face in faces], side)
     for faces, made in zip(answers, output, strict=True):
-        pictures = to_batch([avatars.draw(face, side) for face in faces], side)  # (K, 3, ...)
+        pictures = to_batch(list(islice(drawn_faces, len(faces))), side)  # (K, 3, side, side)
         nearest.append(pictures[(pictures - made).square().flatten(1).mean(1).argmin()])
     return torch.stack(nearest)
 
 
-def of_pictures(a: Tensor, b: Tensor, count: int, *, seed: int) -> dict[Part, Pairs]:
-    """Up to `count` pairs each way from pictures of both domains, (N, 3, side, side) in [-1, 1]."""
+def of_pictures(
+    sides: Mapping[Part, tuple[Tensor, Tensor]], count: int, *, seed: int
+) -> dict[Part, Pairs]:
+    """Up to `count` pairs each way from pictures with each part, the guides, and without it.
+
+    (N, 3, side, side) in [-1, 1]. Where b is not among them, pictures without a are of domain B.
+    """
+    has, lacks = sides["a"]
+    both = dict(sides)
+    both.setdefault("b", (lacks, has))
+    count = min(count, *(len(pictures) for side in both.values() for pictures in side))
     generator = torch.Generator().manual_seed(seed)
-    count = min(count, len(a), len(b))
-    a = a[torch.randperm(len(a), generator=generator)[:count]]
-    b = b[torch.randperm(len(b), generator=generator)[:count]]
-    return {"a": Pairs("a", content=b, guide=a), "b": Pairs("b", content=a, guide=b)}
+
+    def some(pictures: Tensor) -> Tensor:
+        return pictures[torch.randperm(len(pictures), generator=generator)[:count]]
+
+    return {p: Pairs(p, content=some(lacks), guide=some(has)) for p, (has, lacks) in both.items()}
 
 
 def edit(model: Model, pairs: Pairs) -> Edits:
@@ -194,9 +220,10 @@ def _edit(model: Model, content: Tensor, guide: Tensor, guide_part: Part) -> Edi
     own, of_guide = model.encode(content), model.encode(guide)
     moved = moved_to(own, of_guide, guide_part)
     made = model.compose(moved, content, own)
+    through = "common code" in model.abilities
     return Edits(
         made.image,
-        model.compose(own, content, own).image,
+        model.compose(own, content, own).image if through else content,
         model.compose(own.without("a", "b"), content, own).image,
         made.mask,
         own,

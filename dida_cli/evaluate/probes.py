@@ -2,8 +2,8 @@
 
 With the losses minimised the common code should not tell the domain, each separate code should hold
 its own factor and be nothing in the other domain, and E_c(A) should be independent of E_A(A), as
-E_c(B) of E_B(B). Everything here takes frozen codes and labels; a code without channels (a model
-with separate_b = 0) is left out of every answer.
+E_c(B) of E_B(B). Everything here takes frozen codes and labels; a code without channels (that of b
+in a model of one part, the common one of a model that has none) is left out of every answer.
 """
 
 import math
@@ -21,6 +21,8 @@ from dida_cli.errors import DidaError
 DEFINITIONS = {
     "accuracy": "share of held-out codes whose class a linear softmax probe names right, trained "
     "on the other half of the frozen codes (standardised, L2)",
+    "domain": "the accuracy of the domain's probe on the common code; pixels: of the same probe on "
+    "the pictures themselves, all their pixels",
     "chance": "share of the most frequent class among the held-out codes: what a probe that knows "
     "nothing gets; the common code should be there for the domain",
     "leak": "mean |E_A(b)| / mean |E_A(a)|, and the same for B: how much a separate code finds in "
@@ -77,6 +79,8 @@ def probe(code: Tensor, truth: Tensor, *, seed: int = 0) -> Probe:
     train, test = order[: len(code) // 2], order[len(code) // 2 :]
     inputs = code.detach().flatten(1).double()
     inputs = _standardised(inputs, inputs[train])
+    if inputs.shape[1] > len(train):
+        inputs = _rotated(inputs, inputs[train])
     weights, bias = _fit(inputs[train], truth[train], int(truth.max()) + 1)
     right = (inputs[test] @ weights + bias).argmax(1) == truth[test]
     return Probe(
@@ -91,6 +95,17 @@ def _standardised(values: Tensor, of: Tensor) -> Tensor:
     deviation = of.std(0, correction=0)
     steady = deviation <= 1e-12 * of.abs().amax(0)
     return (values - of.mean(0)) / deviation.masked_fill(steady, math.inf)
+
+
+def _rotated(values: Tensor, of: Tensor) -> Tensor:
+    """Values (N, d) along the principal axes of others, at most as many as these: (N, axes).
+
+    The weights of a probe lie in the space of what it learned, so that its answers are the same.
+    """
+    squares, axes = torch.linalg.eigh(of @ of.T)
+    some = squares > 1e-10 * squares.amax()
+    rotated: Tensor = values @ of.T @ (axes[:, some] / squares[some].sqrt())
+    return rotated
 
 
 def _fit(inputs: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -149,10 +164,12 @@ def independence(
     """Whether E_c(A) and E_A(A) are independent ("a"), and E_c(B) and E_B(B) ("b").
 
     `of_a` and `of_b` are codes of pictures of A and of B; the first 500 of each are looked at.
+    Nothing where no code is common.
     """
     return {
         part: dependence(own.common, getattr(own, part), permutations=permutations, seed=seed)
         for part, own, _ in _parts(of_a, of_b)
+        if "common" in present(own)
     }
 
 

@@ -259,7 +259,7 @@ def mean_within(values: Tensor, region: Tensor) -> float:
 
     Pictures whose region is empty are left out. Raises DidaError when all are.
     """
-    return _means_within(values, region).mean().item()
+    return _known(each_within(values, region)).mean().item()
 
 
 def psnr_within(x: Tensor, y: Tensor, region: Tensor) -> float:
@@ -267,14 +267,26 @@ def psnr_within(x: Tensor, y: Tensor, region: Tensor) -> float:
 
     x and y (N, 3, h, w) in [-1, 1]; equal pictures count as 100 dB. Empty regions as `mean_within`.
     """
-    error = ((x - y) / 2).double().square().mean(1, keepdim=True)
-    return (-10 * _means_within(error, region).clamp_min(1e-10).log10()).mean().item()
+    errors = _known(each_within(squared_error(x, y), region))
+    return (-10 * errors.clamp_min(1e-10).log10()).mean().item()
 
 
-def _means_within(values: Tensor, region: Tensor) -> Tensor:
-    """(M,) float64: the mean of each picture that has a pixel in its region."""
+def squared_error(x: Tensor, y: Tensor) -> Tensor:
+    """Mean over channels, (N, 1, h, w), of pictures (N, 3, h, w) in [-1, 1] as if in [0, 1]."""
+    return ((x - y) / 2).double().square().mean(1, keepdim=True)
+
+
+def each_within(values: Tensor, region: Tensor) -> Tensor:
+    """(N,) float64: the mean of each picture's `values` inside its region; NaN where that is empty.
+
+    Both (N, 1, h, w).
+    """
     inside = region.flatten(1).double()
-    sums, counts = (values.flatten(1).double() * inside).sum(1), inside.sum(1)
-    if not counts.any():
+    return (values.flatten(1).double() * inside).sum(1) / inside.sum(1)
+
+
+def _known(means: Tensor) -> Tensor:
+    known = means[~means.isnan()]
+    if not len(known):
         raise DidaError("no picture has a pixel in the region to average over; give other pictures")
-    return sums[counts > 0] / counts[counts > 0]
+    return known

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dida_cli.codes import Rendering
-from dida_cli.errors import DidaError
 from dida_cli.evaluate.realism import mean_within
 
 TOLERANCE = 8  # levels of 255: more than resampling leaves beside a drawn part
+GROWN = 2  # pixels around those that should change or did, where one looks too
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 
 DEFINITIONS = {
@@ -26,28 +25,15 @@ DEFINITIONS = {
     "iou_nearest, psnr_nearest": "iou and PSNR against the nearest of all right answers, where "
     "there are several: whichever mouth comes where a smile was, it is right",
     "threshold": "the one of 0.05, 0.10 ... 0.95 with the best mean iou on validation pictures",
-    "segment_from": "the same of masks as `dida segment` shows them, also where an edit changes "
-    "nothing that could be seen; --keep-threshold keeps its mean over both directions",
     "iou_foreign, changed_outside_foreign": "the same on drawings of other kinds than were trained "
     "on: unknown eyes, no brows, dark backgrounds, red, green and blue exchanged",
     "iou_at_half": "the same at the fixed threshold 0.5, with its interval",
     "iou_of_all": "of a mask that covers everything: the floor",
     "changed_outside": "mean over pictures of the absolute change, in levels 0..255, of pixels "
     "outside the true region, which is first widened by a few pixels; 0 = nothing else was touched",
+    "changed_unmasked": "the largest absolute change of any pixel, in levels 0..255, where the "
+    "mask is 0; 0 = there every edit is its content bit for bit",
 }
-
-
-def mask_of(rendering: Rendering, name: str) -> Tensor:
-    """The mask (N, 1, h, w) in [0, 1] of what the model `name` composed. DidaError if it has none.
-
-    An error and not None: nobody should write "no mask" down as an IoU of 0.
-    """
-    if rendering.mask is None:
-        raise DidaError(
-            f"{name} has no mask: it draws the whole picture anew; "
-            "give a model that paints onto the content to measure where it paints"
-        )
-    return rendering.mask
 
 
 def true_region(content: Tensor, truth: Tensor, tolerance: float = TOLERANCE) -> Tensor:
@@ -61,6 +47,11 @@ def true_region(content: Tensor, truth: Tensor, tolerance: float = TOLERANCE) ->
 def _change(before: Tensor, after: Tensor) -> Tensor:
     """Absolute change in levels 0..255, not rounded."""
     return (after.double() - before.double()).abs() * 127.5
+
+
+def touched_region(content: Tensor, truth: Tensor, output: Tensor) -> Tensor:
+    """The pixels that should change or did, and all within two of them: bool (N, 1, h, w)."""
+    return dilate(true_region(content, truth) | true_region(content, output), GROWN)
 
 
 def iou(mask: Tensor, region: Tensor) -> Tensor:
@@ -126,6 +117,11 @@ def changed_outside(before: Tensor, after: Tensor, region: Tensor, dilation: int
     """
     change = _change(before, after).mean(1, keepdim=True)
     return mean_within(change, ~dilate(region, dilation))
+
+
+def changed_unmasked(before: Tensor, after: Tensor, mask: Tensor) -> float:
+    """The largest absolute change in levels 0..255 where the mask (N, 1, h, w) is 0."""
+    return (_change(before, after) * (mask == 0)).amax().item()
 
 
 def dilate(region: Tensor, pixels: int) -> Tensor:

@@ -46,7 +46,7 @@ DEFINITIONS = {
     ALL_WAYS: "the ratings of every direction together",
 }
 PAGE = Path(__file__).with_name("study.html")
-DRAWN = Domains()  # what avatars are drawn for: smile and glasses
+DRAWN = Domains(a="smile", b="glasses")  # what avatars are drawn for: smile and glasses
 SIDE = 256  # of drawn avatars in pixels; each model scales them to its own
 T = TypeVar("T")
 
@@ -75,8 +75,8 @@ class Way:
     def words(self, domains: Domains) -> dict[str, str]:
         """The names of both parts, to fill into questions."""
         return {
-            "content": getattr(domains, self.content_part),
-            "guide": getattr(domains, self.guide_part),
+            "content": domains.of(self.content_part) or f"no {domains.a}",
+            "guide": domains.of(self.guide_part),
         }
 
     def name(self, domains: Domains) -> str:
@@ -242,7 +242,7 @@ def _check(entrants: Sequence[Entrant], ways: Sequence[Way]) -> ModelConfig:
         if name in (entrant.name for entrant in entrants[:number]):
             raise DidaError(f"{name} is given twice; give each model once")
         if config.domains != same.domains:
-            theirs, ours = (f"{c.domains.a} and {c.domains.b}" for c in (config, same))
+            theirs, ours = (" and ".join(map(c.domains.of, c.parts)) for c in (config, same))
             raise DidaError(
                 f"{name} knows {theirs}, {first.name} {ours}; compare models of the same domains"
             )
@@ -251,7 +251,7 @@ def _check(entrants: Sequence[Entrant], ways: Sequence[Way]) -> ModelConfig:
                 f"{name} fits pictures by {config.fit}, {first.name} by {same.fit}; raters would "
                 "see which is which: compare models of one fit"
             )
-        if not config.separate_b and any(way.guide_part == "b" for way in ways):
+        if "b" not in config.parts and any(way.guide_part == "b" for way in ways):
             raise DidaError(
                 f"{name} knows no part of its own in domain B; leave it out, or give --content "
                 "and --guide-a alone"

@@ -2,7 +2,7 @@
 
 For each direction three figures from 0 to 1, and the score is the mean of those of the weaker one:
 
-    target   the judge gives the output to the guide's domain (`target` of `report`)
+    target   the judge gives the output to the guide's domain (`target`)
     guide    the output carries this very guide's part: by its kind where faces are drawn
              (`guide_type`), else by the rank of the true guide (`retrieval`; 1: the nearest, 0: no
              better than a guess); nothing where guides have no part, as when one is taken off
@@ -15,8 +15,8 @@ still become sharper.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from torch import Tensor
 
@@ -24,7 +24,7 @@ from dida_cli.codes import Model
 from dida_cli.config import ModelConfig, Part
 from dida_cli.data import sources
 from dida_cli.errors import DidaError
-from dida_cli.evaluate import counterfactual, guidance, pairs, realism, report
+from dida_cli.evaluate import counterfactual, guidance, pairs, realism
 from dida_cli.evaluate.attributes import FactorClassifier
 from dida_cli.evaluate.pairs import Edits, Pairs, Task
 
@@ -36,7 +36,7 @@ SEED = 20_261_231  # of drawn pairs: not that of dida evaluate, and of no traini
 class Validation:
     """Pairs that a training does not see, and who judges their edits."""
 
-    judge: FactorClassifier  # of factors where the pairs are drawn, else of the domains
+    judge: FactorClassifier  # of factors where the pairs are drawn, else of the parts
     pairs: Mapping[Part, Pairs]
 
     def __call__(self, model: Model) -> dict[str, float]:
@@ -60,7 +60,7 @@ def _figures(judge: FactorClassifier, of_part: Pairs, edits: Edits) -> dict[str,
         guide = kind["guide_type"] if kind else None
         answer = of_part.known.truth
     else:
-        classified = report.domain_classification(judge, of_part, edits)
+        classified = counterfactual.by_parts(judge, of_part, edits)
         guide = _from_rank(guidance.retrieval(judge, of_part, edits))
         answer = of_part.content
     figures = {"target": classified["target"]} | ({} if guide is None else {"guide": guide})
@@ -72,19 +72,22 @@ def _from_rank(found: Mapping[str, float]) -> float:
     return max(0.0, (chance - found["retrieval_rank"]) / (chance - 1))
 
 
-def drawn_task(config: ModelConfig, record: Mapping[str, Any]) -> Task | None:
+def drawn_task(
+    config: ModelConfig, root: Path, named: Mapping[Part, tuple[str, str]]
+) -> Task | None:
     """What pairs to draw for a training on drawn faces; None where its pictures are others.
 
-    `record` is what the run keeps of its pictures.
+    `named` are the expressions by which pictures in `root` have each part, and lack it.
     """
-    if not sources.is_drawn(record):
+    if not sources.is_drawn(root):
         return None
     try:
         task = pairs.task_of(config)
     except DidaError:
         return None
-    # the domains' names are the user's to choose, what they hold is not
-    return task if record["a"] == task.a and task.b in (None, record["b"]) else None
+    # the parts' names are the user's to choose, what pictures have is not
+    told = all(having.split()[:1] == [task.of(part)] for part, (having, _) in named.items())
+    return task if told else None
 
 
 def drawn(task: Task, side: int) -> dict[Part, Pairs]:
@@ -92,12 +95,14 @@ def drawn(task: Task, side: int) -> dict[Part, Pairs]:
     return pairs.draw(task, PAIRS, side, seed=SEED)
 
 
-def held_out(a: Tensor, b: Tensor) -> dict[Part, Pairs]:
-    """Pairs of held-out pictures (N, 3, side, side) in [-1, 1], for a judge of the domains.
+def held_out(sides: Mapping[Part, tuple[Tensor, Tensor]]) -> dict[Part, Pairs]:
+    """Pairs of held-out pictures with each part and without it, for a judge of the parts.
 
-    Raises DidaError when there are fewer than 10 of a domain.
+    (N, 3, side, side) in [-1, 1]. Raises DidaError when there are fewer than 10 of one kind.
     """
-    count = min(len(a), len(b))
+    count = min(len(pictures) for side in sides.values() for pictures in side)
     if count < LEAST_PAIRS:
-        raise DidaError(f"scores need {LEAST_PAIRS} held-out pictures of each domain, not {count}")
-    return pairs.of_pictures(a, b, PAIRS, seed=SEED)
+        raise DidaError(
+            f"scores need {LEAST_PAIRS} held-out pictures with each part and without, not {count}"
+        )
+    return pairs.of_pictures(sides, PAIRS, seed=SEED)

@@ -16,12 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from dida_cli import images
-from dida_cli.config import ModelConfig
 from dida_cli.data import cache, folders
 from dida_cli.errors import DidaError
 
-CONFIG = ModelConfig(side=32)
-SHAPE = (3, 32, 32)
+SIDE = 32
+SHAPE = (3, SIDE, SIDE)
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -61,7 +60,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def load(files: list[Path], where: Path, **how: object) -> Tensor:
-    return folders.load(files, CONFIG, cache=where, **how)
+    return folders.load(files, SIDE, cache=where, **how)
 
 
 def kept(where: Path) -> list[Path]:
@@ -72,15 +71,17 @@ def kept(where: Path) -> list[Path]:
 
 
 def test_a_cache_gives_the_pixels_that_memory_gives(files: list[Path], where: Path) -> None:
-    plain = folders.load(files, CONFIG)
+    plain = folders.load(files, SIDE)
     for rows in (load(files, where), load(files, where)):
         assert rows.dtype == torch.uint8 and rows.shape == (20, *SHAPE)
         assert torch.equal(rows, plain)
+        sets = {"a": (np.arange(20), np.arange(7))}
         mapped, in_memory = (
-            folders.Batches(a, a[:7], batch=4, seed=3, flip=True) for a in (rows, plain)
+            folders.Batches(pictures, sets, batch=4, seed=3, flip=True)
+            for pictures in (rows, plain)
         )
         for step in range(8):
-            pairs = zip(mapped(step), in_memory(step), strict=True)
+            pairs = zip(mapped(step)["a"], in_memory(step)["a"], strict=True)
             assert all(torch.equal(one, other) for one, other in pairs)
 
 
@@ -129,15 +130,15 @@ def test_other_files_are_another_cache(
 ) -> None:
     load(files, where)
     change(files)
-    folders.read(files, CONFIG, cache=where)
+    folders.read(files, SIDE, cache=where)
     assert len(kept(where)) == 2
 
 
 def test_another_side_fit_or_way_of_decoding_is_another_cache(
     files: list[Path], where: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for config in (CONFIG, ModelConfig(side=64), ModelConfig(side=32, fit="squash")):
-        folders.load(files, config, cache=where)
+    for side, fit in ((SIDE, "crop"), (64, "crop"), (SIDE, "squash")):
+        folders.load(files, side, fit, cache=where)
     monkeypatch.setattr(folders, "DECODING", -1)
     load(files, where)
     assert len(kept(where)) == 4
@@ -146,7 +147,7 @@ def test_another_side_fit_or_way_of_decoding_is_another_cache(
 def test_decoding_is_the_one_that_the_constant_stands_for() -> None:
     """If this fails, `read` gives other pixels than it did: raise folders.DECODING."""
     ramp = np.arange(48 * 40 * 3, dtype=np.uint32).reshape(40, 48, 3) * 37 % 251
-    picture = images.fit(Image.fromarray(ramp.astype(np.uint8)), CONFIG)
+    picture = images.fit(Image.fromarray(ramp.astype(np.uint8)), images.Square(SIDE))
     expected = [[100, 175, 122], [101, 133, 101]]
     found = [images.pixels(picture)[:, 3, 5].tolist(), images.pixels(picture)[:, 20, 30].tolist()]
     assert np.abs(np.subtract(found, expected)).max() <= 2
@@ -182,7 +183,7 @@ def test_unreadable_files_are_named_again(
             assert len(load(files, where)) == 19
         assert len(caught) == 1
     assert len(decoded) == 20
-    assert folders.read(files, CONFIG, cache=where).facts["file"].tolist() == [
+    assert folders.read(files, SIDE, cache=where).facts["file"].tolist() == [
         *range(7),
         *range(8, 20),
     ]
@@ -309,7 +310,7 @@ def test_where_the_cache_cannot_be_written_memory_is_used_with_a_warning(
     trouble: Callable[[pytest.MonkeyPatch, Path], None],
     words: str,
 ) -> None:
-    plain = folders.load(files, CONFIG)
+    plain = folders.load(files, SIDE)
     trouble(monkeypatch, where)
     with pytest.warns(UserWarning, match=words) as caught:
         rows = load(files, where)
@@ -344,7 +345,6 @@ def test_memory_does_not_grow_with_the_number_of_pictures(
     files: list[Path], where: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folders, "AHEAD", 32)
-    config = ModelConfig(side=128)
     many = files * 40
     size = 800 * 3 * 128 * 128  # 39 MB: so much is never taken from memory that was freed before
 
@@ -358,8 +358,10 @@ def test_memory_does_not_grow_with_the_number_of_pictures(
             if done % 50 == 0:
                 most = max(most, own_memory() - before)
 
-        rows = folders.load(files, config, look, cache=cache)
-        batches = folders.Batches(rows, rows, batch=4, seed=0, flip=True)
+        rows = folders.load(files, 128, on_progress=look, cache=cache)
+        everything = np.arange(len(rows))
+        sets = {"a": (everything, everything)}
+        batches = folders.Batches(rows, sets, batch=4, seed=0, flip=True)
         for step in range(201):  # more than an epoch
             batches(step)
         return max(most, own_memory() - before)

@@ -1,4 +1,4 @@
-"""Attribute lists in the text format of CelebA, and the exclusive domains they make."""
+"""Attribute lists in the text format of CelebA, and the pictures they choose."""
 
 import io
 from pathlib import Path
@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from dida_cli import images
-from dida_cli.config import ModelConfig
 from dida_cli.data import celeba, folders, sources
-from dida_cli.data.celeba import TEST, TRAIN, VALIDATION, Selection
+from dida_cli.data.celeba import all_of
+from dida_cli.data.folders import TEST, TRAIN, VALIDATION, Sets, Split
 from dida_cli.errors import DidaError
+
+SMILING, GLASSES = "Smiling and not Eyeglasses", "Eyeglasses and not Smiling"
+EXCLUSIVE: folders.Names = {"a": (SMILING, GLASSES)}
 
 # Every combination of three traits once, as bits: file abc.jpg has Smiling a, Eyeglasses b, Male c.
 NAMES = ("Smiling", "Eyeglasses", "Male")
@@ -35,8 +38,14 @@ def write_partition(root: Path, parts: list[int]) -> None:
     (root / "list_eval_partition.txt").write_text("\n".join(lines) + "\n")
 
 
-def numbers(paths: list[Path]) -> list[int]:
-    return [int(path.stem) for path in paths]
+def numbers(sets: Sets) -> tuple[list[int], list[int]]:
+    """The pictures with part a, and those without it, by the numbers they are named by."""
+    has, lacks = sets.having("a"), sets.lacking("a")
+    return [int(file.stem) for file in has], [int(file.stem) for file in lacks]
+
+
+def exclusive(root: Path) -> Split:
+    return sources.split(root, EXCLUSIVE)
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -150,6 +159,16 @@ def test_a_partition_list_may_be_in_another_order_and_list_more(tmp_path: Path) 
         # `not` binds before both
         ("not Smiling or Eyeglasses", ["000", "001", "010", "011", "110", "111"]),
         ("  Smiling   and   not   Male ", ["100", "110"]),
+        # brackets bind first, at any depth, with blanks or without
+        ("(Smiling)", ["100", "101", "110", "111"]),
+        ("(Smiling or Eyeglasses) and Male", ["011", "101", "111"]),
+        ("Male and (Smiling or Eyeglasses)", ["011", "101", "111"]),
+        ("not (Smiling or Eyeglasses)", ["000", "001"]),
+        ("not(Smiling and Eyeglasses)and Male", ["001", "011", "101"]),
+        ("not (Male and not (Smiling or not (Eyeglasses)))", BITS[:3] + BITS[4:]),
+        ("((Smiling) and ((not Male)))", ["100", "110"]),
+        ("not not Smiling", ["100", "101", "110", "111"]),
+        ("not Smiling and not (not Male or Eyeglasses)", ["001"]),
     ],
 )
 def test_expressions(tmp_path: Path, expression: str, wanted: list[str]) -> None:
@@ -162,81 +181,151 @@ def test_expressions(tmp_path: Path, expression: str, wanted: list[str]) -> None
         ("Beard", "Beard"),
         ("smiling", "smiling"),
         ("Smiling and not Hat", "Hat"),
-        ("not not Smiling", "not Smiling"),
-        ("Smiling Male", "Smiling Male"),
-        ("", ""),
-        ("Smiling or", ""),
+        ("(Smiling or (Male and Hat))", "Hat"),
+        ("Smiling and or", "or"),
+        ("not", None),
+        ("", None),
+        ("Smiling or", None),
+        ("(Smiling and", None),
     ],
 )
 def test_an_unknown_attribute_is_named_with_the_list_of_known_ones(
-    tmp_path: Path, expression: str, unknown: str
+    tmp_path: Path, expression: str, unknown: str | None
 ) -> None:
-    with pytest.raises(DidaError, match="it has Smiling, Eyeglasses, Male") as caught:
-        chosen(tmp_path, expression)
+    what = f"no attribute {unknown!r}" if unknown else "an attribute is missing at the end"
+    assert refusal(tmp_path, expression) == what
+
+
+@pytest.mark.parametrize(
+    ("expression", "what"),
+    [
+        ("Smiling Male", "'Male' is out of place"),
+        ("Smiling not Male", "'not' is out of place"),
+        ("Smiling)", "')' is out of place"),
+        ("(Smiling) (Male)", "'(' is out of place"),
+        ("()", "no attribute ')'"),
+        ("(Smiling", "a ) is missing"),
+        ("(Smiling Male)", "a ) is missing"),
+    ],
+)
+def test_an_expression_that_goes_wrong_is_refused(
+    tmp_path: Path, expression: str, what: str
+) -> None:
+    assert refusal(tmp_path, expression) == what
+
+
+def refusal(root: Path, expression: str) -> str:
+    """What is said of an expression, which every message quotes, with all the list has."""
+    with pytest.raises(DidaError) as caught:
+        chosen(root, expression)
+    path = root / "list_attr_celeba.txt"
+    beginning, end = f"{path}: ", f" (in {expression!r}); it has Smiling, Eyeglasses, Male"
     message = str(caught.value)
-    assert str(tmp_path / "list_attr_celeba.txt") in message
-    assert f"no attribute {unknown!r} (in {expression!r})" in message
+    assert message.startswith(beginning) and message.endswith(end)
+    return message.removeprefix(beginning).removesuffix(end)
 
 
-# Domains
+def test_brackets_without_end_are_refused_in_a_line(tmp_path: Path) -> None:
+    for expression in ("(" * 100_000, "not " * 100_000 + "Male"):
+        with pytest.raises(DidaError, match="too deep") as caught:
+            chosen(tmp_path, expression)
+        assert len(str(caught.value)) < 300 and "\n" not in str(caught.value)
 
 
-def test_domains_are_exclusive_and_in_list_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("one", BITS)
+@pytest.mark.parametrize(
+    ("true", "false"),
+    [
+        (["Smiling or Male"], []),
+        (["Smiling", "Male or Eyeglasses"], []),
+        (["Smiling or Eyeglasses"], ["Male"]),
+        (["Eyeglasses"], ["not Smiling and Male", "Male"]),
+        ([], ["Smiling or Male"]),
+    ],
+)
+def test_expressions_are_joined_as_they_are_meant(
+    tmp_path: Path, true: list[str], false: list[str], one: str
+) -> None:
+    wanted = all(one in chosen(tmp_path, e) for e in true)
+    wanted = wanted and not any(one in chosen(tmp_path, e) for e in false)
+    assert (one in chosen(tmp_path, all_of(true, false))) == wanted
+
+
+def test_joined_expressions_are_short() -> None:
+    assert all_of(["Smiling or Male"]) == "Smiling or Male"
+    assert all_of(["Smiling"], ["Eyeglasses"]) == SMILING
+
+
+# Sets
+
+
+def test_sets_are_in_list_order(tmp_path: Path) -> None:
     write_list(tmp_path, BITS * 3)
     write_partition(tmp_path, [0] * 24)
-    train = celeba.from_attributes(tmp_path, Selection())[TRAIN]
-    assert numbers(train.a) == [4, 5, 12, 13, 20, 21]
-    assert numbers(train.b) == [2, 3, 10, 11, 18, 19]
-    assert train.a[0] == tmp_path / "images" / "0004.jpg"
+    train = exclusive(tmp_path).train
+    assert numbers(train) == ([4, 5, 12, 13, 20, 21], [2, 3, 10, 11, 18, 19])
+    assert train.having("a")[0] == tmp_path / "images" / "0004.jpg"
 
 
-def test_further_conditions_hold_for_both_domains(tmp_path: Path) -> None:
+def test_each_part_has_its_own_pictures_with_and_without_it(tmp_path: Path) -> None:
     write_list(tmp_path, BITS)
     write_partition(tmp_path, [0] * 8)
-    having = celeba.from_attributes(tmp_path, Selection(having=("Male",)))[TRAIN]
-    assert (numbers(having.a), numbers(having.b)) == ([5], [3])
-    lacking = celeba.from_attributes(tmp_path, Selection(lacking=("Male",)))[TRAIN]
-    assert (numbers(lacking.a), numbers(lacking.b)) == ([4], [2])
+    train = sources.split(
+        tmp_path, {"a": ("Smiling", "not Smiling"), "b": ("Eyeglasses and Male", "not Eyeglasses")}
+    ).train
+    assert numbers(train) == ([4, 5, 6, 7], [0, 1, 2, 3])
+    assert [int(file.stem) for file in train.having("b")] == [3, 7]
+    assert [int(file.stem) for file in train.lacking("b")] == [0, 1, 4, 5]
+    assert len(train.files) == 8  # each once, though it is in two sets
 
 
-def test_several_conditions_must_all_hold(tmp_path: Path) -> None:
+def test_pictures_of_no_set_are_left_out(tmp_path: Path) -> None:
     write_list(tmp_path, BITS)
     write_partition(tmp_path, [0] * 8)
-    both = Selection(a="Smiling", b="not Smiling", having=("Male", "Eyeglasses"))
-    train = celeba.from_attributes(tmp_path, both)[TRAIN]
-    assert (numbers(train.a), numbers(train.b)) == ([7], [3])
-    neither = Selection(a="Smiling", b="not Smiling", lacking=("Male", "Eyeglasses"))
-    train = celeba.from_attributes(tmp_path, neither)[TRAIN]
-    assert (numbers(train.a), numbers(train.b)) == ([4], [0])
+    train = sources.split(tmp_path, {"a": ("Male and Smiling", "Male and not Smiling")}).train
+    assert [int(file.stem) for file in train.files] == [1, 3, 5, 7]
 
 
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (["010", "110"], "no picture has Smiling and lacks Eyeglasses"),
-        (["100", "110"], "no picture has Eyeglasses and lacks Smiling"),
+        (["010"] * 3 + ["110"], f"no picture to learn from in '{SMILING}'"),
+        (["100"] * 3 + ["110"], f"no picture to learn from in '{GLASSES}'"),
     ],
 )
-def test_an_empty_domain_is_refused(tmp_path: Path, rows: list[str], words: str) -> None:
+def test_an_empty_set_is_refused(tmp_path: Path, rows: list[str], words: str) -> None:
     write_list(tmp_path, rows)
     with pytest.raises(DidaError, match=words) as caught:
-        celeba.from_attributes(tmp_path, Selection())
+        exclusive(tmp_path)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_a_set_whose_pictures_are_all_held_out_is_refused(tmp_path: Path) -> None:
+    write_list(tmp_path, ["100", "010"] * 2)
+    write_partition(tmp_path, [0, 1, 0, 2])
+    with pytest.raises(DidaError, match=f"no picture to learn from in '{GLASSES}'"):
+        exclusive(tmp_path)
+
+
+def test_a_picture_with_and_without_a_part_is_refused(tmp_path: Path) -> None:
+    write_list(tmp_path, BITS)
+    with pytest.raises(DidaError, match=r"0006\.jpg: is both with and without part b"):
+        sources.split(tmp_path, EXCLUSIVE | {"b": ("Smiling", "Eyeglasses and not Male")})
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     write_list(tmp_path, BITS)
     (tmp_path / "images").rmdir()
     with pytest.raises(DidaError, match="no folder images or img_align_celeba") as caught:
-        celeba.from_attributes(tmp_path, Selection())
+        exclusive(tmp_path)
     assert str(tmp_path) in str(caught.value)
 
 
 def test_celebas_own_name_of_the_picture_folder_is_known(tmp_path: Path) -> None:
-    write_list(tmp_path, BITS)
+    write_list(tmp_path, BITS * 2)
     (tmp_path / "images").rename(tmp_path / "img_align_celeba")
-    pair = celeba.from_attributes(tmp_path, Selection())[VALIDATION]
-    assert pair.a == [tmp_path / "img_align_celeba" / "0005.jpg"]
+    validation = exclusive(tmp_path).validation
+    assert validation.having("a") == [tmp_path / "img_align_celeba" / "0013.jpg"]
 
 
 # Partitions
@@ -245,48 +334,63 @@ def test_celebas_own_name_of_the_picture_folder_is_known(tmp_path: Path) -> None
 def test_the_partition_list_decides(tmp_path: Path) -> None:
     write_list(tmp_path, ["100", "010"] * 6)
     write_partition(tmp_path, [2, 2, 0, 1, 1, 0, 0, 0, 0, 2, 1, 1])
-    parts = celeba.from_attributes(tmp_path, Selection())
-    assert {part: (numbers(pair.a), numbers(pair.b)) for part, pair in parts.items()} == {
-        TRAIN: ([2, 6, 8], [5, 7]),
-        VALIDATION: ([4, 10], [3, 11]),
-        TEST: ([0], [1, 9]),
+    split = exclusive(tmp_path)
+    assert {kind: numbers(sets) for kind, sets in split.kinds.items()} == {
+        "train": ([2, 6, 8], [5, 7]),
+        "validation": ([4, 10], [3, 11]),
+        "test": ([0], [1, 9]),
     }
+
+
+def test_without_test_pictures_those_of_validation_are_judged_on(tmp_path: Path) -> None:
+    write_list(tmp_path, ["100", "010"] * 2)
+    write_partition(tmp_path, [0, 0, 1, 1])
+    split = exclusive(tmp_path)
+    assert numbers(split.test) == numbers(split.validation) == ([2], [3])
+    assert list(split.kinds) == ["train", "validation"]
 
 
 def test_without_a_partition_list_the_last_tenths_are_held_out(tmp_path: Path) -> None:
     write_list(tmp_path, ["100"] * 30 + ["010"] * 20)
-    parts = celeba.from_attributes(tmp_path, Selection())
-    assert {part: (numbers(pair.a), numbers(pair.b)) for part, pair in parts.items()} == {
-        TRAIN: (list(range(24)), list(range(30, 46))),
-        VALIDATION: ([27, 28, 29], [48, 49]),
-        TEST: ([24, 25, 26], [46, 47]),
+    split = exclusive(tmp_path)
+    assert {kind: numbers(sets) for kind, sets in split.kinds.items()} == {
+        "train": (list(range(24)), list(range(30, 46))),
+        "validation": ([27, 28, 29], [48, 49]),
+        "test": ([24, 25, 26], [46, 47]),
     }
 
 
 def test_without_a_partition_list_at_most_64_are_held_out(tmp_path: Path) -> None:
     write_list(tmp_path, ["100"] * 1000 + ["010"] * 1000)
-    parts = celeba.from_attributes(tmp_path, Selection())
-    sizes = {part: (len(pair.a), len(pair.b)) for part, pair in parts.items()}
-    assert sizes == {TRAIN: (872, 872), VALIDATION: (64, 64), TEST: (64, 64)}
-    everything = [path for pair in parts.values() for path in pair.a + pair.b]
+    kinds = exclusive(tmp_path).kinds
+    sizes = {kind: tuple(map(len, numbers(sets))) for kind, sets in kinds.items()}
+    assert sizes == {"train": (872, 872), "validation": (64, 64), "test": (64, 64)}
+    everything = [path for sets in kinds.values() for path in sets.files]
     assert len(everything) == len(set(everything)) == 2000
 
 
-def test_training_learns_from_one_part_and_looks_at_the_validation_part(tmp_path: Path) -> None:
-    write_list(tmp_path, ["100", "010"] * 3)
-    write_partition(tmp_path, [0, 0, 1, 1, 2, 2])
-    split = celeba.for_training(tmp_path, Selection())
-    assert (numbers(split.train.a), numbers(split.train.b)) == ([0], [1])
-    assert (numbers(split.held_out.a), numbers(split.held_out.b)) == ([2], [3])
+def test_without_a_partition_list_a_held_out_picture_is_so_of_all_sets(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    write_list(
+        tmp_path, ["".join("01"[bit] for bit in random.integers(0, 2, 3)) for _ in range(300)]
+    )
+    parts: folders.Names = {"a": ("Smiling", "not Smiling"), "b": ("Male", "not Male")}
+    kinds = sources.split(tmp_path, parts).kinds
+    everything = [path for sets in kinds.values() for path in sets.files]
+    assert len(everything) == len(set(everything)) == 300
+    for kind, least in (("validation", 14), ("test", 1)):
+        for of_side in folders.named(kinds[kind].rows).values():
+            assert len(of_side) >= least
+    assert sorted(kinds["validation"].files)[-1] == sorted(everything)[-1]
 
 
-def test_a_file_listed_twice_is_refused_when_it_would_be_in_both_domains(tmp_path: Path) -> None:
+def test_a_file_listed_twice_is_refused_when_it_would_be_on_both_sides(tmp_path: Path) -> None:
     path = tmp_path / "list_attr_celeba.txt"
     (tmp_path / "images").mkdir()
     path.write_text("2\nSmiling Eyeglasses\nsame.jpg 1 -1\nsame.jpg -1 1\n")
     (tmp_path / "list_eval_partition.txt").write_text("same.jpg 0\n")
-    with pytest.raises(DidaError, match=r"same\.jpg: is in both domains"):
-        celeba.for_training(tmp_path, Selection())
+    with pytest.raises(DidaError, match=r"same\.jpg: is both with and without part a"):
+        exclusive(tmp_path)
 
 
 @pytest.mark.parametrize("part", [VALIDATION, TEST])
@@ -298,12 +402,12 @@ def test_a_file_listed_twice_is_refused_when_it_would_be_held_out_too(
     (tmp_path / "list_attr_celeba.txt").write_text(
         "\n".join(["4", "Smiling Eyeglasses", *(f"{name} {signs}" for name, signs in rows)])
     )
-    parts = {"same.jpg": 0, "a.jpg": 0, "./same.jpg": part, "b.jpg": 0}
+    parts = {"same.jpg": TRAIN, "a.jpg": TRAIN, "./same.jpg": part, "b.jpg": TRAIN}
     (tmp_path / "list_eval_partition.txt").write_text(
         "\n".join(f"{name} {number}" for name, number in parts.items())
     )
     with pytest.raises(DidaError, match=r"same\.jpg: is both trained on and held out"):
-        celeba.from_attributes(tmp_path, Selection())
+        exclusive(tmp_path)
 
 
 # CelebA as its authors ship it
@@ -317,13 +421,13 @@ def test_celeba_is_read_as_its_authors_ship_it(
 ) -> None:
     root = drawn_celeba.write(tmp_path / "CelebA", official=official, archive=archive, end=end)
     before = contents(root)
-    found = sources.record(root, None, None, [], [])
-    train = sources.for_training(found).train
-    assert [file.name for file in train.a] == [drawn_celeba.name(i) for i in range(0, 16, 4)]
-    assert [file.name for file in train.b] == [drawn_celeba.name(i) for i in range(1, 16, 4)]
-    config = ModelConfig(side=32)
-    faces = [images.fit(images.read(io.BytesIO(drawn_celeba.jpeg(i))), config) for i in (0, 4)]
-    rows = folders.load(train.a[:2], config)
+    train = exclusive(root).train
+    smiles, glasses = train.having("a"), train.lacking("a")
+    assert [file.name for file in smiles] == [drawn_celeba.name(i) for i in range(0, 16, 4)]
+    assert [file.name for file in glasses] == [drawn_celeba.name(i) for i in range(1, 16, 4)]
+    square = images.Square(32)
+    faces = [images.fit(images.read(io.BytesIO(drawn_celeba.jpeg(i))), square) for i in (0, 4)]
+    rows = folders.load(smiles[:2], 32)
     assert (rows.numpy() == [images.pixels(face) for face in faces]).all()
     assert contents(root) == before  # nothing was unpacked
 
@@ -334,8 +438,8 @@ def test_the_official_lists_hold_forty_attributes_and_three_parts(tmp_path: Path
     assert list(attributes.has) == drawn_celeba.NAMES
     for column, values in attributes.has.items():
         assert values.tolist() == [drawn_celeba.has(i, column) for i in range(24)], column
-    parts = sources.parts(sources.record(root, None, None, [], []))
-    assert {part: [len(p.a), len(p.b)] for part, p in parts.items()} == {
+    kinds = exclusive(root).kinds
+    assert {kind: [len(s.having("a")), len(s.lacking("a"))] for kind, s in kinds.items()} == {
         "train": [4, 4],
         "validation": [1, 1],
         "test": [1, 1],
@@ -352,15 +456,14 @@ def test_an_archive_without_a_folder_in_it_is_read_too(tmp_path: Path) -> None:
     root = drawn_celeba.write(tmp_path, official=False, archive=True)
     flat = {drawn_celeba.name(i): drawn_celeba.jpeg(i) for i in range(24)}
     drawn_celeba.write_zip(root / "img_align_celeba.zip", flat)
-    train = celeba.for_training(root, Selection()).train
-    assert len(folders.load(train.a, ModelConfig(side=32))) == 4
+    assert len(folders.load(exclusive(root).train.having("a"), 32)) == 4
 
 
 def test_a_folder_of_pictures_goes_before_an_archive(tmp_path: Path) -> None:
     root = drawn_celeba.write(tmp_path)
     (root / "Img" / "img_align_celeba.zip").write_bytes(b"never opened")
-    train = celeba.for_training(root, Selection()).train
-    assert train.a[0] == root / "Img" / "img_align_celeba" / "000001.jpg"
+    train = exclusive(root).train
+    assert train.having("a")[0] == root / "Img" / "img_align_celeba" / "000001.jpg"
 
 
 @pytest.mark.parametrize("content", [b"", b"half a download", None])
@@ -371,7 +474,7 @@ def test_an_archive_that_is_not_whole_is_refused_by_name(
     path = root / "Img" / "img_align_celeba.zip"
     path.write_bytes(path.read_bytes()[:-500] if content is None else content)
     with pytest.raises(DidaError, match="no whole zip archive") as caught:
-        celeba.for_training(root, Selection())
+        exclusive(root)
     assert str(path) in str(caught.value)
 
 
@@ -382,6 +485,6 @@ def test_a_listed_name_cannot_lead_out_of_an_archive(tmp_path: Path) -> None:
     for outside in ("../secret.jpg", str(tmp_path / "secret.jpg")):
         path.write_text(drawn_celeba.attribute_list().replace("000001.jpg", outside))
         (root / "list_eval_partition.txt").unlink(missing_ok=True)
-        train = celeba.for_training(root, Selection()).train
+        train = exclusive(root).train
         with pytest.raises(DidaError, match="no such file in the archive"):
-            folders.load(train.a[:1], ModelConfig(side=32))
+            folders.load(train.having("a")[:1], 32)

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dida_cli import images
-from dida_cli.config import ModelConfig
+from dida_cli.config import PARTS, Part
 from dida_cli.data import folders, sources
-from dida_cli.data.folders import Archive, Batches, Member, Pair
+from dida_cli.data.folders import Archive, Batches, Member, Sets, Split
 from dida_cli.errors import DidaError
 
-CONFIG = ModelConfig(side=32)
+ONE_PART: folders.Names = {"a": ("trainA", "trainB")}
 
 
 def touch(folder: Path, count: int) -> list[Path]:
@@ -61,25 +61,80 @@ def tree(folder: Path) -> list[str]:
 # Which files
 
 
+def two_folders(root: Path) -> Split:
+    """trainA and trainB, each with a part of its own."""
+    return sources.split(root, sources.DOMAINS)
+
+
+def of_a(sets: Sets) -> tuple[list[folders.File], list[folders.File]]:
+    """The files with part a, and those without it."""
+    return sets.having("a"), sets.lacking("a")
+
+
 def test_test_folders_are_held_out(tmp_path: Path) -> None:
     wanted = {name: touch(tmp_path / name, 3) for name in ("trainA", "trainB", "testA", "testB")}
-    split = folders.from_folders(tmp_path)
-    assert split.train == Pair(wanted["trainA"], wanted["trainB"])
-    assert split.held_out == Pair(wanted["testA"], wanted["testB"])
+    split = two_folders(tmp_path)
+    assert of_a(split.train) == (wanted["trainA"][:2], wanted["trainB"][:2])
+    assert of_a(split.validation) == (wanted["trainA"][2:], wanted["trainB"][2:])
+    assert of_a(split.test) == (wanted["testA"], wanted["testB"])
+    assert list(split.kinds) == ["train", "validation", "test"]
+
+
+def test_each_of_two_folders_has_what_the_other_lacks(tmp_path: Path) -> None:
+    for name in ("trainA", "trainB", "testA", "testB"):
+        touch(tmp_path / name, 4)
+    for sets in two_folders(tmp_path).kinds.values():
+        assert sets.having("b") == sets.lacking("a") and sets.lacking("b") == sets.having("a")
+        assert len(sets.files) == len(set(sets.files)) == len(sets.having("a") + sets.having("b"))
+    assert list(sources.split(tmp_path, ONE_PART).train.rows) == ["a"]
 
 
 def test_without_test_folders_the_last_tenth_is_held_out(tmp_path: Path) -> None:
     a, b = touch(tmp_path / "trainA", 39), touch(tmp_path / "trainB", 5)
-    split = folders.from_folders(tmp_path)
-    assert split.train == Pair(a[:36], b[:4])
-    assert split.held_out == Pair(a[36:], b[4:])
+    split = two_folders(tmp_path)
+    assert of_a(split.train) == (a[:36], b[:4])
+    assert of_a(split.validation) == (a[36:], b[4:])
+    assert split.test is split.validation
+    assert list(split.kinds) == ["train", "validation"]
 
 
 def test_without_test_folders_at_most_64_are_held_out(tmp_path: Path) -> None:
     a, b = touch(tmp_path / "trainA", 700), touch(tmp_path / "trainB", 640)
-    split = folders.from_folders(tmp_path)
-    assert split.held_out == Pair(a[-64:], b[-64:])
-    assert split.train == Pair(a[:-64], b[:-64])
+    split = two_folders(tmp_path)
+    assert of_a(split.validation) == (a[-64:], b[-64:])
+    assert of_a(split.train) == (a[:-64], b[:-64])
+
+
+def test_folders_may_have_any_names(tmp_path: Path) -> None:
+    smiles, others = touch(tmp_path / "smiles", 5), touch(tmp_path / "other faces", 4)
+    touch(tmp_path / "test", 3)  # of nothing that is asked for
+    split = sources.split(tmp_path, {"a": ("smiles", "other faces")})
+    assert of_a(split.train) == (smiles[:4], others[:3])
+    assert of_a(split.test) == (smiles[4:], others[3:])
+
+
+def test_a_picture_of_several_sets_is_one_file_and_held_out_of_all(tmp_path: Path) -> None:
+    faces = touch(tmp_path / "faces", 40)
+    chosen = {  # the last of `bare` is in the midst of `smiles`
+        "smiles": faces[0::2],
+        "sad": faces[1::2],
+        "glasses": faces[20:],
+        "bare": faces[:20],
+    }
+    for name, files in chosen.items():
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file.name).symlink_to(file)
+    split = sources.split(tmp_path, {"a": ("smiles", "sad"), "b": ("glasses", "bare")})
+    held_out = [*faces[18:20], *faces[36:]]
+    for sets, wanted in (
+        (split.validation, held_out),
+        (split.train, [file for file in faces if file not in held_out]),
+    ):
+        assert sorted(file.resolve() for file in sets.files) == wanted
+        sides = [of_part for p in PARTS for of_part in (sets.having(p), sets.lacking(p))]
+        for files, of_side in zip(chosen.values(), sides, strict=True):
+            assert [file.resolve() for file in of_side] == [f for f in files if f in wanted]
 
 
 @pytest.mark.parametrize(
@@ -97,32 +152,51 @@ def test_a_missing_folder_is_refused_by_name(
     for name in present:
         touch(tmp_path / name, 2)
     with pytest.raises(DidaError, match="no such folder") as caught:
-        folders.from_folders(tmp_path)
+        two_folders(tmp_path)
     assert str(tmp_path / missing) in str(caught.value)
+
+
+def test_a_folder_with_none_of_what_is_asked_for_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "elsewhere", 2)
+    with pytest.raises(DidaError, match="holds neither trainA and trainB nor list_attr") as caught:
+        two_folders(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_set_that_is_held_out_whole_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "trainA", 5), touch(tmp_path / "trainB", 1)
+    with pytest.raises(DidaError, match="no picture to learn from in 'trainB'") as caught:
+        two_folders(tmp_path)
+    assert str(tmp_path) in str(caught.value)
 
 
 def test_a_picture_linked_into_both_domains_is_refused(tmp_path: Path) -> None:
     a, _ = touch(tmp_path / "trainA", 20), touch(tmp_path / "trainB", 20)
     (tmp_path / "trainB" / "0000-other-name.png").symlink_to(a[7])
-    with pytest.raises(DidaError, match="is in both domains") as caught:
-        folders.from_folders(tmp_path)
+    with pytest.raises(DidaError, match="is both with and without part a") as caught:
+        two_folders(tmp_path)
     assert str(a[7].resolve()) in str(caught.value)
 
 
-def test_the_same_file_in_both_domains_is_refused(tmp_path: Path) -> None:
-    a, b = touch(tmp_path / "a", 3), touch(tmp_path / "b", 3)
-    held_out = Pair([], [])
-    folders.check_apart(folders.Split(Pair(a, b), held_out))
-    with pytest.raises(DidaError, match="is in both domains") as caught:
-        folders.check_apart(folders.Split(Pair(a, [*b, a[1]]), held_out))
-    assert str(a[1].resolve()) in str(caught.value)
+@pytest.mark.parametrize("part", PARTS)
+def test_the_same_file_with_and_without_a_part_is_refused(tmp_path: Path, part: Part) -> None:
+    parts: dict[Part, tuple[str, str]] = {"a": ("1", "2"), "b": ("3", "4")}
+    for name in "1234":
+        touch(tmp_path / name, 3)
+    sources.split(tmp_path, parts)
+    file = tmp_path / parts[part][0] / "0001.png"
+    (tmp_path / parts[part][1] / "again.png").symlink_to(file)
+    with pytest.raises(DidaError, match=f"is both with and without part {part}") as caught:
+        sources.split(tmp_path, parts)
+    assert str(file.resolve()) in str(caught.value)
 
 
 def test_one_folder_for_both_domains_is_refused(tmp_path: Path) -> None:
     touch(tmp_path / "trainA", 20)
     (tmp_path / "trainB").symlink_to(tmp_path / "trainA", target_is_directory=True)
-    with pytest.raises(DidaError, match="is in both domains"):
-        folders.from_folders(tmp_path)
+    for parts in (sources.DOMAINS, ONE_PART, {"a": ("trainA", "trainA")}):
+        with pytest.raises(DidaError, match="is both with and without part a"):
+            sources.split(tmp_path, parts)
 
 
 @pytest.mark.parametrize(
@@ -135,24 +209,25 @@ def test_a_picture_both_trained_on_and_held_out_is_refused(
     files = {name: touch(tmp_path / name, 3) for name in ("trainA", "trainB", "testA", "testB")}
     (tmp_path / held / "again.png").symlink_to(files[trained][1])
     with pytest.raises(DidaError, match="is both trained on and held out") as caught:
-        folders.from_folders(tmp_path)
+        two_folders(tmp_path)
     assert str(files[trained][1].resolve()) in str(caught.value)
 
 
-@pytest.mark.parametrize(("a", "b", "name", "count"), [(3, 9, "A", 3), (9, 3, "B", 3)])
-def test_a_domain_smaller_than_the_batch_is_refused(a: int, b: int, name: str, count: int) -> None:
-    files = [Path(f"{number}.png") for number in range(9)]
+@pytest.mark.parametrize(("a", "b", "name", "count"), [(3, 9, "with a", 3), (9, 3, "without a", 3)])
+def test_a_set_smaller_than_the_batch_is_refused(a: int, b: int, name: str, count: int) -> None:
+    files = [Path(f"{number}.png") for number in range(18)]
+    sets = Sets(files, {"a": (np.arange(a), 9 + np.arange(b))})
     with pytest.raises(DidaError) as caught:
-        folders.check_enough(Pair(files[:a], files[:b]), 4)
+        folders.check_enough(sets, 4)
     assert str(caught.value) == (
-        f"domain {name} has {count} pictures, fewer than the batch of 4; "
+        f"there are {count} pictures {name}, fewer than the batch of 4; "
         f"add pictures or use --batch {count}"
     )
 
 
-def test_a_domain_as_large_as_the_batch_is_enough() -> None:
-    files = [Path(f"{number}.png") for number in range(4)]
-    folders.check_enough(Pair(files, files), 4)
+def test_a_set_as_large_as_the_batch_is_enough() -> None:
+    files = [Path(f"{number}.png") for number in range(8)]
+    folders.check_enough(Sets(files, {"a": (np.arange(4), 4 + np.arange(4))}), 4)
 
 
 # Loading
@@ -161,7 +236,7 @@ def test_a_domain_as_large_as_the_batch_is_enough() -> None:
 def test_pictures_are_loaded_in_order_as_the_model_sees_them(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     rows = folders.load(
-        paint(tmp_path / "a", 9), CONFIG, lambda done, total: told.append((done, total))
+        paint(tmp_path / "a", 9), 32, on_progress=lambda done, total: told.append((done, total))
     )
     assert rows.dtype == torch.uint8
     assert rows.shape == (9, 3, 32, 32)
@@ -174,7 +249,7 @@ def test_an_unreadable_picture_is_skipped_with_a_warning(tmp_path: Path, place: 
     files = paint(tmp_path / "a", 20)
     files[place].write_text("no picture")
     with pytest.warns(UserWarning, match="skipped") as caught:
-        rows = folders.load(files, CONFIG)
+        rows = folders.load(files, 32)
     assert [str(files[place]) in str(one.message) for one in caught] == [True]
     assert rows[:, 0, 0, 0].tolist() == [level for level in range(20) if level != place]
 
@@ -184,7 +259,7 @@ def test_more_than_five_percent_unreadable_pictures_are_refused(tmp_path: Path) 
     files[4].write_text("no picture")
     files[30].unlink()
     with pytest.raises(DidaError, match="2 of 39 pictures cannot be read") as caught:
-        folders.load(files, CONFIG)
+        folders.load(files, 32)
     assert str(files[4]) in str(caught.value)
 
 
@@ -193,7 +268,7 @@ def test_just_five_percent_unreadable_pictures_are_skipped(tmp_path: Path) -> No
     files[4].write_text("no picture")
     files[30].unlink()
     with pytest.warns(UserWarning, match="skipped") as caught:
-        rows = folders.load(files, CONFIG)
+        rows = folders.load(files, 32)
     assert len(caught) == 2
     assert len(rows) == 38
 
@@ -206,7 +281,7 @@ def test_of_many_unreadable_pictures_some_are_named_and_the_others_counted(
     for path in files[:3]:
         path.write_text("no picture")
     with pytest.warns(UserWarning, match="skipped") as caught:
-        rows = folders.load(files, CONFIG)
+        rows = folders.load(files, 32)
     lines = [str(one.message) for one in caught]
     assert str(files[0]) in lines[0]
     assert lines[1:] == ["skipped 2 more pictures that cannot be read"]
@@ -228,7 +303,7 @@ def test_no_more_pictures_are_decoded_than_the_reader_keeps_up_with(tmp_path: Pa
 @pytest.mark.parametrize("kind", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
 def test_members_of_an_archive_are_loaded_like_files(tmp_path: Path, kind: int) -> None:
     archive = pack(tmp_path / "x.zip", {f"in/{level}.png": grey(level) for level in range(9)}, kind)
-    rows = folders.load([Member(archive, f"in/{level}.png") for level in range(9)], CONFIG)
+    rows = folders.load([Member(archive, f"in/{level}.png") for level in range(9)], 32)
     assert (rows == torch.arange(9).view(9, 1, 1, 1)).all()
     assert tree(tmp_path) == ["x.zip"]
 
@@ -279,7 +354,7 @@ def test_a_damaged_member_is_skipped_like_an_unreadable_file(
     damage(tmp_path / "x.zip")
     archive = Archive(tmp_path / "x.zip")
     with pytest.warns(UserWarning, match=r"skipped .*x\.zip/0\.png") as caught:
-        rows = folders.load([Member(archive, name) for name in members], CONFIG)
+        rows = folders.load([Member(archive, name) for name in members], 32)
     assert len(caught) == 1
     assert rows[:, 0, 0, 0].tolist() == list(range(1, 20))
 
@@ -287,7 +362,7 @@ def test_a_damaged_member_is_skipped_like_an_unreadable_file(
 def test_a_member_that_is_not_there_is_named(tmp_path: Path) -> None:
     archive = pack(tmp_path / "x.zip", {"0.png": grey(0)})
     with pytest.raises(DidaError, match="no such file in the archive") as caught:
-        folders.load([Member(archive, "in/1.png")], CONFIG)
+        folders.load([Member(archive, "in/1.png")], 32)
     assert f"{tmp_path / 'x.zip'}/in/1.png" in str(caught.value)
 
 
@@ -305,29 +380,27 @@ def test_archives_stand_in_for_folders_of_their_names(tmp_path: Path) -> None:
     paint(tmp_path / "trainB", 3)
     pack(tmp_path / "testA.zip", {"a.png": grey(7)})
     paint(tmp_path / "testB", 1)
-    split = folders.from_folders(tmp_path)
-    assert [str(file) for file in split.train.a] == [
+    split = two_folders(tmp_path)
+    assert [str(file) for file in [*split.train.having("a"), *split.validation.having("a")]] == [
         f"{tmp_path}/trainA.zip/b.png",
         f"{tmp_path}/trainA.zip/in/a.PNG",
     ]
-    assert [file.name for file in split.held_out.a] == ["a.png"]
-    assert sources.record(tmp_path, None, None, [], []) == {"root": str(tmp_path.resolve())}
+    assert [file.name for file in split.test.having("a")] == ["a.png"]
 
 
 def test_an_archive_without_pictures_is_refused_by_name(tmp_path: Path) -> None:
     pack(tmp_path / "trainA.zip", {"notes.txt": b""})
     paint(tmp_path / "trainB", 3)
     with pytest.raises(DidaError, match="holds no pictures") as caught:
-        folders.from_folders(tmp_path)
+        two_folders(tmp_path)
     assert str(tmp_path / "trainA.zip") in str(caught.value)
 
 
 def test_one_member_in_both_domains_is_refused(tmp_path: Path) -> None:
-    archive = pack(tmp_path / "x.zip", {"0.png": grey(0)})
-    again = Archive(tmp_path / "x.zip")
-    pair = Pair([Member(archive, "0.png")], [Member(again, "0.png")])
-    with pytest.raises(DidaError, match=r"x\.zip/0\.png: is in both domains"):
-        folders.check_apart(folders.Split(pair, Pair([], [])))
+    pack(tmp_path / "trainA.zip", {"0.png": grey(0), "1.png": grey(1)})
+    (tmp_path / "trainB.zip").symlink_to(tmp_path / "trainA.zip")
+    with pytest.raises(DidaError, match=r"trainA\.zip/0\.png: is both with and without part a"):
+        two_folders(tmp_path)
 
 
 # Batches
@@ -343,10 +416,16 @@ def ramps(count: int) -> Tensor:
     return torch.tensor([0, 255], dtype=torch.uint8).expand(count, 3, 2, 2)
 
 
+def made(a: Tensor, b: Tensor, **how: object) -> Batches:
+    """Batches of one part: pictures with it, and without it."""
+    rows = np.arange(len(a)), len(a) + np.arange(len(b))
+    return Batches(torch.cat([a, b]), {"a": rows}, **how)
+
+
 def batches(
     a: int = 12, b: int = 8, *, batch: int = 4, seed: int = 0, flip: bool = False
 ) -> Batches:
-    return Batches(rows_of(a), rows_of(b), batch=batch, seed=seed, flip=flip)
+    return made(rows_of(a), rows_of(b), batch=batch, seed=seed, flip=flip)
 
 
 def numbers(pictures: Tensor) -> list[int]:
@@ -356,16 +435,16 @@ def numbers(pictures: Tensor) -> list[int]:
     return levels[:, 0, 0, 0].int().tolist()
 
 
-def sequence(source: Batches, domain: int, steps: int) -> list[int]:
-    return [number for step in range(steps) for number in numbers(source(step)[domain])]
+def sequence(source: Batches, side: int, steps: int, part: Part = "a") -> list[int]:
+    return [number for step in range(steps) for number in numbers(source(step)[part][side])]
 
 
 def test_a_batch_is_float_between_minus_one_and_one() -> None:
-    a, b = Batches(ramps(5), rows_of(4), batch=4, seed=0, flip=False)(0)
-    assert a.dtype == b.dtype == torch.float32
-    assert a.shape == b.shape == (4, 3, 2, 2)
-    assert (a[..., 0] == -1).all()
-    assert (a[..., 1] == 1).all()
+    sides = made(ramps(5), rows_of(4), batch=4, seed=0, flip=False)(0)["a"]
+    assert sides.has.dtype == sides.lacks.dtype == torch.float32
+    assert sides.has.shape == sides.lacks.shape == (4, 3, 2, 2)
+    assert (sides.has[..., 0] == -1).all()
+    assert (sides.has[..., 1] == 1).all()
 
 
 def test_an_epoch_holds_every_picture_exactly_once() -> None:
@@ -383,75 +462,117 @@ def test_batches_cross_the_edge_of_an_epoch() -> None:
 
 
 def test_a_batch_may_be_larger_than_an_epoch() -> None:
-    first = numbers(batches(3, 3, batch=8)(0)[0])
+    first = numbers(batches(3, 3, batch=8)(0)["a"].has)
     assert sorted(first[:3]) == sorted(first[3:6]) == [0, 1, 2]
     assert len(first) == 8
 
 
-def test_every_epoch_and_domain_and_seed_has_an_order_of_its_own() -> None:
-    source = batches(40, 40)
-    orders = [
-        sequence(source, 0, 20)[:40],
-        sequence(source, 0, 20)[40:],
-        sequence(source, 1, 10),
-        sequence(batches(40, 40, seed=1), 0, 10),
-        list(range(40)),
-    ]
+def test_every_epoch_and_set_and_seed_has_an_order_of_its_own() -> None:
+    everything = np.arange(40)
+    rows = dict.fromkeys(PARTS, (everything, everything))
+
+    def of(seed: int) -> Batches:
+        return Batches(rows_of(40), rows, batch=4, seed=seed, flip=False)
+
+    orders = [sequence(of(seed), side, 10, p) for seed in (0, 1) for p in PARTS for side in (0, 1)]
+    orders += [sequence(of(0), 0, 20)[40:], list(range(40))]
     for one, other in itertools.combinations(orders, 2):
         assert one != other
+
+
+def test_a_set_is_of_the_pictures_its_rows_name() -> None:
+    rows = {"a": (np.array([1, 5, 7]), np.array([0, 2])), "b": (np.array([2, 5]), np.array([7]))}
+    source = Batches(rows_of(9), rows, batch=6, seed=0, flip=False)
+    for step in range(3):
+        found = source(step)
+        assert list(found) == ["a", "b"]
+        for part, sides in found.items():
+            for pictures, wanted in zip(sides, rows[part], strict=True):
+                assert set(numbers(pictures)) == set(wanted.tolist())
 
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_batches_are_a_pure_function_of_the_step(flip: bool) -> None:
     levels = np.random.default_rng(0).integers(0, 256, (10, 3, 2, 2), dtype=np.uint8)
     a, b = torch.from_numpy(levels), torch.from_numpy(levels[:7])
-    running = Batches(a, b, batch=4, seed=5, flip=flip)
-    seen = [running(step) for step in range(30)]
+    running = made(a, b, batch=4, seed=5, flip=flip)
+    seen = [running(step)["a"] for step in range(30)]
     for step in (29, 3, 17, 3):
-        resumed = Batches(a, b, batch=4, seed=5, flip=flip)(step)
-        for source in (resumed, running(step)):
-            assert torch.equal(source[0], seen[step][0])
-            assert torch.equal(source[1], seen[step][1])
+        resumed = made(a, b, batch=4, seed=5, flip=flip)(step)["a"]
+        for sides in (resumed, running(step)["a"]):
+            assert torch.equal(sides.has, seen[step].has)
+            assert torch.equal(sides.lacks, seen[step].lacks)
 
 
 def test_the_global_random_state_is_neither_read_nor_moved() -> None:
     source = batches(12, 8, flip=True)
     torch.manual_seed(1)
-    first, after = source(0)[0], torch.rand(1)
+    first, after = source(0)["a"].has, torch.rand(1)
     torch.manual_seed(1)
     assert torch.equal(torch.rand(1), after)
-    assert torch.equal(source(0)[0], first)
+    assert torch.equal(source(0)["a"].has, first)
 
 
-def flipped(source: Batches, domain: int, steps: int) -> list[bool]:
-    return [bool(picture[0, 0, 0] > 0) for step in range(steps) for picture in source(step)[domain]]
+def flipped(source: Batches, side: int, steps: int) -> list[bool]:
+    pictures = torch.cat([source(step)["a"][side] for step in range(steps)])
+    return (pictures[:, 0, 0, 0] > 0).tolist()
 
 
 def test_about_half_of_the_pictures_are_flipped_left_to_right() -> None:
-    source = Batches(ramps(16), ramps(16), batch=16, seed=0, flip=True)
-    turns = [flipped(source, domain, 50) for domain in (0, 1)]
+    source = made(ramps(16), ramps(16), batch=16, seed=0, flip=True)
+    turns = [flipped(source, side, 50) for side in (0, 1)]
     for turn in turns:
         assert 0.44 < np.mean(turn) < 0.56
     assert turns[0] != turns[1]
     assert turns[0][:16] != turns[0][16:32]
-    assert turns[0] != flipped(Batches(ramps(16), ramps(16), batch=16, seed=1, flip=True), 0, 50)
+    assert turns[0] != flipped(made(ramps(16), ramps(16), batch=16, seed=1, flip=True), 0, 50)
 
 
 def test_a_flip_mirrors_and_changes_nothing_else() -> None:
     one = torch.arange(12, dtype=torch.uint8).view(1, 3, 2, 2)
-    source = Batches(one, one, batch=1, seed=0, flip=True)
+    everything = np.array([0])
+    source = Batches(one, {"a": (everything, everything)}, batch=1, seed=0, flip=True)
     straight = one.float() / 127.5 - 1
-    found = {bool(torch.equal(source(step)[0], straight)) for step in range(20)}
+    found = {bool(torch.equal(source(step)["a"].has, straight)) for step in range(20)}
     assert found == {True, False}
     for step in range(20):
-        picture = source(step)[0]
+        picture = source(step)["a"].has
         assert torch.equal(picture, straight) or torch.equal(picture.flip(-1), straight)
     assert torch.equal(one.flatten(), torch.arange(12))  # the pictures in memory stay as they are
 
 
 def test_nothing_is_flipped_unless_asked() -> None:
-    source = Batches(ramps(16), ramps(16), batch=16, seed=0, flip=False)
+    source = made(ramps(16), ramps(16), batch=16, seed=0, flip=False)
     assert not any(flipped(source, 0, 20) + flipped(source, 1, 20))
+
+
+def test_the_pictures_of_a_step_can_be_named(tmp_path: Path) -> None:
+    files = paint(tmp_path / "a", 12)
+    rows = {"a": (np.arange(5), 5 + np.arange(7)), "b": (np.arange(2, 8), np.array([9, 11, 0]))}
+    pictures = folders.read(files, 32)
+    source = Batches.of(Sets(files, rows), pictures, batch=4, seed=2, flip=False)
+    for step in range(4):  # beyond the first epoch of all
+        shown = torch.cat([of_side for sides in source(step).values() for of_side in sides])
+        assert source.files(step) == [str(files[number]) for number in numbers(shown)]
+    assert Batches(pictures.rows, rows, batch=4, seed=2, flip=False).files(0) == []
+
+
+def test_unreadable_files_are_in_no_batch(tmp_path: Path) -> None:
+    files = paint(tmp_path / "a", 12)
+    for bad in (0, 4, 9):
+        files[bad].write_text("no picture")
+    sets = Sets(
+        files, {"a": (np.arange(6), 6 + np.arange(6)), "b": (np.arange(4, 8), np.arange(4))}
+    )
+    source = Batches.of(sets, folders.read(files, 32), batch=6, seed=2, flip=False)
+    for part, (has, lacks) in {
+        "a": ([1, 2, 3, 5], [6, 7, 8, 10, 11]),
+        "b": ([5, 6, 7], [1, 2, 3]),
+    }.items():
+        assert set(numbers(source(0)[part].has)) == set(has)
+        assert set(numbers(source(0)[part].lacks)) == set(lacks)
+    named = {Path(name) for name in source.files(0)}
+    assert named == {files[row] for row in (1, 2, 3, 5, 6, 7, 8, 10, 11)}
 
 
 # Writing
@@ -554,14 +675,6 @@ def test_a_link_into_an_archive_is_refused(tmp_path: Path) -> None:
     assert tree(tmp_path) == ["x.zip"]
 
 
-def test_the_pictures_of_a_step_can_be_named() -> None:
-    source = Batches(ramps(5), ramps(7), batch=4, seed=2, flip=False)
-    for step in range(4):  # beyond the first epoch of both
-        for domain, pictures in enumerate(source(step)):
-            rows = torch.from_numpy(source.rows(domain, step))
-            assert torch.equal(images.to_unit(source.domains[domain][rows]), pictures)
-
-
 def test_a_fingerprint_tells_pictures_apart_wherever_they_lie(tmp_path: Path) -> None:
     def write(folder: str, **files: str) -> list[Path]:
         (tmp_path / folder).mkdir()
@@ -576,12 +689,31 @@ def test_a_fingerprint_tells_pictures_apart_wherever_they_lie(tmp_path: Path) ->
         archive.writestr("in/y", "3")
     zipped = [folders.Member(folders.Archive(tmp_path / "zipped.zip"), n) for n in ("in/x", "in/y")]
 
+    def sets(has: Sequence[folders.File], parts: Sequence[Part] = ("a",)) -> Sets:
+        rows = np.arange(len(has)), len(has) + np.arange(len(one))
+        return Sets([*has, *one], dict.fromkeys(parts, rows))
+
+    before = sources.fingerprint(sets(one))
+    assert json.loads(json.dumps(before)) == before
+
     def changes(files: Sequence[folders.File]) -> list[str]:
-        now = sources.fingerprint(folders.Pair(files, one))
-        return sources.differences(sources.fingerprint(folders.Pair(one, one)), now)
+        return sources.differences(before, sources.fingerprint(sets(files)))
 
     assert changes(same) == changes(zipped) == []
-    assert changes(longer) == changes(named) == ["pictures of A: 2 files -> other names or sizes"]
-    assert changes(fewer) == ["pictures of A: 2 files -> 1"]
+    assert changes(longer) == changes(named) == ["pictures with a: 2 files -> other names or sizes"]
+    assert changes(fewer) == ["pictures with a: 2 files -> 1"]
     gone = [*one[:1], tmp_path / "gone"]
-    assert changes(gone) == ["pictures of A: 2 files -> other names or sizes"]
+    assert changes(gone) == ["pictures with a: 2 files -> other names or sizes"]
+    swapped = Sets([*one, *longer], {"a": (np.array([0, 1]), np.array([2, 3]))})
+    assert sources.differences(before, sources.fingerprint(swapped)) == [
+        "pictures without a: 2 files -> other names or sizes"
+    ]
+    two = sources.fingerprint(sets(one, PARTS))
+    assert sources.differences(before, two) == [
+        "pictures with b: 0 files -> 2",
+        "pictures without b: 0 files -> 2",
+    ]
+    assert sources.differences(two, before) == [
+        "pictures with b: 2 files -> 0",
+        "pictures without b: 2 files -> 0",
+    ]

@@ -4,19 +4,20 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import TINY
+from stand_in import SIDE, Copies, Pastes
 from torch import Tensor
 
-from dida_cli import checkpoint, hub
+from dida_cli import hub
 from dida_cli.codes import Codes, Rendering
 from dida_cli.config import Part
 from dida_cli.data import avatars
-from dida_cli.evaluate import attributes, counterfactual, guidance, report
+from dida_cli.errors import DidaError
+from dida_cli.evaluate import attributes, counterfactual, guidance, report, sheets, tables
 from dida_cli.evaluate import pairs as judged
 from dida_cli.evaluate.attributes import FactorClassifier
 from dida_cli.evaluate.pairs import Edits, Known, Pairs
 
-COUNT, SIDE = 40, 64
+COUNT = 40
 PARTS: list[Part] = ["a", "b"]
 BOTH_HAVE = (counterfactual.removal, counterfactual.guide_type)  # None where a side has no part
 
@@ -34,22 +35,6 @@ def drawn() -> dict[Part, Pairs]:
 def known(pairs: Pairs) -> Known:
     assert pairs.known is not None
     return pairs.known
-
-
-class Copies:
-    """A model that gives the content back, whatever is asked of it."""
-
-    config = replace(TINY, side=SIDE)
-
-    def encode(self, image: Tensor) -> Codes:
-        small = image[:, :, ::8, ::8]
-        return Codes(small, small.clone(), small.clone())
-
-    def compose(
-        self, codes: Codes, onto: Tensor | None = None, own: Codes | None = None
-    ) -> Rendering:
-        assert onto is not None
-        return Rendering(onto, None)
 
 
 def edits_of(pairs: Pairs, output: Tensor) -> Edits:
@@ -142,15 +127,67 @@ def test_pairs_are_what_they_say(drawn: dict[Part, Pairs], part: Part) -> None:
 
 
 def test_a_model_with_masks_is_judged_by_them_too(judge: FactorClassifier) -> None:
-    torch.manual_seed(0)
-    model = checkpoint.build(replace(TINY, side=SIDE, method="layers")).eval()
     settings = report.Settings(pairs=12, seed=3, permutations=20)
-    result, _ = report.judge_avatars(model, judge, settings)
+    result, judged = report.judge_avatars(Pastes(), judge, settings)
     for row in result["directions"].values():
-        assert 0 <= row["segmentation"]["iou"] <= 1
+        assert 0.05 < row["segmentation"]["iou"] < row["segmentation"]["iou_of_all"] * 3
         assert row["segmentation"]["changed_outside"] > 0
-    titles = [table.title for table in report.tables(result)]
+        assert row["segmentation"]["changed_unmasked"] == 0
+    for pairs, edits in judged.values():
+        assert torch.equal(edits.rebuilt, pairs.content)  # there is no code to make it of
+    titles = [table.title for table in tables.tables(result)]
     assert "Segmentation by the mask" in titles and "Segmentation" not in titles
+
+
+def test_what_a_model_has_no_code_for_is_left_out(judge: FactorClassifier) -> None:
+    settings = report.Settings(pairs=12, seed=3, permutations=20)
+    result, _ = report.judge_avatars(Pastes(), judge, settings)
+    codes = result["codes"]
+    assert (
+        codes["independence"] == {} and "domain" not in codes and set(codes["leak"]) == {"a", "b"}
+    )
+    assert all(set(row) == {"a", "b"} for row in codes["probes"].values())
+    shown = tables.card_tables(result)
+    assert "| leak |" in shown and "hsic" not in shown and "common code" not in shown
+    assert "| factor | a (smile) | b (glasses) |" in shown
+
+
+def test_errors_are_looked_for_where_something_should_change_or_did(
+    drawn: dict[Part, Pairs],
+) -> None:
+    pairs = drawn["a"]
+    made = judged.edit(Copies(), pairs)
+    blot = pairs.content.clone()
+    blot[:, :, :3, 61:] = -blot[:, :, :3, 61:].sign()  # nothing should change there
+    edits = replace(made, output=blot)
+    where = counterfactual.inside(pairs, edits)
+    should = counterfactual.inside(pairs, made)
+    assert where[:, :, :5, 59:].all() and not should[:, :, :5, 59:].any()
+    assert torch.equal(where[:, :, 5:], should[:, :, 5:])
+    truth = counterfactual.truth(attributes.FactorClassifier().eval(), pairs, edits)
+    error = ((edits.output - known(pairs).truth) / 2).double().square().mean(1, keepdim=True)
+    by_hand = [-10 * e[w].mean().log10().item() for e, w in zip(error, where, strict=True)]
+    assert truth["psnr_inside"] == pytest.approx(sum(by_hand) / COUNT)
+    assert truth["psnr_inside"] < truth["psnr_inside_of_content"] < truth["psnr_of_content"]
+
+
+def test_the_worst_edits_are_those_with_the_largest_errors_inside(
+    drawn: dict[Part, Pairs],
+) -> None:
+    pairs = drawn["b"]
+    output = known(pairs).truth.clone()
+    output[7, :, 20:40], output[3, :, 20:44] = 1, 1
+    found = sheets.worst({"b": (pairs, edits_of(pairs, output))}, count=2)
+    assert set(found["b"]) == {3, 7} and list(found) == ["b"]
+    both = {part: (p, judged.edit(Copies(), p)) for part, p in drawn.items()}
+    assert [len(rows) for rows in sheets.worst(both, 5).values()] == [5, 5]
+    sheet = sheets.worst_sheet(both, Copies().config.domains, 5)
+    assert sheet and sheet.height > 8 * SIDE and sheet.width > 5 * SIDE
+    strangers = {part: (replace(p, known=None), e) for part, (p, e) in both.items()}
+    assert (
+        sheets.worst(strangers) == {}
+        and sheets.worst_sheet(strangers, Copies().config.domains) is None
+    )
 
 
 def test_everything_together_is_the_same_every_time(judge: FactorClassifier) -> None:
@@ -158,12 +195,37 @@ def test_everything_together_is_the_same_every_time(judge: FactorClassifier) -> 
     results = [report.judge_avatars(Copies(), judge, settings)[0] for _ in range(2)]
     assert results[0] == results[1]
     assert set(results[0]["directions"]) == {"glasses to smile", "smile to glasses"}
-    shown = report.tables(results[0])
+    shown = tables.tables(results[0])
     titles = [table.title for table in shown]
+    assert titles[0] == "As people see it" and titles[1].startswith("The domain")
     assert "Attribute classification" in titles and "Segmentation" in titles
-    page = report.page(results[0] | {"model": "<x>"}, shown, {"a.png": "sheet"})
+    page = tables.page(results[0] | {"model": "<x>"}, shown, {"a.png": "sheet"})
     assert "&lt;x&gt;" in page and "<x>" not in page
-    assert report.markdown(shown).count("### ") == len(shown)
+    assert tables.markdown(shown).count("### ") == len(shown)
+    assert 0.5 <= results[0]["codes"]["domain"]["chance"] <= results[0]["codes"]["domain"]["pixels"]
+
+
+def test_five_lines_say_it_and_a_card_tells_the_rest(judge: FactorClassifier) -> None:
+    settings = report.Settings(pairs=12, seed=3, permutations=20)
+    result, _ = report.judge_avatars(Copies(), judge, settings)
+    lines = tables.headlines(result)
+    wanted = ("target", "guide's kind", "part gone", "PSNR inside", "told apart")
+    assert [line.startswith(word) for line, word in zip(lines, wanted, strict=True)] == [True] * 5
+    assert all("glasses to smile" in line and "smile to glasses" in line for line in lines)
+    copied = result["directions"]["glasses to smile"]["truth"]["psnr_inside"]
+    assert f"glasses to smile {copied:.1f} dB ({copied:.1f} dB)" in lines[3]
+    card = tables.card_tables(result)
+    assert card.startswith("## Scores\n\n| 12 unseen pairs each way | glasses to smile |")
+    scores, every = card.split("## All tables")
+    for words in (
+        "given to the target",
+        "part gone",
+        "told apart",
+        "eyebrows kept",
+        "domain named",
+    ):
+        assert f"| {words}" in scores, words
+    assert "mask" not in scores and all(f"### {t.title}\n" in every for t in tables.tables(result))
 
 
 class Paints(Copies):
@@ -191,13 +253,7 @@ def corners(count: int) -> tuple[Tensor, Tensor]:
 
 def test_pictures_without_factors_are_judged_by_a_classifier_of_their_own() -> None:
     a, b = corners(40)
-    domain_judge = attributes.fit(
-        FactorClassifier(attributes.DOMAIN),
-        torch.cat([a, b]),
-        {"domain": torch.tensor([0] * 40 + [1] * 40)},
-        seed=0,
-        on_progress=lambda done, total: None,
-    )
+    domain_judge = attributes.train_on_parts({"a": (a, b)})
     unit_a, unit_b = (x.float() / 127.5 - 1 for x in (a, b))
     settings = report.Settings(pairs=20, seed=0, permutations=20)
     shares = {}
@@ -205,5 +261,27 @@ def test_pictures_without_factors_are_judged_by_a_classifier_of_their_own() -> N
         result, _ = report.judge_pictures(model, domain_judge, unit_a, unit_b, settings)
         rows = [row["classification"] for row in result["directions"].values()]
         assert all(row["classifier_accuracy"] >= 0.95 for row in rows)
+        lines = tables.headlines(result)
+        assert (
+            len(lines) == 5 and lines[1].endswith("-") and "## Scores" in tables.card_tables(result)
+        )
         shares[type(model)] = [row["target"] for row in rows]
     assert max(shares[Copies]) <= 0.1 and min(shares[Paints]) >= 0.9
+
+
+def test_too_few_pictures_are_refused() -> None:
+    a, b = (pictures.float() / 127.5 - 1 for pictures in corners(4))
+    judge = attributes.FactorClassifier(attributes.of_parts(["a"])).eval()
+    with pytest.raises(DidaError, match="4 test pictures of each domain, not 3"):
+        report.judge_pictures(Copies(), judge, a, b[:3], report.Settings())
+
+
+def test_a_classifier_of_parts_learns_each_from_its_own_pictures() -> None:
+    """Of a picture with a known smile it may be unknown whether there are glasses."""
+    a, b = corners(40)
+    plain = torch.randint(80, a.shape, generator=torch.Generator().manual_seed(1)).byte()
+    judge = attributes.train_on_parts({"a": (a, plain), "b": (b, plain.flip(0))})
+    said = counterfactual.classify(judge, torch.cat([a, b, plain]).float() / 127.5 - 1)
+    found = {part: (said[part].argmax(1) == 0).float().reshape(3, 40).mean(1) for part in "ab"}
+    assert found["a"][0] > 0.9 and found["a"][2] < 0.1
+    assert found["b"][1] > 0.9 and found["b"][2] < 0.1

@@ -1,26 +1,20 @@
 """Models whose B has nothing of its own are judged at giving a part, and at taking it off."""
 
-import json
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, Result
+from stand_in import SIDE, Copies, Pastes
 
-from dida_cli import checkpoint, hub
+from dida_cli import hub
 from dida_cli.config import Domains
 from dida_cli.data import avatars
 from dida_cli.errors import DidaError
-from dida_cli.evaluate import attributes, counterfactual, pairs, report
+from dida_cli.evaluate import attributes, counterfactual, pairs, report, tables
 from dida_cli.evaluate.attributes import FactorClassifier
 from dida_cli.evaluate.pairs import ONE_SIDED, SMILE_GLASSES, Edits, Pairs
 
-SIDE = 64
-GLASSES = replace(
-    TINY, method="layers", side=SIDE, separate_b=0, domains=Domains(a="glasses", b="no glasses")
-)
+GLASSES = Domains(a="glasses")
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +29,20 @@ def drawn() -> dict[str, Pairs]:
 
 def perfect(drawn: Pairs) -> Edits:
     """What a model would make that always gives the true answer."""
-    torch.manual_seed(0)
-    made = pairs.edit(checkpoint.build(GLASSES).eval(), drawn)
+    made = pairs.edit(Copies(GLASSES), drawn)
     assert drawn.known is not None
     return replace(made, output=drawn.known.truth, bare=drawn.known.truth)
 
 
 def test_a_task_is_what_the_domains_are_called() -> None:
-    assert pairs.task_of(TINY) == SMILE_GLASSES
-    assert pairs.task_of(GLASSES) == ONE_SIDED["glasses"]
-    with pytest.raises(DidaError, match="not hat and none"):
-        pairs.task_of(replace(GLASSES, domains=Domains(a="hat", b="none")))
+    assert pairs.task_of(Copies().config) == SMILE_GLASSES
+    assert pairs.task_of(Copies(GLASSES).config) == ONE_SIDED["glasses"]
+    for domains, words in (
+        (Domains(a="hat"), "hat alone"),
+        (Domains(a="smile", b="hat"), "smile and"),
+    ):
+        with pytest.raises(DidaError, match=f"not {words}"):
+            pairs.task_of(Copies(domains).config)
 
 
 def test_truths_change_the_one_part_alone(drawn: dict[str, Pairs]) -> None:
@@ -115,32 +112,26 @@ def test_foreign_faces_are_like_no_training_picture() -> None:
 
 
 def test_all_scores_of_a_one_sided_model(judge: FactorClassifier) -> None:
-    torch.manual_seed(0)
-    model = checkpoint.build(GLASSES).eval()
-    result, _ = report.judge_avatars(model, judge, report.Settings(pairs=12, permutations=10))
+    settings = report.Settings(pairs=12, permutations=10)
+    result, _ = report.judge_avatars(Pastes(GLASSES), judge, settings)
     gives, takes = result["directions"].values()
-    assert list(result["directions"]) == ["no glasses to glasses", "glasses to no glasses"]
+    assert list(result["directions"]) == ["put on", "taken off"]
     assert gives["removal"] is None and takes["removal"] is not None
+    assert takes["guide_type"] is None and gives["guide_type"] is not None
     assert {"iou_foreign", "changed_outside_foreign"} < set(takes["segmentation"])
-    shown = report.markdown(report.tables(result))
-    assert "| removed | - | " in shown and "no glasses" in shown
+    shown = tables.markdown(tables.tables(result))
+    assert "| removed | - | " in shown and "| put on | taken off |" in shown
+    _, kind, gone, *_ = tables.headlines(result)
+    assert kind.endswith("taken off -") and "put on - " in gone
 
 
-def test_a_threshold_is_kept_in_the_model(dida: Callable[..., Result], tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    folder = tmp_path / "m"
-    checkpoint.write_folder(folder, checkpoint.model_files(checkpoint.build(GLASSES), "# m\n"))
-    result = dida("evaluate", "-m", folder, "--pairs", "10", "--json", "--keep-threshold")
-    assert result.code == 0, result.err
-    rows = json.loads(result.out)["directions"].values()
-    wanted = sum(row["segmentation"]["segment_from"] for row in rows) / 2
-    assert checkpoint.load(folder).config.segment_from == pytest.approx(wanted, abs=1e-3)
-
-
-def test_a_plain_model_has_no_threshold_to_keep(
-    dida: Callable[..., Result], model_folder: Path
-) -> None:
-    config = (model_folder / "config.json").read_bytes()
-    result = dida("evaluate", "-m", model_folder, "--pairs", "10", "--keep-threshold")
-    assert result.code == 1 and "with masks" in result.err
-    assert (model_folder / "config.json").read_bytes() == config
+def test_many_faces_are_drawn_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = pairs.draw(SMILE_GLASSES, 2, SIDE, seed=5)
+    monkeypatch.setattr(pairs, "MANY", 1)  # in several processes
+    many = pairs.draw(SMILE_GLASSES, 2, SIDE, seed=5)
+    for part, of_part in few.items():
+        assert torch.equal(of_part.content, many[part].content)
+        assert (
+            of_part.known and many[part].known and of_part.known.truths == many[part].known.truths
+        )
+        assert torch.equal(of_part.known.truth, many[part].known.truth)

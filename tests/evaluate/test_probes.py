@@ -7,9 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dida_cli import checkpoint
 from dida_cli.codes import Codes
-from dida_cli.config import ModelConfig
 from dida_cli.errors import DidaError
 from dida_cli.evaluate import probes
 
@@ -90,14 +88,32 @@ def test_the_table_puts_each_factor_where_it_is() -> None:
 
 
 def test_a_model_without_a_code_of_b() -> None:
-    config = ModelConfig(side=32, grid=4, width=16, common=8, separate_a=3, separate_b=0)
-    model = checkpoint.build(config).eval()
-    with torch.inference_mode():
-        of_a, of_b = (model.encode(normal(12, 3, 32, 32, seed=s).tanh()) for s in (1, 2))
+    of_a, of_b = (grid_codes(12, 8, 3, 0, seed=seed) for seed in (1, 2))
     found = probes.table(of_a, {"domain": torch.arange(12) % 2})
     assert list(found["domain"]) == ["common", "a"]
     assert list(probes.leak(of_a, of_b)) == ["a"]
     assert list(probes.independence(of_a, of_b, permutations=10)) == ["a"]
+
+
+def test_a_model_without_a_common_code() -> None:
+    of_a, of_b = (grid_codes(12, 0, 3, 2, seed=seed) for seed in (1, 2))
+    found = probes.table(of_a, {"domain": torch.arange(12) % 2})
+    assert list(found["domain"]) == ["a", "b"]
+    assert list(probes.leak(of_a, of_b)) == ["a", "b"]
+    assert probes.independence(of_a, of_b, permutations=10) == {}
+
+
+def test_wide_codes_are_probed_along_their_axes_with_the_same_answers() -> None:
+    code, truth = normal(40, 70, seed=1).double(), torch.arange(40) % 3
+    code[:, :3] += 2 * torch.nn.functional.one_hot(truth, 3)
+    held_out = slice(20, None)
+    wide = code - code[:20].mean(0)
+    weights, bias = probes._fit(wide[:20], truth[:20], 3)
+    narrow = probes._rotated(wide, wide[:20])
+    rotated, shift = probes._fit(narrow[:20], truth[:20], 3)
+    assert narrow.shape == (40, 19)  # means were taken off
+    answers = wide[held_out] @ weights + bias
+    torch.testing.assert_close(narrow[held_out] @ rotated + shift, answers, rtol=1e-3, atol=1e-3)
 
 
 def test_leak_by_hand() -> None:

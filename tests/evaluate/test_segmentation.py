@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from dida_cli.codes import Rendering
 from dida_cli.data import avatars
 from dida_cli.errors import DidaError
 from dida_cli.evaluate import segmentation
@@ -76,11 +75,23 @@ def test_the_true_region_of_glasses_is_around_the_eyes() -> None:
     assert not segmentation.true_region(content, content).any()
 
 
-def test_a_model_without_a_mask_is_told_so() -> None:
-    image, mask = torch.zeros(1, 3, 2, 2), torch.ones(1, 1, 2, 2)
-    assert segmentation.mask_of(Rendering(image, mask), "painter") is mask
-    with pytest.raises(DidaError, match=r"^avatars-smile-glasses has no mask: .*give a model"):
-        segmentation.mask_of(Rendering(image, None), "avatars-smile-glasses")
+def test_the_touched_region_is_what_should_change_or_did_and_two_pixels_more() -> None:
+    content = torch.full((1, 3, 1, 12), -1.0)
+    truth, output = content.clone(), content.clone()
+    truth[..., 2] += 0.1
+    output[:, 0, :, 9] += 0.1
+    output[..., 5] += 0.05  # 6 levels: nobody sees that
+    touched = segmentation.touched_region(content, truth, output)
+    assert torch.equal(touched, drawn("#####..#####"))
+
+
+def test_changes_where_the_mask_is_0_by_hand() -> None:
+    before = torch.zeros(1, 3, 1, 4)
+    after, mask = before.clone(), drawn("#...").float() / 10
+    after[..., 0] = 1
+    assert segmentation.changed_unmasked(before, after, mask) == 0
+    after[0, 1, 0, 3] = -2 / 255
+    assert segmentation.changed_unmasked(before, after, mask) == pytest.approx(1)
 
 
 def test_dilation_by_hand() -> None:

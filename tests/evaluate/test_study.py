@@ -17,7 +17,7 @@ from conftest import TINY, Result, write_picture
 from torch import Tensor
 
 from dida_cli import checkpoint, images
-from dida_cli.codes import Codes, Rendering
+from dida_cli.codes import Ability, Codes, Rendering
 from dida_cli.config import Domains, ModelConfig
 from dida_cli.errors import DidaError
 from dida_cli.evaluate import study
@@ -80,7 +80,7 @@ def test_every_pair_is_asked_once_of_each_model_both_ways(page: Path, models: li
 def test_the_pictures_are_the_edits_of_the_models(page: Path, models: list[Path]) -> None:
     key, shown = key_of(page), told(page)
     networks = {str(path): checkpoint.load(path) for path in models}
-    ways = {way.name(Domains()): way for way in study.drawn_ways(3, key.seed)}
+    ways = {way.name(study.DRAWN): way for way in study.drawn_ways(3, key.seed)}
     for item in shown["items"]:
         name, way, pair = (getattr(key.items[item["id"]], f) for f in ("model", "way", "pair"))
         content, guide = ways[way].contents[pair], ways[way].guides[pair]
@@ -173,6 +173,7 @@ class Painter:
     """A model that says which codes it was asked to compose: common and the two parts' sums."""
 
     config = TINY
+    abilities: frozenset[Ability] = frozenset()
 
     def encode(self, image: Tensor) -> Codes:
         return Codes(image, image.clone(), image.clone())
@@ -240,7 +241,7 @@ def test_drawn_pairs_are_those_of_the_evaluation() -> None:
         (["-m", "{model}"], 1, "is given twice; give each model once"),
         (["-m", "{stripes}"], 1, "knows stripes and spots"),
         (["-m", "{squash}"], 1, "compare models of one fit"),
-        (["-m", "{one_sided}"], 1, "knows no part of its own in domain B"),
+        (["-m", "{one_sided}"], 1, "knows smile, {model} smile and glasses; compare models"),
         (["--guide-a", "{a}"], 1, "give both --guide-a and --guide-b, or --content and"),
         (["--content", "{a}"], 1, "give both --guide-a and --guide-b, or --content and"),
         (["--guide-a", "{a}", "--guide-b", "{a}"], 1, "holds 2 pictures; give --pairs 2 or less"),
@@ -262,15 +263,26 @@ def test_what_cannot_be_asked_is_told_in_one_line(
     configs = {
         "stripes": replace(TINY, domains=Domains(a="stripes", b="spots")),
         "squash": replace(TINY, fit="squash"),
-        "one_sided": replace(TINY, separate_b=0),
+        "one_sided": replace(TINY, domains=Domains(a="smile")),
     }
     words = {name: model_folder_of(tmp_path / name, 0, c) for name, c in configs.items()}
     words |= {"a": domains / "testA", "model": model_folder}
     given = [option.format(**words) for option in options]
     result = dida("study", "make", "-m", model_folder, "--pairs", 3, *given)
-    assert result.code == code and said in result.err and result.out == ""
+    assert result.code == code and result.out == ""
+    assert said.format(**words) in result.err
     assert result.err.count("\n") == 1
     assert not list(tmp_path.glob("*.html")) and not list(tmp_path.glob("*.json"))
+
+
+def test_a_model_of_one_part_is_asked_about_that(dida: Dida, domains: Path) -> None:
+    model = model_folder_of(domains / "model", 0, replace(TINY, domains=Domains(a="hat")))
+    out, guides = domains / "page.html", domains / "testA"
+    one_way = ("--guide-a", guides, "--content", domains / "testB", "--pairs", 2, "-o", out)
+    assert dida("study", "make", "-m", model, *one_way).code == 0
+    assert {item.way for item in key_of(out).items.values()} == {"no hat to hat"}
+    both = dida("study", "make", "-m", model, "--guide-b", guides, *one_way)
+    assert both.code == 1 and "knows no part of its own in domain B" in both.err
 
 
 def test_avatars_are_for_smile_and_glasses_only(dida: Dida, tmp_path: Path) -> None:

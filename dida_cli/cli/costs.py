@@ -1,0 +1,154 @@
+"""What a training will take here, told before it is begun."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dida_cli.cli import console, trainer
+from dida_cli.config import Part
+
+if TYPE_CHECKING:
+    import torch
+
+    from dida_cli.players import Sides
+    from dida_cli.recipe import Recipe, Stage
+    from dida_cli.train import Training
+
+TRIED = 4  # steps; the first, which warms up, is not timed
+DRAWN = 10  # faces
+
+
+def tell(wanted: "Recipe", device: "torch.device") -> None:
+    """Make a few steps of each stage on noise, and print what the whole training will take."""
+    from dida_cli import recipe
+    from dida_cli import train as core
+
+    count = _tell_pictures(wanted)
+    seconds, state, in_run = 0.0, 0, 0
+    for place, stage in enumerate(wanted.stages):
+        if wanted.method == recipe.JUDGE:
+            a_step, weights = _step_of_judge(stage), ""
+        else:
+            training = core.Training(wanted, place, str(device))
+            a_step = _step_of(training)
+            sizes = {n: _bytes_of(module) for n, module in training.players.modules.items()}
+            weights = "".join(f", {n} {size // 4:,} weights" for n, size in sizes.items() if size)
+            # all weights, two moments of Adam of each, and the network's mean; the model beside it
+            state = 3 * sum(sizes.values()) + 2 * sizes["network"]
+            in_run = 2 * state + 2 * sizes["network"]  # last, last-1; best, model
+        seconds += stage.steps * a_step
+        console.out(
+            f"stage {place + 1}   {stage.steps:,} steps at {stage.side} px, {stage.batch} pictures "
+            f"of each set{weights}; {1 / a_step:.3g} steps/s, {_duration(stage.steps * a_step)}"
+        )
+    decoded = [count * 3 * side**2 for side in {stage.side for stage in wanted.stages}]
+    kept, cached = _kept(decoded)
+    memory = _megabytes(_peak_memory(device) + state + kept)
+    console.out(f"time      {_duration(seconds)}; drawing, reading, saves and scores apart")
+    console.out(f"memory    about {memory} at most, on {device.type}")
+    console.out(f"disk      {_megabytes(in_run)} in the run, {_megabytes(cached)} decoded pictures")
+
+
+def _tell_pictures(wanted: "Recipe") -> int:
+    """Tell what is learned from, or has yet to be drawn; how many pictures that is."""
+    from dida_cli import recipe
+    from dida_cli.data import avatars, folders, sources
+
+    root = Path(wanted.data)
+    if wanted.data == recipe.AVATARS and not sources.is_labelled(root):
+        began = time.perf_counter()
+        for index in range(DRAWN):
+            avatars.draw(avatars.factors_at(trainer.AVATAR_SEED, index))
+        a_face = (time.perf_counter() - began) / DRAWN / (os.cpu_count() or 1)
+        taken = _duration(trainer.AVATAR_COUNT * a_face)
+        console.out(f"pictures  {trainer.AVATAR_COUNT:,} faces, which are drawn first: {taken}")
+        return trainer.AVATAR_COUNT
+    if wanted.method == recipe.JUDGE:
+        console.out(f"pictures  all of {root}")
+        return len(list((root / "images").glob("*")))
+    train = sources.split(root, wanted.expressions).train
+    for stage in wanted.stages:
+        folders.check_enough(train, stage.batch)
+    named = folders.named(train.rows)
+    told = ", ".join(f"{len(rows):,} {name}" for name, rows in named.items())
+    console.out(f"pictures  {told} ({', '.join(part.name for part in wanted.parts.values())})")
+    return len(train.files)
+
+
+def _step_of(training: "Training") -> float:
+    """How long a step takes, making one that warms up and some more."""
+    batch = _noise(training.settings, tuple(training.recipe.parts))
+    training.advance(batch)
+    began = time.perf_counter()
+    for _ in range(1, TRIED):
+        training.advance(batch)
+    return (time.perf_counter() - began) / (TRIED - 1)
+
+
+def _step_of_judge(stage: "Stage") -> float:
+    import torch
+
+    from dida_cli.evaluate import attributes
+
+    pictures = torch.zeros(stage.batch, 3, stage.side, stage.side, dtype=torch.uint8)
+    truth = {name: torch.zeros(stage.batch, dtype=torch.long) for name in attributes.FACTORS}
+    judge, began = attributes.FactorClassifier(), time.perf_counter()
+    attributes.fit(
+        judge,
+        pictures,
+        truth,
+        seed=0,
+        on_progress=lambda done, total: None,
+        steps=TRIED,
+        batch=stage.batch,
+    )
+    return (time.perf_counter() - began) / TRIED
+
+
+def _noise(stage: "Stage", parts: tuple[Part, ...]) -> dict[Part, "Sides"]:
+    """Pictures that show nothing, as many as a step takes."""
+    import torch
+
+    from dida_cli.players import Sides
+
+    shape = (stage.batch, 3, stage.side, stage.side)
+    return {part: Sides(torch.rand(shape) * 2 - 1, torch.rand(shape) * 2 - 1) for part in parts}
+
+
+def _bytes_of(module: "torch.nn.Module") -> int:
+    return sum(value.nbytes for value in module.state_dict().values())
+
+
+def _kept(decoded: list[int]) -> tuple[int, int]:
+    """Bytes of decoded pictures in memory, at most, and on the disk, which keeps many."""
+    from dida_cli.data import folders
+
+    many = [size for size in decoded if size > folders.SMALL]
+    return max([0, *(size for size in decoded if size not in many)]), sum(many)
+
+
+def _peak_memory(device: "torch.device") -> int:
+    """The most bytes this process has held so far, on the device that trains."""
+    import resource
+
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
+
+
+def _duration(seconds: float) -> str:
+    """Days, hours and minutes, the two largest that count."""
+    minutes = max(1, round(seconds / 60))
+    hours, days = minutes // 60, minutes // 1440
+    if days:
+        return f"{days} d {hours % 24} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"

@@ -1,0 +1,261 @@
+"""What a training leaves in the end: the model's folder, with its card and unchosen examples."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dida_cli.cli import console
+from dida_cli.config import Part
+from dida_cli.errors import DidaError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dida_cli.cli.trainer import Source
+    from dida_cli.data.folders import Sets
+    from dida_cli.evaluate.attributes import FactorClassifier
+    from dida_cli.evaluate.report import Judged
+    from dida_cli.images import Picture
+    from dida_cli.players import Network, Sides
+    from dida_cli.recipe import Recipe
+    from dida_cli.train import Training
+
+PAIRS, SEED = 500, 20_261_124  # that are judged each way, as `dida evaluate` draws them
+LEAST = 10  # pictures of each domain that scores are made of
+SHOWN = 5  # held-out pictures of each side of a part on a sheet
+JUDGE = "judge"  # of a run: the classifier of its parts, where no bundled one knows them
+EXAMPLES = "examples"
+DRAWN = """---
+license: mit
+library_name: dida
+tags: [image-to-image, guided-content-transfer]
+---
+"""
+OWN = DRAWN.replace("license: mit\n", "")
+
+
+def write(training: "Training", source: "Source", run: Path) -> None:
+    """Judge the model of a training that is over, and write its folder."""
+    from dida_cli import checkpoint, images
+    from dida_cli import run as runs
+    from dida_cli.evaluate import tables
+
+    network = checkpoint.baked(training.network).to("cpu")
+    try:
+        result, judged = _judged(network, source, run)
+        scores = tables.card_tables(result)
+        pictures = _examples(judged, network)
+        for line in tables.headlines(result):
+            console.note(line)
+    except DidaError as error:
+        console.note(f"not measured: {error}")
+        scores = f"## Scores\n\nNot measured: {error}.\n"
+        shown = sheet(network, source.held_out(network.config.side))
+        pictures = {"edits.png": (shown, "edits of the first held-out pictures")} if shown else {}
+    text = card(training, source, run, scores, pictures)
+    files = checkpoint.model_files(training.network, text)
+    files |= {f"{EXAMPLES}/{name}": images.encode(p) for name, (p, _) in pictures.items()}
+    checkpoint.write_folder(run / runs.MODEL, files)
+
+
+def _judged(network: "Network", source: "Source", run: Path) -> "tuple[dict[str, Any], Judged]":
+    """All scores: on fresh drawn faces, or on test pictures. DidaError where there are too few."""
+    from dida_cli import hub, images
+    from dida_cli.data import folders
+    from dida_cli.evaluate import attributes, report, validation
+
+    config = network.config
+    if validation.drawn_task(config, source.root, source.wanted.expressions):
+        judge = attributes.load(hub.BUNDLED / hub.JUDGE)
+        with console.progress("judging, drawing", "faces") as show:
+            settings = report.Settings(PAIRS, SEED)
+            return report.judge_avatars(network, judge, settings, on_progress=show)
+    in_a, in_b = (files[:PAIRS] for files in _domains(source.split.test))
+    if (count := min(len(in_a), len(in_b))) < LEAST:
+        raise DidaError(f"scores need {LEAST} test pictures of each domain, not {count}")
+    a, b = (images.to_unit(folders.load(f, config.side, config.fit)) for f in (in_a, in_b))
+    settings = report.Settings(count, SEED)
+    return report.judge_pictures(network, judge_of(run, source), a, b, settings)
+
+
+def _domains(sets: "Sets") -> tuple[list[Any], list[Any]]:
+    """The files of both domains: each has its part, and lacks the other's."""
+    import numpy as np
+
+    a, lacks_a = sets.rows["a"]
+    b, lacks_b = sets.rows.get("b", (lacks_a, a))
+    rows = np.intersect1d(a, lacks_b), np.intersect1d(b, lacks_a)
+    in_a, in_b = ([sets.files[row] for row in of_domain] for of_domain in rows)
+    return in_a, in_b
+
+
+def judge_of(run: Path, source: "Source") -> "FactorClassifier":
+    """The classifier of a run's parts, trained on its pictures when first asked for."""
+    from dida_cli.evaluate import attributes
+
+    factors = attributes.of_parts(tuple(source.wanted.parts))
+    if (run / JUDGE).exists():
+        return attributes.load(run / JUDGE, factors)
+    batches = source.batches(source.wanted.stages[-1])
+
+    def some(rows: "np.ndarray") -> Any:
+        return batches.pictures[rows[:: max(1, -(-len(rows) // attributes.LEARNED))]]
+
+    sides = {part: (some(has), some(lacks)) for part, (has, lacks) in batches.rows.items()}
+    with console.progress("training the judge", "steps") as report:
+        judge = attributes.train_on_parts(sides, on_progress=report)
+    card = f"Says which parts pictures of {run.name} have, to score its training.\n"
+    attributes.save(judge, run / JUDGE, card, factors)
+    return judge
+
+
+def _examples(judged: "Judged", network: "Network") -> "dict[str, tuple[Picture, str]]":
+    """Pictures by file name, with what they show: the first pairs, and the worst edits."""
+    from dida_cli.evaluate import report, sheets
+
+    found: dict[str, tuple[Picture, str]] = {}
+    for part, (drawn, edits) in judged.items():
+        way = report.direction(network.config.domains, part)
+        found[f"part-{part}.png"] = sheets.first(drawn, edits), f"{way}: the first pairs"
+    if worst := sheets.worst_sheet(judged, network.config.domains):
+        found["worst.png"] = worst, "of all judged edits the worst, by their error inside"
+    return found
+
+
+def card(
+    training: "Training",
+    source: "Source",
+    run: Path,
+    scores: str = "Not measured yet.\n",
+    pictures: Mapping[str, tuple["Picture", str]] = {},
+) -> str:
+    """The README of a model: what it is, what it was made of and how, and what it is worth."""
+    from dida_cli.data import sources
+
+    wanted = training.recipe
+    parts = " or the ".join(part.name for part in wanted.parts.values())
+    lines = [f"# {run.name}", "", *([f"{wanted.about}.", ""] if wanted.about else [])]
+    lines += [
+        f"Moves the {parts} of one picture onto another, or takes it off: "
+        f"`dida transfer -m {run.name} --content PICTURE --guide-a GUIDE`.",
+        "",
+        *(f"![{words}]({EXAMPLES}/{name})" for name, (_, words) in pictures.items()),
+        *([""] if pictures else []),
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {words} |" for name, words in _facts(training, source, run).items()),
+        "",
+        scores,
+        "## Recipe",
+        "",
+        f"```toml\n{wanted.to_toml()}```",
+        "",
+    ]
+    head = DRAWN if sources.is_drawn(source.root) else OWN
+    return head + "\n".join(lines)
+
+
+def _facts(training: "Training", source: "Source", run: Path) -> dict[str, str]:
+    from dida_cli import run as runs
+    from dida_cli.data import folders, sources
+
+    wanted, config = training.recipe, training.network.config
+    count = sum(p.numel() for p in training.network.parameters())
+    sets = folders.named(source.split.train.rows)
+    learned = ", ".join(f"{len(rows):,} {name}" for name, rows in sets.items())
+    made = [stage.steps for stage in wanted.stages[: training.stage]] + [training.step]
+    steps = "; then ".join(
+        f"{done:,} of {stage.steps:,} at {stage.side} px, {stage.batch} pictures of each set"
+        for done, stage in zip(made, wanted.stages, strict=False)
+    )
+    precision = str(training.precision).removeprefix("torch.")
+    best = training.best
+    facts = {
+        "method": f"{wanted.method}, {config.side} px, {count:,} parameters",
+        "data": f"{Path(wanted.data).name}: {_licence(source.root)}",
+        "learned from": learned,
+        "command": f"`{runs.recorded(run)[1].command}`",
+        "seed": str(wanted.seed),
+        "steps": steps,
+        "time": f"{training.seconds / 60:.0f} min in steps on {training.device.type}, {precision}",
+    }
+    if best:
+        facts["best score"] = f"{best.score:.3f} on held-out pictures, at step {best.step}"
+    if sources.is_drawn(source.root):
+        facts["licence of the weights"] = "MIT"
+    return facts
+
+
+def _licence(root: Path) -> str:
+    """What pictures are, and under which terms they come."""
+    from dida_cli.data import avatars, sources
+
+    if not sources.is_drawn(root):
+        return "whose owners say what may be done with them, and with what is learned from them"
+    with (root / avatars.FACTORS_LIST).open(encoding="utf-8") as lines:
+        count = sum(1 for _ in lines)
+    return (
+        f"{count:,} drawn faces, {(root / 'avatars.json').read_text().strip()} "
+        "(`dida data avatars`); artwork Avataaars by Pablo Stanley, free for any use"
+    )
+
+
+def judge(wanted: "Recipe", root: Path, run: Path, command: str) -> None:
+    """Train the judge of drawn faces by its recipe, and write its folder."""
+    from dida_cli import run as runs
+    from dida_cli.data import folders
+    from dida_cli.evaluate import attributes
+
+    (stage,) = wanted.stages
+    runs.start(run, wanted, runs.Begun(command, str(root.resolve()), {}))
+    began = time.monotonic()
+    with console.progress("training", "steps") as report:
+        made = attributes.train(root, wanted.seed, report, steps=stage.steps, batch=stage.batch)
+    minutes = (time.monotonic() - began) / 60
+    right = attributes.right(made, *attributes.faces(root, folders.TEST))
+    lines = [
+        DRAWN.replace("image-to-image, guided-content-transfer", "image-classification"),
+        f"# {run.name}\n\n{wanted.about}.\n",
+        "| | |\n|---|---|",
+        f"| data | {wanted.data}: {_licence(root)} |",
+        f"| command | `{command}` |",
+        f"| seed, steps, time | {wanted.seed}; {stage.steps:,} steps of {stage.batch} pictures; "
+        f"{minutes:.0f} min |",
+        "| licence of the weights | MIT |\n",
+        "## Scores\n\n| factor, of unseen faces | told right |\n|---|---|",
+        *(f"| {name} | {100 * share:.1f} % |" for name, share in right.items()),
+        f"\n## Recipe\n\n```toml\n{wanted.to_toml()}```\n",
+    ]
+    attributes.save(made, run / runs.MODEL, "\n".join(lines))
+    console.out(str(run))
+
+
+def sheet(model: "Network", held_out: Mapping[Part, "Sides"]) -> "Picture | None":
+    """Edits of held-out pictures: below guides that have a part, the guides without it, and
+    pictures that lack it, down the left, with each guide's. None where there are none."""
+    import torch
+
+    from dida_cli import render
+    from dida_cli.codes import transfer
+    from dida_cli.images import to_pictures
+
+    device = next(model.parameters()).device
+    rows: list[list[Any]] = []
+    with torch.inference_mode():
+        for part, sides in held_out.items():
+            guides, contents = (side[:SHOWN].to(device) for side in sides)
+            if not (len(guides) and len(contents)):
+                continue
+            of_guides, own = model.encode(guides), model.encode(contents)
+            bare = model.compose(of_guides.without(part), guides, of_guides).image
+            rows += [[None, *to_pictures(guides)], [None, *to_pictures(bare)]]
+            for i, content in enumerate(to_pictures(contents)):
+                row = [content]
+                for j in range(len(guides)):
+                    codes, onto = own.take(i), contents[i : i + 1]
+                    guided: dict[str, Any] = {f"guide_{part}": of_guides.take(j)}
+                    moved = transfer(codes, **guided)
+                    row += to_pictures(model.compose(moved, onto, codes).image)
+                rows.append(row)
+    return render.sheet(rows) if rows else None

@@ -1,0 +1,345 @@
+"""A loaded model at work on pictures: read, fit, encode, edit, compose, paste back.
+
+    editor = dida_cli.load("avatars-smile-glasses")
+    editor.transfer("face.png", guide_b="glasses.png").save("edited.png")
+
+Pictures come in as paths, as images of Pillow's, or as arrays (height, width, 3 or 4) of uint8;
+they go out as images of Pillow's, of which `numpy.asarray` makes arrays. A part is named as the
+model names it, or a, b or both. What cannot be done is raised as a DidaError of one line.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from dida_cli import codes, images
+from dida_cli.codes import Ability, Code, Codes, Model
+from dida_cli.config import DEFAULT_MODEL, PARTS, Domains, Part
+from dida_cli.errors import DidaError
+from dida_cli.images import Picture, Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dida_cli.hub import Progress
+
+Device = Literal["auto", "cpu", "cuda"]
+Runtime = Literal["auto", "torch", "onnx"]
+Size = Literal["own", "model"]
+
+Given = Source | Codes  # a guide: a picture, or what `Editor.guide` made of it
+Ends = tuple[Given | None, Given | None]  # from and to; None is a picture without the part
+
+STRONGEST = 2.0  # 1 is the whole edit
+WITHOUT: dict[Ability, str] = {  # what a model cannot do, and a bundled one that can
+    "masks": f"has no masks: it draws the whole picture anew; -m {DEFAULT_MODEL} has them",
+    "common code": "changes the picture it is given and can draw none between two contents; "
+    "-m avatars-smile-glasses-didd can",
+}
+
+
+class Edit:
+    """What became of a picture."""
+
+    def __init__(self, image: Picture, mask: Callable[[], Picture] | None) -> None:
+        self.image = image
+        self._mask = mask
+
+    @cached_property
+    def mask(self) -> Picture | None:
+        """Where the picture was changed: grey, of its size, 255 is all. None: drawn anew, whole."""
+        return self._mask() if self._mask else None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the image, of the kind that the path ends in, at once or not at all."""
+        images.write(self.image, Path(path))
+
+
+@dataclass(frozen=True)
+class Editor:
+    """A loaded model and what it does to pictures. `load` makes one.
+
+    Attributes:
+        name: what it was loaded by.
+        device: where it computes.
+        batch: what the model reads of a picture, a batch of one.
+        fingerprint: gives the sha256 of what the model was read from.
+    """
+
+    name: str
+    device: str
+    model: Model = field(repr=False)
+    batch: "Callable[[Picture], Tensor]" = field(repr=False)
+    fingerprint: Callable[[], str] = field(repr=False)
+
+    @property
+    def domains(self) -> Domains:
+        """What the model calls its parts."""
+        return self.model.config.domains
+
+    def name_of(self, part: Part) -> str:
+        """What the model calls a part. Raises DidaError when it has none of it."""
+        if part not in self.domains.parts:
+            raise DidaError(f"{self.name} knows no part of its own in domain B; use part a")
+        return self.domains.of(part)
+
+    def require(self, ability: Ability) -> None:
+        """Raises DidaError, naming a model that can, where this one cannot."""
+        if ability not in self.model.abilities:
+            raise DidaError(f"{self.name} {WITHOUT[ability]}")
+
+    def encode(self, picture: Source) -> Codes:
+        """The codes of a picture, a batch of one."""
+        return self.model.encode(self.batch(images.read(picture)))
+
+    def guide(self, picture: Source, part: Part) -> Codes:
+        """The codes of a picture whose part is wanted; made once, they serve for many contents.
+
+        Warns when the model finds no such part in it.
+        """
+        name = self.name_of(part)
+        found = self.encode(picture)
+        if not found.of(part).any():
+            warnings.warn(f"{self.name} sees no {name} in its guide, and gives none", stacklevel=2)
+        return found
+
+    def transfer(
+        self,
+        content: Source,
+        *,
+        guide_a: Given | None = None,
+        guide_b: Given | None = None,
+        keep: str | Collection[str] = (),
+        strength: float = 1.0,
+        size: Size = "own",
+    ) -> Edit:
+        """Give the content what the guides have: of guide_a the part a, of guide_b the part b.
+
+        Args:
+            keep: the content's own parts that stay where no guide is given.
+            strength: 0 changes nothing, 1 is the edit, up to 2 exaggerates.
+            size: own: a model with masks edits the picture at its own size; model: the square that
+                the model sees. A model without masks always gives that.
+        """
+        given: Mapping[Part, Given | None] = {"a": guide_a, "b": guide_b}
+        guides = {_option(p): self._guide(one, p) for p, one in given.items() if one is not None}
+        if not guides:
+            raise DidaError("give guide_a or guide_b, or both")
+        kept = self._parts(keep)
+
+        def change(own: Codes) -> Codes:
+            return codes.transfer(own, **guides, keep=kept)
+
+        return self._edit(content, change, strength, size)
+
+    def remove(
+        self, picture: Source, *parts: str, strength: float = 1.0, size: Size = "own"
+    ) -> Edit:
+        """Take parts off a picture; all that the model knows if none is named."""
+        removed = self._parts(parts or "both")
+        return self._edit(picture, lambda own: own.without(*removed), strength, size)
+
+    def segment(self, picture: Source, *parts: str) -> Picture:
+        """Where a picture has the parts: grey, of its size, 255 is all.
+
+        All that the model knows if none is named. Raises DidaError when it has no masks.
+        """
+        self.require("masks")
+        wanted, read = self._parts(parts or "both"), images.read(picture)
+        mask = codes.segment(self.model, self.batch(read), *wanted)[0]
+        return images.full_mask(read, mask, self.model.config)
+
+    def interpolate(
+        self,
+        content: Source | tuple[Source, Source],
+        *,
+        guide_a: Given | Ends | None = None,
+        guide_b: Given | Ends | None = None,
+        keep: str | Collection[str] = (),
+        steps: int = 6,
+    ) -> list[Any]:
+        """Pictures on the way from one guide, or content, to another, of the model's own side.
+
+        What is given as (from, to) moves; a guide that is None there is a picture without the part.
+        One that moves makes a list of `steps` pictures; two make a list of `steps` such lists, of
+        which the first (of content, guide_a, guide_b) moves down and the second across. With one
+        content, each step is painted onto it.
+        """
+        ends: Mapping[Code, Sequence[Any]]
+        ends = {"common": _ends(content), "a": _ends(guide_a), "b": _ends(guide_b)}
+        found, kept = moving(ends), self._parts(keep)
+        if steps < 2:
+            raise DidaError(f"steps must be 2 or more, not {steps}")
+        onto = own = None
+        if "common" in found:
+            self.require("common code")
+            contents = [self.encode(end) for end in ends["common"]]
+        else:
+            onto = self.batch(images.read(ends["common"][0]))
+            own = self.model.encode(onto)
+            contents = [own]
+        guides = {
+            _option(part): [self._guide(one, part, nothing=contents[0]) for one in ends[part]]
+            for part in PARTS
+            if ends[part]
+        }
+        start, end = (
+            codes.transfer(
+                contents[i], **{name: pair[i] for name, pair in guides.items()}, keep=kept
+            )
+            for i in (0, -1)
+        )
+        if len(found) == 1:
+            return [self._drawn(one, onto, own) for one in codes.interpolate(start, end, steps)]
+        table = codes.grid(start, end, down=found[0], across=found[1], steps=steps)
+        return [[self._drawn(one, onto, own) for one in row] for row in table]
+
+    def _parts(self, names: str | Collection[str]) -> tuple[Part, ...]:
+        """The parts of these names. Raises DidaError naming one that the model does not know."""
+        names = [names] if isinstance(names, str) else names
+        found = (part for name in names for part in parts_of(self.domains, name))
+        return tuple(dict.fromkeys(found))
+
+    def _guide(self, given: Given | None, part: Part, nothing: Codes | None = None) -> Codes:
+        """The codes of a guide; of None those of `nothing` without its parts."""
+        self.name_of(part)
+        if isinstance(given, Codes):
+            return given
+        if given is not None:
+            return self.guide(given, part)
+        assert nothing is not None
+        return nothing.without(*PARTS)
+
+    def _edit(
+        self, source: Source, change: Callable[[Codes], Codes], strength: float, size: Size
+    ) -> Edit:
+        """An edit of one picture, at its own size where it can be."""
+        if not 0 <= strength <= STRONGEST:
+            raise DidaError(f"strength must be 0 to {STRONGEST:g}, not {strength}")
+        picture, config = images.read(source, alpha=True), self.model.config
+        if size == "model":
+            picture = images.fit(picture, config)
+        onto = self.batch(picture)
+        own = self.model.encode(onto)
+        made = self.model.compose(codes.between(own, change(own), strength), onto, own)
+        if (mask := made.mask) is None:
+            return Edit(images.to_pictures(made.image)[0], None)
+        result = images.painted(picture, made.image[0], mask[0], config)
+        return Edit(result, lambda: images.full_mask(picture, mask[0], config))
+
+    def _drawn(self, wanted: Codes, onto: "Tensor | None", own: Codes | None) -> Picture:
+        """The picture of codes, of the model's own side."""
+        return images.to_pictures(self.model.compose(wanted, onto, own).image)[0]
+
+
+def load(
+    name: str | os.PathLike[str],
+    device: Device = "auto",
+    runtime: Runtime = "auto",
+    *,
+    on_progress: "Progress" = lambda done, total, words: None,
+) -> Editor:
+    """A model, ready to edit: a bundled name, a folder, a run, an export, or org/repo[@revision].
+
+    Args:
+        device: where to compute; auto takes CUDA where there is one.
+        runtime: onnx runs what `dida export` wrote, without torch; auto does so where `name` is
+            such a folder.
+        on_progress: is told of a download: bytes done, bytes in all, of what.
+
+    Raises DidaError when there is no such model, it is damaged, or is not for that runtime.
+    """
+    from dida_cli.export import onnx
+
+    name = os.fspath(name)
+    exported = onnx.is_export(Path(name))
+    if runtime == "onnx" and not exported:
+        raise DidaError(f"{name}: is not exported; dida export {name} makes a folder for -m")
+    if runtime == "torch" and exported:
+        raise DidaError(f"{name}: is an export, which torch cannot run; drop --runtime torch")
+    return _exported(name, device) if exported else _network(name, device, on_progress)
+
+
+def _network(name: str, wanted: Device, on_progress: "Progress") -> Editor:
+    from dida_cli import checkpoint, hub
+
+    folder = hub.resolve(name, on_progress=on_progress)
+    device = pick_device(wanted)
+    model = checkpoint.load(folder, device)
+
+    def batch(picture: Picture) -> "Tensor":
+        return images.to_tensor([picture], model.config).to(device)
+
+    return Editor(name, device, model, batch, lambda: hub.fingerprint(folder))
+
+
+def _exported(name: str, wanted: Device) -> Editor:
+    from dida_cli.export import onnx
+
+    model = onnx.load(Path(name), wanted)
+
+    def batch(picture: Picture) -> Any:
+        return images.to_array([picture], model.config)
+
+    return Editor(name, model.device, model, batch, lambda: model.fingerprint)
+
+
+def pick_device(wanted: Device) -> str:
+    """Where torch computes: cpu or cuda. Raises DidaError when CUDA is asked for and not there."""
+    import torch
+
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise DidaError("no CUDA device is usable here; use --device cpu or --device auto")
+    return "cuda" if there and wanted != "cpu" else "cpu"
+
+
+def parts_of(domains: Domains, name: str) -> tuple[Part, ...]:
+    """The parts of a name: a, b, what a model calls them, or both, which is all there are.
+
+    Raises DidaError that says them.
+    """
+    meanings: dict[str, tuple[Part, ...]] = {domains.of(part): (part,) for part in domains.parts}
+    meanings |= {part: (part,) for part in domains.parts} | {"both": domains.parts}
+    if name not in meanings:
+        raise DidaError(f"no part is called {name!r}; there are {called(domains)}")
+    return meanings[name]
+
+
+def called(domains: Domains) -> str:
+    """What a model calls its parts, in words."""
+    names = [f"{part} ({domains.of(part)})" for part in domains.parts]
+    return ", ".join([*names, "both"] if len(names) > 1 else names)
+
+
+def moving(ends: Mapping[Code, Sequence[object]]) -> list[Code]:
+    """Of what there is the content, guides a and guides b, what is given twice: from and to.
+
+    One code, or two for a grid. Raises DidaError when there are none, or too many.
+    """
+    for name, given in ends.items():
+        if len(given) > 2:
+            what = "the content" if name == "common" else f"guide {name}"
+            raise DidaError(f"{what} is given {len(given)} times; from and to are two")
+    found = [name for name, given in ends.items() if len(given) == 2]
+    if not found:
+        raise DidaError("nothing moves: give one of content, guide a, guide b twice, from and to")
+    if len(found) == 3:
+        raise DidaError("a grid moves two: give one of content, guide a, guide b once")
+    return found
+
+
+def _option(part: Part) -> str:
+    """What `codes.transfer` calls the guide of a part."""
+    return f"guide_{part}"
+
+
+def _ends(given: Any) -> tuple[Any, ...]:
+    """From and to, where they are given; else the one there is, or nothing."""
+    if isinstance(given, tuple | list) and not isinstance(given, Codes):
+        return tuple(given)
+    return () if given is None else (given,)

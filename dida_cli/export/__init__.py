@@ -1,0 +1,1 @@
+"""A model as ONNX graphs: `write` makes them, `onnx` runs them without torch."""

@@ -1,0 +1,185 @@
+"""A network as ONNX graphs, which `onnx` and any other program can run without torch.
+
+Traced by torch.export and translated by torch.onnx (`dynamo=True`): the way torch's own exporter
+goes by default since 2.9 and could before 2.6. The older way by TorchScript is deprecated.
+"""
+
+import contextlib
+import io
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dida_cli import checkpoint
+from dida_cli.checkpoint import CARD
+from dida_cli.config import CONFIG, ModelConfig
+from dida_cli.errors import DidaError
+from dida_cli.export import onnx
+from dida_cli.export.onnx import COMPOSE, ENCODE, OWN, Shapes, as_codes, named
+from dida_cli.players import Network
+
+OPSET = 18  # of ONNX's operators: the one torch translates to without a conversion after it
+PACKAGES = ("onnx", "onnxscript")  # what torch.onnx needs
+
+
+class Signature(NamedTuple):
+    """What a graph takes and gives, by name: float32 (N, *shape), N the same in all."""
+
+    inputs: Shapes
+    outputs: Shapes
+
+
+def export(source: Path, name: str, folder: Path) -> None:
+    """Write the model of the folder `source`, called `name`, into a new folder as ONNX graphs.
+
+    Raises DidaError, nothing written, when the folder is taken, the model does not load, or a
+    package is missing.
+    """
+    checkpoint.check_free(folder)
+    for package in PACKAGES:
+        if find_spec(package) is None:
+            raise DidaError(f"exporting needs the package {package}; pip install 'dida[onnx]'")
+    model = checkpoint.load(source)
+    model.every = True  # type: ignore[assignment]  # no choice that looks at values
+    graphs = signatures(model)
+    files = {file: graph(model, file, signature) for file, signature in graphs.items()}
+    text = card(name, model.config, graphs, *checkpoint.read_card(source))
+    config = (source / CONFIG).read_bytes()
+    checkpoint.write_folder(folder, {CONFIG: config, CARD: text.encode(), **files})
+
+
+def signatures(model: Network) -> dict[str, Signature]:
+    """The graphs that a model is exported as, by the names of their files."""
+    side = model.config.side
+    grey = torch.zeros(1, 3, side, side)
+    codes = {name: tuple(code.shape[1:]) for name, code in named(model.encode(grey)).items()}
+    picture, masks = (3, side, side), "masks" in model.abilities
+    compose = onnx.signature_of_compose(codes, picture, masks=masks)
+    return {ENCODE: Signature({"image": picture}, codes), COMPOSE: Signature(*compose)}
+
+
+class Traced(nn.Module):
+    """The network behind one graph: tensors in, tensors out."""
+
+    def __init__(self, model: Network, name: str, signature: Signature) -> None:
+        super().__init__()
+        self.model, self.name, self.signature = model, name, signature
+
+    def forward(self, *inputs: Tensor) -> list[Tensor]:
+        """The outputs of the graph in the order of its signature."""
+        given = dict(zip(self.signature.inputs, inputs, strict=True))
+        if self.name == ENCODE:
+            made = named(self.model.encode(given["image"]))
+        else:
+            onto = given.pop("onto", None)
+            own = {n.removeprefix(OWN): given.pop(n) for n in [*given] if n.startswith(OWN)}
+            rendering = self.model.compose(as_codes(given), onto, as_codes(own) if own else None)
+            made = rendering._asdict()
+        return [made[name] for name in self.signature.outputs]
+
+
+def graph(model: Network, name: str, signature: Signature) -> bytes:
+    """One graph of a network in eval mode, as a file. Raises DidaError when it gets too large."""
+    example = [torch.zeros(2, *shape) for shape in signature.inputs.values()]
+    batch = torch.export.Dim("batch")
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # of torch about itself; stdout is for our data
+        program = torch.export.export(
+            Traced(model, name, signature).eval(),
+            tuple(example),
+            dynamic_shapes=(tuple({0: batch} for _ in example),),
+            strict=False,
+        )
+        translated = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[*signature.inputs],
+            output_names=[*signature.outputs],
+            verbose=False,
+        )
+    assert translated is not None
+    file = translated.model_proto
+    _tidy(file)
+    if file.ByteSize() > onnx.MAX_BYTES:
+        raise DidaError(f"{name} is larger than an ONNX file can be; export a narrower model")
+    return bytes(file.SerializeToString(deterministic=True))
+
+
+def _tidy(file: Any) -> None:
+    """Name the batch, and leave out where on this machine every line of code was traced."""
+    content = file.graph
+    for value in (*content.input, *content.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    content.ClearField("value_info")
+    parts = (*content.input, *content.output, *content.node, *content.initializer)
+    for part in (file, content, *parts):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+
+
+def card(name: str, config: ModelConfig, graphs: dict[str, Signature], head: str, own: str) -> str:
+    """The README.md of an export, between the `head` of the model's card and the rest."""
+    rows = [
+        f"| {file} | {way} | {tensor} | {', '.join(map(str, ('N', *shape)))} |"
+        for file, signature in graphs.items()
+        for way, tensors in zip(("input", "output"), signature, strict=True)
+        for tensor, shape in tensors.items()
+    ]
+    masks = "mask" in graphs[COMPOSE].outputs
+    return CARD_TEXT.format(
+        head=head,
+        name=name,
+        opset=OPSET,
+        rows="\n".join(rows),
+        ranges=MASKED if masks else PLAIN,
+        more=' | {f"own_{n}": v for n, v in own.items()} | {"onto": x}' if masks else "",
+        codes=", ".join(f'"{code}"' for code in graphs[ENCODE].outputs),
+        side=config.side,
+        square="its largest centred square" if config.fit == "crop" else "all of it",
+        own=own,
+    )
+
+
+CARD_TEXT = """{head}# {name}, as ONNX graphs
+
+Written by `dida export`; opset {opset}. `dida transfer --runtime onnx -m FOLDER` runs it without
+torch, and so does any program with onnxruntime. The weights are those of {name} under the licence
+of its card, which stands below.
+
+| graph | | tensor | float32 shape, N pictures |
+|---|---|---|---|
+{rows}
+
+Pictures are RGB in [-1, 1]. A code of zeros is "nothing": the picture has no such part.
+{ranges}
+
+```python
+import numpy as np, onnxruntime
+from PIL import Image
+
+encode, compose = (onnxruntime.InferenceSession(f"{{n}}.onnx") for n in ("encode", "compose"))
+def read(path):  # of a picture: {square}
+    rgb = Image.open(path).convert("RGB").resize(({side}, {side}), Image.Resampling.LANCZOS)
+    return np.float32(rgb).transpose(2, 0, 1)[None] / 127.5 - 1
+x, guide = read("content.png"), read("guide.png")
+own = dict(zip([{codes}], encode.run(None, {{"image": x}})))
+new = own | {{n: 0 * v for n, v in own.items() if n != "common"}}  # no part
+new["a"] = encode.run(["a"], {{"image": guide}})[0]  # but the guide's of domain A
+image = compose.run(["image"], new{more})[0]
+Image.fromarray(np.uint8(((image[0] + 1) * 127.5).round().clip(0, 255)).transpose(1, 2, 0))
+```
+
+## The model's own card
+
+{own}
+"""
+PLAIN = "`compose.onnx` draws the picture of the codes."
+MASKED = """`compose.onnx` changes the picture `onto`, whose codes are the `own_` ones, into one of
+the other codes; a part whose code is as the own one is left alone. `mask` in [0, 1] is where it has
+changed; where it is 0 the image is as `onto`, bit for bit. The mask of an edit that takes a part
+off is where the part is."""

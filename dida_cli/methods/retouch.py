@@ -1,0 +1,314 @@
+"""Retouch, ours: one network changes the picture itself, and all that it is taught is real.
+
+For each part k (smile, glasses) there are pictures that have it, W, and pictures that lack it and
+are otherwise alike, V. No two of them are of one face.
+
+    T(x, k, code | nothing) = x + change    puts the part of a code on, or takes it off
+    E_k(w)                                  the code of a part, of a picture that has it
+    d                                       the critic: of W, or of V, patch by patch
+
+A step edits real pictures, w taken off, v put on by the code of some w. Then every edit is taught
+to become the picture again that it was made of. Its input is an edit, its target is real
+(back-translation: Sennrich et al., 2016; Lample et al., 2018; residual edits: Shen and Liu, 2017;
+image critics with cycles: Zhu et al., 2017).
+
+    back      |T(visible T(v, k, E(w)), k, nothing) - v| and
+              |T(visible T(w, k, nothing), k, E(w)) - w|; now and then the target itself is the
+              input; pixels that were changed count more
+    realism   d says that T(w, k, nothing) is of V and T(v, k, E(w)) of W
+    change    mean |edit - x|: what need not change stays
+    critic    hinge of d: real pictures against edits, and against real ones of the other side
+
+Without `realism` nothing begins; real targets are what makes edits sharp; `change` and the targets
+that are inputs keep edits from touching the rest. A change that nobody sees is none (`visible`): it
+could tell the way back, and it is left out of inputs and of results. There is no common code, the
+picture is it. Whether a picture has a part is told by what taking it off would change.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dida_cli import nets
+from dida_cli.codes import Ability, Codes, Rendering
+from dida_cli.config import CHANNELS, Json, ModelConfig
+from dida_cli.errors import DidaError
+from dida_cli.methods import settings_of
+from dida_cli.players import Batch, Players, Sides
+from dida_cli.players import Network as Base
+
+ABILITIES: frozenset[Ability] = frozenset({"masks", "two parts"})
+TAKES = "parts"
+
+FAINT = 0.05  # of 2: a change up to here is left out; from twice that on it counts whole
+SEEN = 0.1  # of 2: pixels that were changed by more count as changed
+LEAST = 0.004  # of a picture's pixels change where a part is taken off that was there
+UNSHUFFLED = 4  # pixels each way that become channels before the first convolution
+GRID = 8  # pixels each way that a cell of a code is for
+SAME = 0.2  # of the inputs are the target itself
+NEGATIVE = 0.4  # of the critic's negatives are real pictures of the other side
+NOISE, NOISY = 0.02, 0.3  # of 2, on so many of the inputs: no way back is told by faint patterns
+COURTED = 300  # steps in which the weight of realism rises
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Json):
+    """What a recipe may say.
+
+    Attributes:
+        code: channels of a part's code.
+        width: channels of the outermost stage of T; the others have 2 and 8/3 times as many.
+        encoder_width, critic_width: the same of E and of d.
+        rate, critic_rate: learning rates at the start.
+        realism, change: weights of the terms.
+        focus: how many times more a changed pixel counts in `back`.
+    """
+
+    code: int = 16
+    width: int = 48
+    encoder_width: int = 24
+    critic_width: int = 32
+    rate: float = 8e-4
+    critic_rate: float = 4e-4
+    realism: float = 0.08
+    change: float = 0.2
+    focus: float = 8.0
+
+    def __post_init__(self) -> None:
+        for name in ("code", "width", "encoder_width", "critic_width"):
+            if not 1 <= getattr(self, name) <= CHANNELS // 16:
+                raise DidaError(f"{name} must be 1 to {CHANNELS // 16}, not {getattr(self, name)}")
+        for name in ("rate", "critic_rate"):
+            if not 0 < getattr(self, name) < 1:
+                raise DidaError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
+        for name in ("realism", "change", "focus"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise DidaError(f"{name} must be 0 or more, not {getattr(self, name)}")
+
+
+class Retoucher(nn.Module):
+    """T: a U-Net on the picture, unshuffled by 4, to which the codes are let in at their own grid.
+
+    Its last convolution begins at 0, so T begins by doing nothing.
+    """
+
+    def __init__(self, parts: int, code: int, width: int) -> None:
+        super().__init__()
+        told = parts * (code + 1)
+        widths = [width, 2 * width, 8 * width // 3]  # a quarter, an eighth, a sixteenth of the side
+        self.first = nets.same(3 * UNSHUFFLED**2, widths[0])
+        self.down = nn.ModuleList(nets.halved(*pair) for pair in pairwise(widths))
+        self.middle = nn.Sequential(
+            nets.same(widths[2] + told, widths[2]), nets.same(widths[2], widths[2])
+        )
+        self.up = nn.ModuleList(nets.doubled(*pair) for pair in pairwise(reversed(widths)))
+        self.join = nn.ModuleList(
+            [nets.same(widths[1] + told, widths[1]), nets.same(widths[0], widths[0])]
+        )
+        self.last = nn.Conv2d(widths[0], 3 * UNSHUFFLED**2, 3, padding=1)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, picture: Tensor, told: Tensor) -> Tensor:
+        """picture (N, 3, s, s); told (N, parts * (code + 1), s / 8, s / 8), see `told_of`."""
+        fine = self.first(F.pixel_unshuffle(picture, UNSHUFFLED))
+        coarse = self.down[0](fine)
+        told = told.to(fine.dtype)
+        values = torch.cat([self.down[1](coarse), F.avg_pool2d(told, 2)], dim=1)
+        values = self.up[0](self.middle(values)) + coarse
+        values = self.join[0](torch.cat([values, told], dim=1))
+        values = self.join[1](self.up[1](values) + fine)
+        return picture + F.pixel_shuffle(self.last(values), UNSHUFFLED).float()
+
+
+class PartEncoder(nn.Module):
+    """E_k: pictures (N, 3, s, s) to the code of a part (N, code + 1, s / 8, s / 8).
+
+    All but the last channel are normalised, so that a code cannot shrink to nothing; the last one
+    says how much of the part there is: 1.
+    """
+
+    def __init__(self, code: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nets.same(3 * UNSHUFFLED**2, width),
+            nets.halved(width, 2 * width),
+            nets.same(2 * width, 2 * width),
+            nn.Conv2d(2 * width, code, 1),
+        )
+
+    def forward(self, picture: Tensor) -> Tensor:
+        code = _normalised(self.layers(F.pixel_unshuffle(picture, UNSHUFFLED)).float())
+        return torch.cat([code, torch.ones_like(code[:, :1])], dim=1)
+
+
+class Network(Base):
+    """T and the encoders of the parts."""
+
+    every = False  # whether steps that touch no picture of the batch are made too (`export`)
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        settings: Settings = settings_of(config)
+        if config.side % (2 * GRID):
+            raise DidaError(f"side {config.side} is no multiple of 16; try 64, 96 or 128")
+        self.settings, count = settings, len(config.parts)
+        self.abilities = ABILITIES if count == 2 else ABILITIES - {"two parts"}
+        self.retoucher = Retoucher(count, settings.code, settings.width)
+        self.encoders = nn.ModuleList(
+            PartEncoder(settings.code, settings.encoder_width) for _ in config.parts
+        )
+
+    def encode(self, image: Tensor) -> Codes:
+        """The codes of the parts that pictures have; nothing where taking off changes nothing."""
+        codes = []
+        for place, encoder in enumerate(self.encoders):
+            _, mask = visible(image, self.taken_off(image, place))
+            has = mask.mean((1, 2, 3), keepdim=True) > LEAST
+            codes.append(encoder(image) * has)
+        none = codes[0][:, :0]
+        return Codes(none, *codes, *([none] * (2 - len(codes))))
+
+    def compose(
+        self, codes: Codes, onto: Tensor | None = None, own: Codes | None = None
+    ) -> Rendering:
+        """What changes is taken off first, then put on; all else of `onto` stays bit for bit."""
+        assert onto is not None, "there is no picture but the one that is changed"
+        own = self.encode(onto) if own is None else own
+        image = onto
+        changes = {p: nets.changed(own.of(p), codes.of(p)) for p in self.config.parts}
+        for place, (part, changed) in enumerate(changes.items()):
+            dropped = changed & nets.present(own.of(part))
+            if self.every or dropped.any():
+                image = torch.where(dropped, self.taken_off(image, place), image)
+        for place, (part, changed) in enumerate(changes.items()):
+            added = changed & nets.present(codes.of(part))
+            if self.every or added.any():
+                image = torch.where(added, self.put_on(image, place, codes.of(part)), image)
+        return Rendering(*visible(onto, image.clamp(-1, 1)))
+
+    def taken_off(self, image: Tensor, place: int) -> Tensor:
+        """Pictures without the part of this place."""
+        grid = (image.shape[2] // GRID, image.shape[3] // GRID)
+        nothing = image.new_zeros(len(image), self.settings.code, *grid)
+        return visible(image, self.retoucher(image, self.told_of(place, nothing, -1)))[0]
+
+    def put_on(self, image: Tensor, place: int, code: Tensor) -> Tensor:
+        """Pictures that lack the part of this place with that of a code, as much as it says."""
+        amount = code[:, -1:].mean((2, 3), keepdim=True)
+        told = self.told_of(place, _normalised(code[:, :-1]), 1)
+        return image + amount * (visible(image, self.retoucher(image, told))[0] - image)
+
+    def told_of(self, place: int, code: Tensor, sign: int) -> Tensor:
+        """What T is told: for each part a code and 1 where it is put on, 0 and -1 where taken off.
+
+        code: (N, code, grid, grid); all is 0 for the parts that are not at this place.
+        """
+        own = torch.cat([code, torch.full_like(code[:, :1], sign)], dim=1)
+        return torch.cat(
+            [own if p == place else torch.zeros_like(own) for p in range(len(self.encoders))], dim=1
+        )
+
+
+def players(network: Base) -> Players:
+    """T and E against d."""
+    settings: Settings = settings_of(network.config)
+    return Players(
+        network,
+        nets.PictureCritic(2 * len(network.config.parts), settings.critic_width),
+        rate=settings.rate,
+        betas=(0.5, 0.99),
+        clip=1.0,
+        critic_rate=settings.critic_rate,
+        critic_betas=(0.0, 0.99),
+    )
+
+
+def losses(players: Players, batch: Batch, step: int) -> dict[str, Tensor]:
+    """The terms of the table above, weighted, each the mean over the parts."""
+    network = players.network
+    assert isinstance(network, Network)
+    settings = network.settings
+    found = [
+        _of_part(network, players.critic, place, batch[part])
+        for place, part in enumerate(network.config.parts)
+    ]
+    terms = {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
+    terms["realism"] = settings.realism * min(1.0, step / COURTED) * terms["realism"]
+    terms["change"] = settings.change * terms["change"]
+    return terms
+
+
+def _of_part(network: Network, critic: nn.Module, place: int, sides: Sides) -> dict[str, Tensor]:
+    """The terms of one part, before they are weighted."""
+    real = torch.cat(sides)  # W, then V
+    code = network.encoders[place](sides.has)[:, :-1]
+    nothing = torch.zeros_like(code)
+    put_on, taken_off = network.told_of(place, code, 1), network.told_of(place, nothing, -1)
+    edit = network.retoucher(real, torch.cat([taken_off, put_on.detach()]))
+    with torch.no_grad():
+        given = _given(real, edit)
+    made = network.retoucher(_noisy(given), torch.cat([put_on, taken_off]))
+    critic.requires_grad_(False)
+    terms = {
+        "back": _error(made, real, given, network.settings.focus),
+        "realism": -_of_side(critic(edit), place, edited=True).mean(),
+        "change": F.l1_loss(edit, real),
+    }
+    critic.requires_grad_(True)
+    of_real, of_edit = critic(torch.cat([real, edit.detach()])).chunk(2)
+    true = _of_side(of_real, place, edited=False)
+    false, other = (_of_side(said, place, edited=True) for said in (of_edit, of_real))
+    terms["critic"] = F.relu(1 - true).mean() + (
+        (1 - NEGATIVE) * F.relu(1 + false).mean() + NEGATIVE * F.relu(1 + other).mean()
+    )
+    return terms
+
+
+def _given(real: Tensor, edit: Tensor) -> Tensor:
+    """What is to become `real` again: its edit, or now and then itself."""
+    return torch.where(_some(real, SAME), real, visible(real, edit)[0])
+
+
+def _noisy(pictures: Tensor) -> Tensor:
+    return pictures + NOISE * _some(pictures, NOISY) * torch.randn_like(pictures)
+
+
+def _some(pictures: Tensor, share: float) -> Tensor:
+    """A share of the pictures, at random: bool (N, 1, 1, 1)."""
+    return torch.rand(len(pictures), 1, 1, 1, device=pictures.device) < share
+
+
+def _error(made: Tensor, real: Tensor, given: Tensor, focus: float) -> Tensor:
+    """mean |made - real|, pixels near those that were changed counting 1 + focus times."""
+    far = F.max_pool2d((given - real).abs().amax(1, keepdim=True), 5, stride=1, padding=2)
+    weight = 1 + focus * (far > SEEN).float()
+    return ((made - real).abs() * weight).mean() / weight.mean()
+
+
+def _of_side(said: Tensor, place: int, *, edited: bool) -> Tensor:
+    """What d says of W, then V: whether they are of their own side, or `edited` to the other."""
+    with_part, without = said.chunk(2)
+    heads = (2 * place, 2 * place + 1) if edited else (2 * place + 1, 2 * place)
+    return torch.cat(
+        [half[:, head] for half, head in zip((with_part, without), heads, strict=True)]
+    )
+
+
+def visible(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+    """`after` where people would see that it is not `before`, and where that is.
+
+    Pictures (N, 3, s, s) in [-1, 1] to a picture, which is `before` bit for bit where the mask
+    (N, 1, s, s) in [0, 1] is 0.
+    """
+    far = F.max_pool2d((after - before).abs().amax(1, keepdim=True), 3, stride=1, padding=1)
+    mask = ((far - FAINT) / FAINT).clamp(0, 1)
+    return before + mask * (after - before), mask
+
+
+def _normalised(code: Tensor) -> Tensor:
+    """Codes of mean 0 and mean square 1; nothing stays nothing."""
+    return F.group_norm(code, 1, eps=1e-8)

@@ -1,0 +1,1 @@
+"""What only the papers need: released layouts, reading the authors' checkpoints."""

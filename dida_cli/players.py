@@ -1,0 +1,82 @@
+"""Who learns: a network, whatever plays against it, and the optimizer of each."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dida_cli.codes import Ability, Codes, Rendering
+from dida_cli.config import ModelConfig, Part
+
+
+class Network(nn.Module):
+    """What a method's network is: an `nn.Module` that is a `codes.Model`."""
+
+    config: ModelConfig
+    abilities: frozenset[Ability]
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def encode(self, image: Tensor) -> Codes:
+        """Pictures (N, 3, side, side) in [-1, 1] to their codes."""
+        raise NotImplementedError
+
+    def compose(
+        self, codes: Codes, onto: Tensor | None = None, own: Codes | None = None
+    ) -> Rendering:
+        """Codes to pictures, as `codes.Model` says."""
+        raise NotImplementedError
+
+
+class Sides(NamedTuple):
+    """Real pictures of one part, each (B, 3, side, side) in [-1, 1]; not pairs."""
+
+    has: Tensor
+    lacks: Tensor
+
+
+Batch = Mapping[Part, Sides]
+
+
+class Players:
+    """A network and its critic, each with an optimizer of its own and a largest gradient."""
+
+    def __init__(
+        self,
+        network: Network,
+        critic: nn.Module | None = None,
+        *,
+        rate: float,
+        betas: tuple[float, float],
+        clip: float,
+        critic_rate: float = 0.0,
+        critic_betas: tuple[float, float] = (0.0, 0.99),
+    ) -> None:
+        """`rate`: learning rate at the start of a training, which falls with the steps."""
+        self.network, self.clip = network, clip
+        self.critic = nn.Module() if critic is None else critic
+        self.adam = {
+            "network": _adam(network, rate, betas),
+        }
+        if critic is not None:
+            self.adam["critic"] = _adam(critic, critic_rate or rate, critic_betas)
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """Everybody who learns, by name."""
+        return {"network": self.network, "critic": self.critic}
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All that is learned."""
+        return [p for module in self.modules.values() for p in module.parameters()]
+
+
+def _adam(player: nn.Module, rate: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
+    adam = torch.optim.Adam(list(player.parameters()), lr=rate, betas=betas, fused=True)
+    for group in adam.param_groups:
+        group["full_rate"] = rate
+    return adam

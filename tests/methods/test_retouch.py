@@ -1,0 +1,177 @@
+"""Retouch: what T may touch, how codes are told, and whose gradient each term is."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from dida_cli import checkpoint, codes
+from dida_cli.config import Domains, ModelConfig
+from dida_cli.errors import DidaError
+from dida_cli.methods import retouch
+from dida_cli.players import Batch, Sides
+
+CONFIG = ModelConfig(
+    method="retouch",
+    domains=Domains(a="smile", b="glasses"),
+    side=32,
+    settings={"code": 2, "width": 6, "encoder_width": 4, "critic_width": 4},
+)
+
+
+@pytest.fixture
+def network() -> retouch.Network:
+    """A network whose every edit changes something: T's last convolution is not 0."""
+    torch.manual_seed(0)
+    made = checkpoint.build(CONFIG)
+    assert isinstance(made, retouch.Network)
+    torch.nn.init.normal_(made.retoucher.last.weight, std=0.01)
+    return made.eval().requires_grad_(False)
+
+
+def pictures(count: int = 3, seed: int = 1) -> Tensor:
+    return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def batch(count: int = 2) -> Batch:
+    sides = [pictures(count, seed) for seed in range(4)]
+    return {"a": Sides(*sides[:2]), "b": Sides(*sides[2:])}
+
+
+def test_a_fresh_network_changes_nothing_and_finds_no_part() -> None:
+    fresh, x = checkpoint.build(CONFIG).eval(), pictures()
+    own = fresh.encode(x)
+    assert own.common.shape == (3, 0, 4, 4) and own.a.shape == own.b.shape == (3, 3, 4, 4)
+    assert not own.a.any() and not own.b.any()
+    made = fresh.compose(own.without("a", "b"), x, own)
+    assert torch.equal(made.image, x) and made.mask is not None and not made.mask.any()
+
+
+def test_a_picture_stays_bit_for_bit_where_the_mask_is_shut(network: retouch.Network) -> None:
+    x, guide = pictures(), pictures(seed=2)
+    own = network.encode(x)
+    made = network.compose(codes.transfer(own, guide_a=network.encode(guide)), x, own)
+    assert made.mask is not None
+    shut = (made.mask == 0).expand_as(x)
+    assert shut.any() and not shut.all()
+    assert torch.equal(made.image[shut], x[shut])
+
+
+def test_codes_that_are_as_they_were_leave_the_picture_alone(network: retouch.Network) -> None:
+    x = pictures()
+    own = network.encode(x)
+    assert own.a.any()
+    assert torch.equal(network.compose(own, x, own).image, x)
+    # encoded in another batch a code has other last digits, which are no change
+    alone = codes.stack([network.encode(one) for one in x.split(1)])
+    assert torch.equal(network.compose(alone, x, own).image, x)
+
+
+def test_a_code_says_how_much_of_the_part_is_put_on(network: retouch.Network) -> None:
+    x = pictures()
+    nothing = network.encode(x).without("a", "b")
+    guide = network.encode(pictures(seed=2))
+    whole = codes.transfer(nothing, guide_a=guide)
+    changes = []
+    for strength in (0.0, 0.5, 1.0):
+        wanted = codes.between(nothing, whole, strength)
+        changes.append(network.put_on(x, 0, wanted.a) - x)
+    assert not changes[0].any()
+    torch.testing.assert_close(changes[1], changes[2] / 2)
+
+
+def test_between_two_guides_the_part_is_whole(network: retouch.Network) -> None:
+    one, other = (network.encode(pictures(seed=seed)) for seed in (2, 3))
+    middle = codes.between(one, other, 0.5)
+    assert (middle.a[:, -1] == 1).all()
+
+
+def test_steps_that_touch_no_picture_may_be_made_or_left_out(network: retouch.Network) -> None:
+    x = pictures()
+    own = network.encode(x)
+    wanted = codes.transfer(own, guide_b=network.encode(pictures(seed=2)), keep=["a"])
+    short = network.compose(wanted, x, own)
+    network.every = True
+    assert torch.equal(network.compose(wanted, x, own).image, short.image)
+
+
+def test_a_change_that_nobody_sees_is_none() -> None:
+    x = torch.zeros(1, 3, 8, 8)
+    faint, plain = x.clone(), x.clone()
+    faint[0, 0, 4, 4], plain[0, 0, 4, 4] = 0.9 * retouch.FAINT, 2.1 * retouch.FAINT
+    assert torch.equal(retouch.visible(x, faint)[0], x)
+    image, mask = retouch.visible(x, plain)
+    assert torch.equal(image, plain) and mask.sum() == 9  # the pixel and its neighbours
+
+
+def test_each_term_moves_its_own_player() -> None:
+    torch.manual_seed(0)
+    players = retouch.players(checkpoint.build(CONFIG))
+    torch.nn.init.normal_(players.network.retoucher.last.weight, std=0.01)  # type: ignore[union-attr]
+    terms = retouch.losses(players, batch(), retouch.COURTED)
+    assert set(terms) == {"back", "realism", "change", "critic"}
+    for name, term in terms.items():
+        for module in players.modules.values():
+            module.zero_grad()
+        term.backward(retain_graph=True)
+        moved = {
+            who: any(p.grad is not None and p.grad.any() for p in module.parameters())
+            for who, module in players.modules.items()
+        }
+        assert moved == {"network": name != "critic", "critic": name == "critic"}, name
+
+
+def test_only_back_teaches_the_encoders() -> None:
+    torch.manual_seed(0)
+    players = retouch.players(checkpoint.build(CONFIG))
+    network = players.network
+    assert isinstance(network, retouch.Network)
+    torch.nn.init.normal_(network.retoucher.last.weight, std=0.01)
+    terms = retouch.losses(players, batch(), retouch.COURTED)
+    taught = {}
+    for name in ("back", "realism", "change"):
+        network.zero_grad()
+        terms[name].backward(retain_graph=True)
+        taught[name] = any(p.grad is not None and p.grad.any() for p in network.encoders.parameters())
+    assert taught == {"back": True, "realism": False, "change": False}
+
+
+def test_realism_rises_and_its_weight_is_the_recipes() -> None:
+    torch.manual_seed(0)
+    players = retouch.players(checkpoint.build(CONFIG))
+    found = []
+    for step in (0, retouch.COURTED // 2, retouch.COURTED, 10 * retouch.COURTED):
+        players.critic.eval()  # its spectral norms stand still
+        found.append(retouch.losses(players, batch(), step)["realism"].item())
+    assert found[0] == 0 and found[2] == found[3] == pytest.approx(2 * found[1], rel=1e-3)
+
+
+def test_changed_pixels_count_more() -> None:
+    real = torch.zeros(1, 3, 16, 16)
+    given, made = real.clone(), real.clone()
+    given[..., 8, 8] = 1
+    made[..., 8, 8] = 1
+    plain, focused = (retouch._error(made, real, given, focus) for focus in (0.0, 8.0))
+    near = 25 / 256
+    assert plain == pytest.approx(1 / 256)
+    assert focused == pytest.approx(9 / 256 / (1 + 8 * near))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"code": 0}, "code must be 1 to"),
+        ({"width": 10**6}, "width must be 1 to"),
+        ({"rate": 1.5}, "rate must lie between"),
+        ({"change": -1.0}, "change must be 0 or more"),
+        ({"realism": float("nan")}, "realism must be 0 or more"),
+        ({"smoothness": 1}, "unknown setting 'smoothness'"),
+    ],
+)
+def test_wrong_settings_are_told_in_a_line(settings: dict[str, float], words: str) -> None:
+    with pytest.raises(DidaError, match=words):
+        checkpoint.blank(ModelConfig(method="retouch", settings=settings))
+
+
+def test_a_side_that_does_not_halve_is_refused() -> None:
+    with pytest.raises(DidaError, match="no multiple of 16"):
+        checkpoint.blank(ModelConfig(method="retouch", side=100))
