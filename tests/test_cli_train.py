@@ -550,7 +550,6 @@ def test_override_refuses_another_network(dida: Dida, run: Path) -> None:
 
     words = refused("--set", "settings.width=32")
     assert "has shape" in words and "not by settings.width: 16 -> 32" in words
-    assert "not by method: " in refused("--set", 'method="layers"')
     assert "steps must be 1 or more" in refused("--steps", 0)
     assert "unknown setting 'mask'" in refused("--set", "settings.mask=1")
 

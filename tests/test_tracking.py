@@ -10,9 +10,10 @@ import pytest
 from conftest import Result
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dida_cli import runs
+from dida_cli import run as runs
 
-SMALL = "--side 32 --width 16 --common 8 --batch 4 --save-every 20".split()
+SETTINGS = ("settings.width=16", "settings.common=8", "training.save_every=20")
+SMALL = ["--side", 32, "--batch", 4, *(f"--set={setting}" for setting in SETTINGS)]
 
 
 def test_tensorboard_gets_the_log_and_the_sheets(
@@ -53,8 +54,12 @@ def test_the_dashboards_are_told_by_their_own_words(
     done = dida("train", "--data", domains, *options)
     assert done.code == 0, done.err
     begun, line, sheet, end = told
-    assert begun["name"] == "mine" and begun["project"] == "dida" and begun["config"]["batch"] == 4
-    assert line[0] == 20 and {"critic", "learning_rate"} <= line[1]
+    assert (
+        begun["name"] == "mine"
+        and begun["project"] == "dida"
+        and begun["config"]["stages"][0]["batch"] == 4
+    )
+    assert line[0] == 20 and {"critic", "rate"} <= line[1]
     assert sheet == (20, {"sheet"}) and end == "end"
 
 
