@@ -6,11 +6,11 @@ iteration in every forward of a normed convolution, Adam one tensor at a time, n
 """
 
 import torch
+from dida_cli.didd import Didd
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dida_cli.config import ModelConfig, Weights
-from dida_cli.didd import Didd
 from dida_cli.nets import Critic
 from dida_cli.train import BETAS
 

@@ -162,9 +162,10 @@ def write_folder(
 ) -> None:
     """Write all files into a new folder and rename it to `folder`, at once or not at all.
 
-    A file's name may have a folder before it: examples/worst.png. What stood at `folder` moves to `previous`, or is deleted. Everything reaches the disk before
-    the rename, so that a crash leaves the old or the new; between the two renames the old is at
-    `previous`, or hidden beside until the next write. Raises DidaError, the old one kept.
+    A file's name may have a folder before it: examples/worst.png. What stood at `folder` moves to
+    `previous`, or is deleted. Everything reaches the disk before the rename, so that a crash leaves
+    the old or the new; between the two renames the old is at `previous`, or hidden beside until the
+    next write. Raises DidaError, the old one kept.
     """
     prefix = f".{folder.name}."
     retired = previous or folder.with_name(f"{prefix}old")

@@ -45,7 +45,8 @@ class Json:
             raise DidaError(f"{where}: unknown setting {unknown[0]!r}; known: {', '.join(known)}")
         lacking = set(known) - set(values)
         if partial:
-            lacking = {n for n in lacking if known[n].default is known[n].default_factory is MISSING}
+            needed = (n for n, f in known.items() if f.default is f.default_factory is MISSING)
+            lacking &= set(needed)
         if missing := sorted(lacking):
             raise DidaError(f"{where}: setting {missing[0]!r} is missing")
         found = {
@@ -76,7 +77,10 @@ def checked(kind: Any, value: Any, where: str) -> Any:
     accepted = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise DidaError(f"{where} must be of type {kind.__name__}, not {value!r}")
-    return value
+    try:
+        return float(value) if kind is float else value
+    except OverflowError:
+        raise DidaError(f"{where} is larger than any number may be") from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ CriticTarget = Literal["half", "paper"]
 
 SLOPE = 0.2  # of the leaky ReLU
 LEAST_WIDTH = 16  # channels of the outermost stages
+UNSHUFFLED = 4  # pixels each way that become channels before a `Retoucher` begins
 SAME = 1e-4  # of a code's size; a difference up to here is rounding
 
 
@@ -161,6 +162,36 @@ class Critic(nn.Module):
         """Common codes (N, C, grid, grid) to the logit (N,) that they come from B."""
         logits: Tensor = self.layers(common)
         return logits.squeeze(1).float()
+
+
+class Retoucher(nn.Module):
+    """picture + change: a U-Net on the picture, unshuffled by 4, that is told what to change.
+
+    Its last convolution begins at 0, so it begins by changing nothing.
+    """
+
+    def __init__(self, told: int, width: int) -> None:
+        super().__init__()
+        widths = [width, 2 * width, 8 * width // 3]  # a quarter, an eighth, a sixteenth of the side
+        self.first = same(3 * UNSHUFFLED**2, widths[0])
+        self.down = nn.ModuleList(halved(*pair) for pair in pairwise(widths))
+        self.middle = nn.Sequential(same(widths[2] + told, widths[2]), same(widths[2], widths[2]))
+        self.up = nn.ModuleList(doubled(*pair) for pair in pairwise(reversed(widths)))
+        self.join = nn.ModuleList([same(widths[1] + told, widths[1]), same(widths[0], widths[0])])
+        self.last = nn.Conv2d(widths[0], 3 * UNSHUFFLED**2, 3, padding=1)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, picture: Tensor, told: Tensor) -> Tensor:
+        """picture (N, 3, s, s) in [-1, 1]; told (N, told, s / 8, s / 8): a picture as large."""
+        fine = self.first(F.pixel_unshuffle(picture, UNSHUFFLED))
+        coarse = self.down[0](fine)
+        told = told.to(fine.dtype)
+        values = torch.cat([self.down[1](coarse), F.avg_pool2d(told, 2)], dim=1)
+        values = self.up[0](self.middle(values)) + coarse
+        values = self.join[0](torch.cat([values, told], dim=1))
+        values = self.join[1](self.up[1](values) + fine)
+        return picture + F.pixel_shuffle(self.last(values), UNSHUFFLED).float()
 
 
 class PictureCritic(nn.Module):

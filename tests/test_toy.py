@@ -76,7 +76,7 @@ def test_it_trains_resumes_saves_and_loads(tmp_path: Path) -> None:
     states = [load_file(tmp_path / run / "last" / core.run.STATE) for run in ("whole", "parts")]
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
     first, *_, last = core.run.read_log(tmp_path / "whole")
-    assert last["rebuild"] < first["rebuild"] and last["pictures"] == 8
+    assert last["rebuild"] < first["rebuild"] and last["pictures"] == 16
     network = checkpoint.load(tmp_path / "whole" / "last")
     assert isinstance(network, toy.Network) and network.config.settings["common"] == 2
     assert network.abilities == {"two parts", "common code"}

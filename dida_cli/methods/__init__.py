@@ -23,7 +23,8 @@ from dida_cli.errors import DidaError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dida_cli.players import Batch, Network, Players
+    from dida_cli.players import Batch, Players
+    from dida_cli.players import Network as Base
 
 MODULES = {
     "retouch": "dida_cli.methods.retouch",
@@ -37,11 +38,11 @@ class Method(Protocol):
     """What a method's module is."""
 
     Settings: type[Json]
-    Network: "type[Network]"
+    Network: "type[Base]"
     ABILITIES: frozenset[Ability]
     TAKES: Literal["parts", "domains"]
 
-    def players(self, network: "Network") -> "Players": ...
+    def players(self, network: "Base") -> "Players": ...
 
     def losses(self, players: "Players", batch: "Batch", step: int) -> "dict[str, Tensor]": ...
 
@@ -50,7 +51,7 @@ def find(name: str) -> Method:
     """The method of this name. Raises DidaError when there is none."""
     if name not in MODULES:
         raise DidaError(f"no method {name!r}; there are {', '.join(MODULES)}")
-    return import_module(MODULES[name])  # type: ignore[return-value]
+    return import_module(MODULES[name])
 
 
 def settings_of(config: ModelConfig, where: str = "settings") -> Any:

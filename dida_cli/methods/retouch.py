@@ -12,21 +12,18 @@ to become the picture again that it was made of. Its input is an edit, its targe
 (back-translation: Sennrich et al., 2016; Lample et al., 2018; residual edits: Shen and Liu, 2017;
 image critics with cycles: Zhu et al., 2017).
 
-    back      |T(visible T(v, k, E(w)), k, nothing) - v| and
-              |T(visible T(w, k, nothing), k, E(w)) - w|; now and then the target itself is the
-              input; pixels that were changed count more
+    back      |T(visible T(v, k, E(w)), k, nothing) - v| and |T(visible T(w, k, nothing), k, E(w)) -
+              w|; the input is now and then the target itself; what was changed counts more
     realism   d says that T(w, k, nothing) is of V and T(v, k, E(w)) of W
     change    mean |edit - x|: what need not change stays
     critic    hinge of d: real pictures against edits, and against real ones of the other side
 
-Without `realism` nothing begins; real targets are what makes edits sharp; `change` and the targets
-that are inputs keep edits from touching the rest. A change that nobody sees is none (`visible`): it
-could tell the way back, and it is left out of inputs and of results. There is no common code, the
-picture is it. Whether a picture has a part is told by what taking it off would change.
+Without `realism` nothing begins; `change` and targets as inputs keep edits from touching the rest.
+A change that nobody sees is none (`visible`): it could tell the way back. There is no common code.
+Whether a picture has a part is told by what taking it off would change.
 """
 
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +43,6 @@ TAKES = "parts"
 FAINT = 0.05  # of 2: a change up to here is left out; from twice that on it counts whole
 SEEN = 0.1  # of 2: pixels that were changed by more count as changed
 LEAST = 0.004  # of a picture's pixels change where a part is taken off that was there
-UNSHUFFLED = 4  # pixels each way that become channels before the first convolution
 GRID = 8  # pixels each way that a cell of a code is for
 SAME = 0.2  # of the inputs are the target itself
 NEGATIVE = 0.4  # of the critic's negatives are real pictures of the other side
@@ -78,50 +74,13 @@ class Settings(Json):
     focus: float = 8.0
 
     def __post_init__(self) -> None:
-        for name in ("code", "width", "encoder_width", "critic_width"):
-            if not 1 <= getattr(self, name) <= CHANNELS // 16:
-                raise DidaError(f"{name} must be 1 to {CHANNELS // 16}, not {getattr(self, name)}")
-        for name in ("rate", "critic_rate"):
-            if not 0 < getattr(self, name) < 1:
-                raise DidaError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
-        for name in ("realism", "change", "focus"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise DidaError(f"{name} must be 0 or more, not {getattr(self, name)}")
-
-
-class Retoucher(nn.Module):
-    """T: a U-Net on the picture, unshuffled by 4, to which the codes are let in at their own grid.
-
-    Its last convolution begins at 0, so T begins by doing nothing.
-    """
-
-    def __init__(self, parts: int, code: int, width: int) -> None:
-        super().__init__()
-        told = parts * (code + 1)
-        widths = [width, 2 * width, 8 * width // 3]  # a quarter, an eighth, a sixteenth of the side
-        self.first = nets.same(3 * UNSHUFFLED**2, widths[0])
-        self.down = nn.ModuleList(nets.halved(*pair) for pair in pairwise(widths))
-        self.middle = nn.Sequential(
-            nets.same(widths[2] + told, widths[2]), nets.same(widths[2], widths[2])
-        )
-        self.up = nn.ModuleList(nets.doubled(*pair) for pair in pairwise(reversed(widths)))
-        self.join = nn.ModuleList(
-            [nets.same(widths[1] + told, widths[1]), nets.same(widths[0], widths[0])]
-        )
-        self.last = nn.Conv2d(widths[0], 3 * UNSHUFFLED**2, 3, padding=1)
-        for parameter in self.last.parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(self, picture: Tensor, told: Tensor) -> Tensor:
-        """picture (N, 3, s, s); told (N, parts * (code + 1), s / 8, s / 8), see `told_of`."""
-        fine = self.first(F.pixel_unshuffle(picture, UNSHUFFLED))
-        coarse = self.down[0](fine)
-        told = told.to(fine.dtype)
-        values = torch.cat([self.down[1](coarse), F.avg_pool2d(told, 2)], dim=1)
-        values = self.up[0](self.middle(values)) + coarse
-        values = self.join[0](torch.cat([values, told], dim=1))
-        values = self.join[1](self.up[1](values) + fine)
-        return picture + F.pixel_shuffle(self.last(values), UNSHUFFLED).float()
+        for name, value in asdict(self).items():
+            if isinstance(value, int) and not 1 <= value <= CHANNELS // 16:
+                raise DidaError(f"{name} must be 1 to {CHANNELS // 16}, not {value}")
+            if name.endswith("rate") and not 0 < value < 1:
+                raise DidaError(f"{name} must lie between 0 and 1, not {value}")
+            if not 0 <= value < float("inf"):
+                raise DidaError(f"{name} must be 0 or more, not {value}")
 
 
 class PartEncoder(nn.Module):
@@ -134,14 +93,14 @@ class PartEncoder(nn.Module):
     def __init__(self, code: int, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nets.same(3 * UNSHUFFLED**2, width),
+            nets.same(3 * nets.UNSHUFFLED**2, width),
             nets.halved(width, 2 * width),
             nets.same(2 * width, 2 * width),
             nn.Conv2d(2 * width, code, 1),
         )
 
     def forward(self, picture: Tensor) -> Tensor:
-        code = _normalised(self.layers(F.pixel_unshuffle(picture, UNSHUFFLED)).float())
+        code = _normalised(self.layers(F.pixel_unshuffle(picture, nets.UNSHUFFLED)).float())
         return torch.cat([code, torch.ones_like(code[:, :1])], dim=1)
 
 
@@ -157,7 +116,7 @@ class Network(Base):
             raise DidaError(f"side {config.side} is no multiple of 16; try 64, 96 or 128")
         self.settings, count = settings, len(config.parts)
         self.abilities = ABILITIES if count == 2 else ABILITIES - {"two parts"}
-        self.retoucher = Retoucher(count, settings.code, settings.width)
+        self.retoucher = nets.Retoucher(count * (settings.code + 1), settings.width)
         self.encoders = nn.ModuleList(
             PartEncoder(settings.code, settings.encoder_width) for _ in config.parts
         )
@@ -192,8 +151,8 @@ class Network(Base):
 
     def taken_off(self, image: Tensor, place: int) -> Tensor:
         """Pictures without the part of this place."""
-        grid = (image.shape[2] // GRID, image.shape[3] // GRID)
-        nothing = image.new_zeros(len(image), self.settings.code, *grid)
+        nothing = torch.zeros_like(image[:, :1, ::GRID, ::GRID])
+        nothing = nothing.expand(-1, self.settings.code, -1, -1)
         return visible(image, self.retoucher(image, self.told_of(place, nothing, -1)))[0]
 
     def put_on(self, image: Tensor, place: int, code: Tensor) -> Tensor:
@@ -216,30 +175,20 @@ class Network(Base):
 def players(network: Base) -> Players:
     """T and E against d."""
     settings: Settings = settings_of(network.config)
-    return Players(
-        network,
-        nets.PictureCritic(2 * len(network.config.parts), settings.critic_width),
-        rate=settings.rate,
-        betas=(0.5, 0.99),
-        clip=1.0,
-        critic_rate=settings.critic_rate,
-        critic_betas=(0.0, 0.99),
-    )
+    critic = nets.PictureCritic(2 * len(network.config.parts), settings.critic_width)
+    rates = {"rate": settings.rate, "critic_rate": settings.critic_rate}
+    return Players(network, critic, betas=(0.5, 0.99), critic_betas=(0.0, 0.99), clip=1.0, **rates)
 
 
 def losses(players: Players, batch: Batch, step: int) -> dict[str, Tensor]:
     """The terms of the table above, weighted, each the mean over the parts."""
     network = players.network
     assert isinstance(network, Network)
-    settings = network.settings
-    found = [
-        _of_part(network, players.critic, place, batch[part])
-        for place, part in enumerate(network.config.parts)
-    ]
+    settings, parts = network.settings, enumerate(network.config.parts)
+    found = [_of_part(network, players.critic, place, batch[part]) for place, part in parts]
     terms = {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
     terms["realism"] = settings.realism * min(1.0, step / COURTED) * terms["realism"]
-    terms["change"] = settings.change * terms["change"]
-    return terms
+    return terms | {"change": settings.change * terms["change"]}
 
 
 def _of_part(network: Network, critic: nn.Module, place: int, sides: Sides) -> dict[str, Tensor]:
@@ -250,8 +199,9 @@ def _of_part(network: Network, critic: nn.Module, place: int, sides: Sides) -> d
     put_on, taken_off = network.told_of(place, code, 1), network.told_of(place, nothing, -1)
     edit = network.retoucher(real, torch.cat([taken_off, put_on.detach()]))
     with torch.no_grad():
-        given = _given(real, edit)
-    made = network.retoucher(_noisy(given), torch.cat([put_on, taken_off]))
+        given = torch.where(_some(real, SAME), real, visible(real, edit)[0])
+        noisy = given + NOISE * _some(real, NOISY) * torch.randn_like(real)
+    made = network.retoucher(noisy, torch.cat([put_on, taken_off]))
     critic.requires_grad_(False)
     terms = {
         "back": _error(made, real, given, network.settings.focus),
@@ -268,15 +218,6 @@ def _of_part(network: Network, critic: nn.Module, place: int, sides: Sides) -> d
     return terms
 
 
-def _given(real: Tensor, edit: Tensor) -> Tensor:
-    """What is to become `real` again: its edit, or now and then itself."""
-    return torch.where(_some(real, SAME), real, visible(real, edit)[0])
-
-
-def _noisy(pictures: Tensor) -> Tensor:
-    return pictures + NOISE * _some(pictures, NOISY) * torch.randn_like(pictures)
-
-
 def _some(pictures: Tensor, share: float) -> Tensor:
     """A share of the pictures, at random: bool (N, 1, 1, 1)."""
     return torch.rand(len(pictures), 1, 1, 1, device=pictures.device) < share
@@ -291,11 +232,9 @@ def _error(made: Tensor, real: Tensor, given: Tensor, focus: float) -> Tensor:
 
 def _of_side(said: Tensor, place: int, *, edited: bool) -> Tensor:
     """What d says of W, then V: whether they are of their own side, or `edited` to the other."""
-    with_part, without = said.chunk(2)
-    heads = (2 * place, 2 * place + 1) if edited else (2 * place + 1, 2 * place)
-    return torch.cat(
-        [half[:, head] for half, head in zip((with_part, without), heads, strict=True)]
-    )
+    has, lacks = said[:, 2 * place + 1], said[:, 2 * place]
+    half = len(said) // 2
+    return torch.cat([lacks[:half], has[half:]] if edited else [has[:half], lacks[half:]])
 
 
 def visible(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:

@@ -131,7 +131,9 @@ def test_only_back_teaches_the_encoders() -> None:
     for name in ("back", "realism", "change"):
         network.zero_grad()
         terms[name].backward(retain_graph=True)
-        taught[name] = any(p.grad is not None and p.grad.any() for p in network.encoders.parameters())
+        taught[name] = any(
+            p.grad is not None and p.grad.any() for p in network.encoders.parameters()
+        )
     assert taught == {"back": True, "realism": False, "change": False}
 
 
