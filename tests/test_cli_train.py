@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import SMALL, TINY, Result, write_picture
 from PIL import Image
 from trained import recipe_for
@@ -284,7 +285,7 @@ def test_a_run_leaves_a_model_with_its_card_and_examples(
     for words in (
         "Moves the stripes or the spots of one picture",
         "| steps | 5 of 5 at 32 px, 4 pictures of each set |",
-        "8 with a, 8 without a",
+        "8 pictures with stripes, 8 without; 8 pictures with spots, 8 without |",
         "command | `dida train --data",
         "Not measured: scores need 10 test pictures of each domain, not 2.",
         "![edits of the first held-out pictures](examples/edits.png)",
@@ -334,7 +335,12 @@ def test_drawn_faces_are_judged_by_their_factors(
     assert not (run / "judge").exists() and (run / "best").exists()
     card = (run / "model" / "README.md").read_text()
     assert card.startswith("---\nlicense: mit\n")
-    for words in ("60 drawn faces", "Pablo Stanley", "the guide's own kind", "best score"):
+    for words in (
+        "60 faces of `dida data avatars`, seed 1, side 32",
+        "Pablo Stanley",
+        "the guide's own kind",
+        "best score",
+    ):
         assert words in card
     shown = {p.name for p in (run / "model" / "examples").iterdir()}
     assert shown == {"part-a.png", "part-b.png", "worst.png"}
@@ -372,7 +378,7 @@ def test_drawn_faces_are_drawn_when_they_are_not_there(
 def test_a_sheet_shows_edits_of_the_contents_themselves() -> None:
     network = core.Training(recipe_for(TINY)).network
     random = np.random.default_rng(0).integers(0, 255, (4, 3, 32, 32), dtype=np.uint8)
-    pictures = images.to_unit(core.torch.from_numpy(random))
+    pictures = images.to_unit(torch.from_numpy(random))
     guides, contents = pictures[:2], pictures[2:]
     moved = transfer(network.encode(contents[:1]), guide_a=network.encode(guides[:1]))
     edited = network.compose(moved, contents[:1]).image

@@ -159,14 +159,6 @@ def test_the_rates_rise_and_fall_to_a_twentieth_in_every_stage() -> None:
         assert group["lr"] == pytest.approx(0.01 * group["full_rate"]), name
 
 
-def test_a_batch_in_parts_is_the_whole_batch_to_rounding() -> None:
-    whole, parts = (core.Training(recipe_for(TINY, accumulate=n)) for n in (1, 4))
-    terms, same = (training.advance(Noise(RECIPE)(0)) for training in (whole, parts))
-    assert {n: t.item() for n, t in same.items()} == pytest.approx(
-        {n: t.item() for n, t in terms.items()}, rel=1e-4
-    )
-
-
 # What goes wrong
 
 

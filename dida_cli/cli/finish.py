@@ -117,9 +117,13 @@ def _examples(judged: "Judged", network: "Network") -> "dict[str, tuple[Picture,
     found: dict[str, tuple[Picture, str]] = {}
     for part, (drawn, edits) in judged.items():
         way = report.direction(network.config.domains, part)
-        found[f"part-{part}.png"] = sheets.first(drawn, edits), f"{way}: the first pairs"
+        words = f"{way}: the first {sheets.SHOWN} pairs of seed {SEED}, unchosen"
+        found[f"part-{part}.png"] = sheets.first(drawn, edits), words
     if worst := sheets.worst_sheet(judged, network.config.domains):
-        found["worst.png"] = worst, "of all judged edits the worst, by their error inside"
+        found["worst.png"] = (
+            worst,
+            f"the {sheets.WORST} worst of all judged edits of each direction",
+        )
     return found
 
 
@@ -135,8 +139,11 @@ def card(
 
     wanted = training.recipe
     parts = " or the ".join(part.name for part in wanted.parts.values())
-    lines = [f"# {run.name}", "", *([f"{wanted.about}.", ""] if wanted.about else [])]
-    lines += [
+    about = wanted.about[:1].upper() + wanted.about[1:]
+    lines = [
+        f"# {run.name}",
+        "",
+        *([f"{about}.", ""] if about else []),
         f"Moves the {parts} of one picture onto another, or takes it off: "
         f"`dida transfer -m {run.name} --content PICTURE --guide-a GUIDE`.",
         "",
@@ -157,20 +164,25 @@ def card(
 
 
 def _facts(training: "Training", source: "Source", run: Path) -> dict[str, str]:
+    import torch
+
     from dida_cli import run as runs
-    from dida_cli.data import folders, sources
+    from dida_cli.data import sources
 
     wanted, config = training.recipe, training.network.config
     count = sum(p.numel() for p in training.network.parameters())
-    sets = folders.named(source.split.train.rows)
-    learned = ", ".join(f"{len(rows):,} {name}" for name, rows in sets.items())
+    learned = "; ".join(
+        f"{len(has):,} pictures with {config.domains.of(part)}, {len(lacks):,} without"
+        for part, (has, lacks) in source.split.train.rows.items()
+    )
     made = [stage.steps for stage in wanted.stages[: training.stage]] + [training.step]
     steps = "; then ".join(
         f"{done:,} of {stage.steps:,} at {stage.side} px, {stage.batch} pictures of each set"
         for done, stage in zip(made, wanted.stages, strict=False)
     )
-    precision = str(training.precision).removeprefix("torch.")
-    best = training.best
+    where = f"{training.device.type}, {str(training.precision).removeprefix('torch.')}"
+    if training.device.type == "cpu":
+        where += f", {torch.get_num_threads()} threads"
     facts = {
         "method": f"{wanted.method}, {config.side} px, {count:,} parameters",
         "data": f"{Path(wanted.data).name}: {_licence(source.root)}",
@@ -178,9 +190,10 @@ def _facts(training: "Training", source: "Source", run: Path) -> dict[str, str]:
         "command": f"`{runs.recorded(run)[1].command}`",
         "seed": str(wanted.seed),
         "steps": steps,
-        "time": f"{training.seconds / 60:.0f} min in steps on {training.device.type}, {precision}",
+        "time": f"{training.seconds / 60:.0f} min in steps on {where}",
+        "chosen by": "nothing: one training, its last step",
     }
-    if best:
+    if best := training.best:
         facts["best score"] = f"{best.score:.3f} on held-out pictures, at step {best.step}"
     if sources.is_drawn(source.root):
         facts["licence of the weights"] = "MIT"
@@ -196,9 +209,15 @@ def _licence(root: Path) -> str:
     with (root / avatars.FACTORS_LIST).open(encoding="utf-8") as lines:
         count = sum(1 for _ in lines)
     return (
-        f"{count:,} drawn faces, {(root / 'avatars.json').read_text().strip()} "
-        "(`dida data avatars`); artwork Avataaars by Pablo Stanley, free for any use"
+        f"{count:,} faces of `dida data avatars`, {_how_drawn(root)}; "
+        "artwork Avataaars by Pablo Stanley, free for any use"
     )
+
+
+def _how_drawn(root: Path) -> str:
+    from dida_cli.config import read_json
+
+    return ", ".join(f"{n} {value}" for n, value in read_json(root / "avatars.json").items())
 
 
 def judge(wanted: "Recipe", root: Path, run: Path, command: str) -> None:

@@ -109,13 +109,15 @@ def train(
     The model, its card with all scores and examples lie in RUN/model in the end. Ctrl-C saves and
     stops, --resume RUN goes on. Each part is learned of pictures with it and without it.
     """
-    from dida_cli import distributed, recipe, tracking
-    from dida_cli import run as runs
+    from dida_cli import recipe
 
     if list_recipes:
         for known, about in recipe.names().items():
             console.out(f"{known:<30} {about}")
         return
+    from dida_cli import distributed, tracking
+    from dida_cli import run as runs
+
     if track:
         tracking.library(track)
     chosen = pick_device(device)

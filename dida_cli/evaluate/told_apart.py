@@ -15,7 +15,7 @@ from dida_cli.evaluate.counterfactual import wilson
 from dida_cli.evaluate.pairs import in_batches
 
 WIDTHS = (16, 32, 48, 64)  # only the first layer keeps all pixels, the others halve
-DETAIL = 4.0  # what tells a pixel from its neighbours counts so many times as much
+DETAIL = 10.0  # what tells a pixel from its neighbours counts so many times as much
 EPOCHS, STEPS = 20, 200  # of the two what is less
 BATCH, RATE = 8, 4e-3  # pictures of each kind in a step
 
