@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dida_cli.cli import console
-from dida_cli.config import Part
+from dida_cli.config import Part, read_json
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
@@ -208,16 +208,11 @@ def _licence(root: Path) -> str:
         return "whose owners say what may be done with them, and with what is learned from them"
     with (root / avatars.FACTORS_LIST).open(encoding="utf-8") as lines:
         count = sum(1 for _ in lines)
+    how = ", ".join(f"{name} {value}" for name, value in read_json(root / "avatars.json").items())
     return (
-        f"{count:,} faces of `dida data avatars`, {_how_drawn(root)}; "
+        f"{count:,} faces of `dida data avatars`, {how}; "
         "artwork Avataaars by Pablo Stanley, free for any use"
     )
-
-
-def _how_drawn(root: Path) -> str:
-    from dida_cli.config import read_json
-
-    return ", ".join(f"{n} {value}" for n, value in read_json(root / "avatars.json").items())
 
 
 def judge(wanted: "Recipe", root: Path, run: Path, command: str) -> None:
