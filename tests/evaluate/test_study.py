@@ -241,7 +241,12 @@ def test_drawn_pairs_are_those_of_the_evaluation() -> None:
         (["-m", "{model}"], 1, "is given twice; give each model once"),
         (["-m", "{stripes}"], 1, "knows stripes and spots"),
         (["-m", "{squash}"], 1, "compare models of one fit"),
-        (["-m", "{one_sided}"], 1, "knows smile, {model} smile and glasses; compare models"),
+        (["-m", "{one_sided}"], 1, "{one_sided} knows smile; give --guide-a FOLDER and --guide-b"),
+        (
+            ["-m", "{one_sided}", "--guide-a", "{a}", "--guide-b", "{b}", "--pairs", "2"],
+            1,
+            "knows smile, {model} smile and glasses; compare models",
+        ),
         (["--guide-a", "{a}"], 1, "give both --guide-a and --guide-b, or --content and"),
         (["--content", "{a}"], 1, "give both --guide-a and --guide-b, or --content and"),
         (["--guide-a", "{a}", "--guide-b", "{a}"], 1, "holds 2 pictures; give --pairs 2 or less"),
@@ -266,7 +271,7 @@ def test_what_cannot_be_asked_is_told_in_one_line(
         "one_sided": replace(TINY, domains=Domains(a="smile")),
     }
     words = {name: model_folder_of(tmp_path / name, 0, c) for name, c in configs.items()}
-    words |= {"a": domains / "testA", "model": model_folder}
+    words |= {"a": domains / "testA", "b": domains / "testB", "model": model_folder}
     given = [option.format(**words) for option in options]
     result = dida("study", "make", "-m", model_folder, "--pairs", 3, *given)
     assert result.code == code and result.out == ""
