@@ -80,7 +80,7 @@ def probe(code: Tensor, truth: Tensor, *, seed: int = 0) -> Probe:
     inputs = code.detach().flatten(1).double()
     inputs = _standardised(inputs, inputs[train])
     if inputs.shape[1] > len(train):
-        inputs = _rotated(inputs, inputs[train])
+        inputs = _rotated(inputs, train)
     weights, bias = _fit(inputs[train], truth[train], int(truth.max()) + 1)
     right = (inputs[test] @ weights + bias).argmax(1) == truth[test]
     return Probe(
@@ -97,14 +97,15 @@ def _standardised(values: Tensor, of: Tensor) -> Tensor:
     return (values - of.mean(0)) / deviation.masked_fill(steady, math.inf)
 
 
-def _rotated(values: Tensor, of: Tensor) -> Tensor:
-    """Values (N, d) along the principal axes of others, at most as many as these: (N, axes).
+def _rotated(values: Tensor, rows: Tensor) -> Tensor:
+    """Values (N, d) along the principal axes of some of them, no more than these: (N, axes).
 
     The weights of a probe lie in the space of what it learned, so that its answers are the same.
     """
-    squares, axes = torch.linalg.eigh(of @ of.T)
+    products = values @ values[rows].T
+    squares, axes = torch.linalg.eigh(products[rows])
     some = squares > 1e-10 * squares.amax()
-    rotated: Tensor = values @ of.T @ (axes[:, some] / squares[some].sqrt())
+    rotated: Tensor = products @ (axes[:, some] / squares[some].sqrt())
     return rotated
 
 

@@ -109,7 +109,7 @@ def test_wide_codes_are_probed_along_their_axes_with_the_same_answers() -> None:
     held_out = slice(20, None)
     wide = code - code[:20].mean(0)
     weights, bias = probes._fit(wide[:20], truth[:20], 3)
-    narrow = probes._rotated(wide, wide[:20])
+    narrow = probes._rotated(wide, torch.arange(20))
     rotated, shift = probes._fit(narrow[:20], truth[:20], 3)
     assert narrow.shape == (40, 19)  # means were taken off
     answers = wide[held_out] @ weights + bias
