@@ -509,6 +509,38 @@ def test_resume_reaches_the_end_and_keeps_its_recipe(
         assert refused.code == 2 and f"drop {word}." in refused.err
 
 
+def test_two_stages_see_their_own_sides_and_go_on_from_the_boundary(
+    dida: Dida, domains: Path, tmp_path: Path
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    arguments = ["--data", domains, "--name-b", "none", *FACES, "--set", "training.save_every=2"]
+    assert dida("train", *arguments, "-o", whole).code == 0
+    two = written(whole)["stages"] + [{"side": 48, "steps": 4, "batch": 2}]
+    values = recipe.values_of(str(whole / "recipe.toml")) | {"stages": two}
+    (tmp_path / "two.toml").write_text(recipe.parse(values, "two").to_toml())
+    shutil.rmtree(whole)
+    for run in (whole, parts):
+        result = dida("train", tmp_path / "two.toml", "-o", run)
+        assert result.code == 0, result.err
+    progress = parts / "last-1" / "progress.json"
+    assert (
+        json.loads(progress.read_text())["stage"],
+        read_config(parts / "model/config.json").side,
+    ) == (1, 48)
+    # What a kill leaves right after the first stage.
+    dida("train", tmp_path / "two.toml", "-o", tmp_path / "first", "--set", "stages.steps=2")
+    shutil.rmtree(parts / "last")
+    shutil.rmtree(parts / "last-1")
+    shutil.rmtree(parts / "model")
+    shutil.copytree(tmp_path / "first" / "last-1", parts / "last")
+    assert json.loads((parts / "last" / "progress.json").read_text())["stage"] == 0
+    assert dida("train", "--resume", parts).code == 0
+    weights = [(run / "model" / "model.safetensors").read_bytes() for run in (whole, parts)]
+    assert weights[0] == weights[1]
+    card = (parts / "model" / "README.md").read_text()
+    assert "2 of 2 at 32 px, 4 pictures of each set; then 4 of 4 at 48 px, 2 pictures" in card
+
+
 def test_a_run_that_is_over_is_not_judged_anew(
     dida: Dida, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
