@@ -13,6 +13,9 @@ Fit = Literal["crop", "squash"]
 Part = Literal["a", "b"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Tracking = Literal["tensorboard", "trackio", "wandb"]
+Device = Literal["auto", "cpu", "cuda"]
+Runtime = Literal["auto", "torch", "onnx"]
+Size = Literal["own", "model"]  # of an edit: the picture's, or the square that the model sees
 
 PARTS: tuple[Part, ...] = ("a", "b")
 OTHER: dict[Part, Part] = {"a": "b", "b": "a"}

@@ -14,11 +14,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from dida_cli import codes, images
 from dida_cli.codes import Ability, Code, Codes, Model
-from dida_cli.config import DEFAULT_MODEL, PARTS, Domains, Part
+from dida_cli.config import DEFAULT_MODEL, PARTS, Device, Domains, Part, Runtime, Size
 from dida_cli.errors import DidaError
 from dida_cli.images import Picture, Source
 
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dida_cli.hub import Progress
-
-Device = Literal["auto", "cpu", "cuda"]
-Runtime = Literal["auto", "torch", "onnx"]
-Size = Literal["own", "model"]
 
 Given = Source | Codes  # a guide: a picture, or what `Editor.guide` made of it
 Ends = tuple[Given | None, Given | None]  # from and to; None is a picture without the part

@@ -17,8 +17,6 @@ class Painter(Network):
     painted, for the old part may lie where the new one goes.
     """
 
-    every = False  # whether steps that touch no picture of the batch are made too (`export`)
-
     def base(self, codes: Codes) -> Tensor:
         """The picture with no part, of the common code alone: (N, 3, side, side) in [-1, 1]."""
         raise NotImplementedError

@@ -15,6 +15,7 @@ class Network(nn.Module):
 
     config: ModelConfig
     abilities: frozenset[Ability]
+    every: bool = False  # whether steps that touch no picture of the batch are made too (`export`)
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -58,9 +59,7 @@ class Players:
         """`rate`: learning rate at the start of a training, which falls with the steps."""
         self.network, self.clip = network, clip
         self.critic = nn.Module() if critic is None else critic
-        self.adam = {
-            "network": _adam(network, rate, betas),
-        }
+        self.adam = {"network": _adam(network, rate, betas)}
         if critic is not None:
             self.adam["critic"] = _adam(critic, critic_rate or rate, critic_betas)
 

@@ -242,7 +242,7 @@ def assigned(values: dict[str, Any], assignment: str) -> None:
 
 def chosen(
     takes: str, a: str, b: str = "", having: Sequence[str] = (), lacking: Sequence[str] = ()
-) -> dict[str, dict[str, str]]:
+) -> dict[Place, dict[str, str]]:
     """The parts of a recipe, by expressions that say which pictures have them.
 
     For a method that `takes` parts, each by itself; for one that takes domains, pictures have one
@@ -254,14 +254,15 @@ def chosen(
         only_a, only_b = (
             all_of([one, *having], [other, *lacking]) for one, other in ((a, b), (b, a))
         )
-        sides = {"a": (only_a, only_b), "b": (only_b, only_a)}
+        sides: dict[Place, tuple[str, str]] = {"a": (only_a, only_b), "b": (only_b, only_a)}
     else:
+        wanted: dict[Place, str] = {"a": a, "b": b}
         sides = {
             place: (all_of([one, *having], lacking), all_of(having, [one, *lacking]))
-            for place, one in (("a", a), ("b", b))
+            for place, one in wanted.items()
             if one
         }
-    names = {"a": word(a), "b": word(b)}
+    names: dict[Place, str] = {"a": word(a), "b": word(b)}
     return {
         place: {"name": names[place], "with": has, "without": lacks}
         for place, (has, lacks) in sides.items()

@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dida_cli.cli import console
-from dida_cli.cli.options import JsonOpt, WithOpt, WithoutOpt
-from dida_cli.config import SIDES, Fit, Part
+from dida_cli.cli.options import (
+    EYEGLASSES,
+    SMILING,
+    JsonOpt,
+    WithOpt,
+    WithoutOpt,
+    refuse_expressions,
+)
+from dida_cli.config import SIDES, Fit
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
@@ -20,7 +27,6 @@ SHOWN = 8  # examples of each set on a sheet
 SideOpt = Annotated[
     int, typer.Option(min=SIDES[0], max=SIDES[1], help="Side of a picture in pixels.")
 ]
-USUAL = ("Smiling", "Eyeglasses")  # attributes that are parts unless others are named
 
 
 @app.command()
@@ -49,10 +55,10 @@ def split(
         Path,
         typer.Option(help="Folder with list_attr_celeba.txt and its pictures, or CelebA's own."),
     ] = Path("avatars"),
-    a: Annotated[str, typer.Option(help="What A has: an attribute, or an expression.")] = "Smiling",
+    a: Annotated[str, typer.Option(help="What A has: an attribute, or an expression.")] = SMILING,
     b: Annotated[
         str, typer.Option(help="What B has: an attribute, or an expression.")
-    ] = "Eyeglasses",
+    ] = EYEGLASSES,
     having: WithOpt = None,
     lacking: WithoutOpt = None,
     out: Annotated[
@@ -139,22 +145,15 @@ def _parts(
     data: Path, a: str | None, b: str | None, having: list[str], lacking: list[str]
 ) -> "Names":
     """What is with and without each part. Raises a usage error for what `data` has no labels of."""
-    from dida_cli.data import celeba, sources
+    from dida_cli import recipe
+    from dida_cli.data import sources
 
     if not sources.is_labelled(data):
-        if a or b or having or lacking:
-            raise typer.BadParameter(
-                f"--a, --b, --with and --without choose from {celeba.ATTRIBUTE_LIST}, "
-                f"which {data} has not."
-            )
+        refuse_expressions(data, a, b, having, lacking)
         return sources.DOMAINS
-    wanted: dict[Part, str] = {"a": a or USUAL[0]}
-    if b or not a:
-        wanted["b"] = b or USUAL[1]
-    return {
-        part: (celeba.all_of([x, *having], lacking), celeba.all_of(having, [x, *lacking]))
-        for part, x in wanted.items()
-    }
+    other = b or ("" if a else EYEGLASSES)
+    chosen = recipe.chosen("parts", a or SMILING, other, having, lacking)
+    return {part: (of["with"], of["without"]) for part, of in chosen.items()}
 
 
 def _told(survey: "Survey") -> dict[str, Any]:

@@ -14,8 +14,8 @@ import typer
 
 from dida_cli.cli import console, models
 from dida_cli.cli.files import STREAM, check_apart, read_one, targets, write_picture
-from dida_cli.cli.options import Device, MaskKind, Runtime
-from dida_cli.config import Part
+from dida_cli.cli.options import MaskKind
+from dida_cli.config import Device, Part, Runtime
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:

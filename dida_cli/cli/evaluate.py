@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dida_cli.cli import console, models
-from dida_cli.cli.options import JsonOpt, ModelOpt, WithOpt, WithoutOpt
+from dida_cli.cli.options import (
+    EYEGLASSES,
+    SMILING,
+    JsonOpt,
+    ModelOpt,
+    WithOpt,
+    WithoutOpt,
+    refuse_expressions,
+)
 from dida_cli.config import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -21,7 +29,6 @@ if TYPE_CHECKING:
 PAIRS_SEED = 20_261_124  # of the avatars judged on; training sets are drawn from other seeds
 PAIRS, QUICK_PAIRS = 500, 64
 SECONDS_PER_PAIR = 0.3  # both directions together, on two cores
-SMILING, EYEGLASSES = "Smiling", "Eyeglasses"  # what A and B have, unless it is said
 
 
 def evaluate(
@@ -119,14 +126,10 @@ def _split(
 ) -> "Split":
     """Pictures of domain A, those with part a, and of domain B, those without."""
     from dida_cli import recipe
-    from dida_cli.data import celeba, sources
+    from dida_cli.data import sources
 
     if not sources.is_labelled(data):
-        if a or b or having or lacking:
-            raise typer.BadParameter(
-                f"--a, --b, --with and --without choose from {celeba.ATTRIBUTE_LIST}, "
-                f"which {data} has not."
-            )
+        refuse_expressions(data, a, b, having, lacking)
         return sources.split(data, {"a": sources.DOMAINS["a"]})
     other = b or (EYEGLASSES if config.domains.b else "")
     part = recipe.chosen("domains", a or SMILING, other, having, lacking)["a"]

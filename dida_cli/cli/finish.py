@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dida_cli.cli import console
+from dida_cli.cli.evaluate import PAIRS, PAIRS_SEED
 from dida_cli.config import Part, read_json
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from dida_cli.cli.trainer import Source
     from dida_cli.data.folders import Sets
     from dida_cli.evaluate.attributes import FactorClassifier
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from dida_cli.recipe import Recipe
     from dida_cli.train import Training
 
-PAIRS, SEED = 500, 20_261_124  # that are judged each way, as `dida evaluate` draws them
 LEAST = 10  # pictures of each domain that scores are made of
 SHOWN = 5  # held-out pictures of each side of a part on a sheet
 JUDGE = "judge"  # of a run: the classifier of its parts, where no bundled one knows them
@@ -69,13 +67,13 @@ def _judged(network: "Network", source: "Source", run: Path) -> "tuple[dict[str,
     if validation.drawn_task(config, source.root, source.wanted.expressions):
         judge = attributes.load(hub.BUNDLED / hub.JUDGE)
         with console.progress("judging, drawing", "faces") as show:
-            settings = report.Settings(PAIRS, SEED)
+            settings = report.Settings(PAIRS, PAIRS_SEED)
             return report.judge_avatars(network, judge, settings, on_progress=show)
     in_a, in_b = (files[:PAIRS] for files in _domains(source.split.test))
     if (count := min(len(in_a), len(in_b))) < LEAST:
         raise DidaError(f"scores need {LEAST} test pictures of each domain, not {count}")
     a, b = (images.to_unit(folders.load(f, config.side, config.fit)) for f in (in_a, in_b))
-    settings = report.Settings(count, SEED)
+    settings = report.Settings(count, PAIRS_SEED)
     return report.judge_pictures(network, judge_of(run, source), a, b, settings)
 
 
@@ -99,10 +97,11 @@ def judge_of(run: Path, source: "Source") -> "FactorClassifier":
         return attributes.load(run / JUDGE, factors)
     batches = source.batches(source.wanted.stages[-1])
 
-    def some(rows: "np.ndarray") -> Any:
-        return batches.pictures[rows[:: max(1, -(-len(rows) // attributes.LEARNED))]]
-
-    sides = {part: (some(has), some(lacks)) for part, (has, lacks) in batches.rows.items()}
+    pictures, some = batches.pictures, attributes.some
+    sides = {
+        part: (pictures[some(has)], pictures[some(lacks)])
+        for part, (has, lacks) in batches.rows.items()
+    }
     with console.progress("training the judge", "steps") as report:
         judge = attributes.train_on_parts(sides, on_progress=report)
     card = f"Says which parts pictures of {run.name} have, to score its training.\n"
@@ -117,7 +116,7 @@ def _examples(judged: "Judged", network: "Network") -> "dict[str, tuple[Picture,
     found: dict[str, tuple[Picture, str]] = {}
     for part, (drawn, edits) in judged.items():
         way = report.direction(network.config.domains, part)
-        words = f"{way}: the first {sheets.SHOWN} pairs of seed {SEED}, unchosen"
+        words = f"{way}: the first {sheets.SHOWN} pairs of seed {PAIRS_SEED}, unchosen"
         found[f"part-{part}.png"] = sheets.first(drawn, edits), words
     if worst := sheets.worst_sheet(judged, network.config.domains):
         found["worst.png"] = (
@@ -151,7 +150,7 @@ def card(
         *([""] if pictures else []),
         "| | |",
         "|---|---|",
-        *(f"| {name} | {words} |" for name, words in _facts(training, source, run).items()),
+        *(f"| {name} | {words} |" for name, words in _facts(training, source).items()),
         "",
         scores,
         "## Recipe",
@@ -163,10 +162,9 @@ def card(
     return head + "\n".join(lines)
 
 
-def _facts(training: "Training", source: "Source", run: Path) -> dict[str, str]:
+def _facts(training: "Training", source: "Source") -> dict[str, str]:
     import torch
 
-    from dida_cli import run as runs
     from dida_cli.data import sources
 
     wanted, config = training.recipe, training.network.config
@@ -187,7 +185,7 @@ def _facts(training: "Training", source: "Source", run: Path) -> dict[str, str]:
         "method": f"{wanted.method}, {config.side} px, {count:,} parameters",
         "data": f"{Path(wanted.data).name}: {_licence(source.root)}",
         "learned from": learned,
-        "command": f"`{runs.recorded(run)[1].command}`",
+        "command": f"`{source.command}`",
         "seed": str(wanted.seed),
         "steps": steps,
         "time": f"{training.seconds / 60:.0f} min in steps on {where}",

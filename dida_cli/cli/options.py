@@ -5,16 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dida_cli.config import DEFAULT_MODEL, Domains, Part
+from dida_cli.config import DEFAULT_MODEL, Device, Domains, Part, Runtime, Size
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
     import torch
 
-Device = Literal["auto", "cpu", "cuda"]
-Runtime = Literal["auto", "torch", "onnx"]
-Size = Literal["own", "model"]
 MaskKind = Literal["grey", "alpha"]
+
+SMILING, EYEGLASSES = "Smiling", "Eyeglasses"  # what parts a and b are, unless others are named
 
 ModelOpt = Annotated[
     str,
@@ -98,3 +97,14 @@ def parts(value: str, domains: Domains, option: str) -> tuple[Part, ...]:
     except DidaError:
         known = editor.called(domains)
         raise typer.BadParameter(f"{option} takes {known} or none, not {value!r}.") from None
+
+
+def refuse_expressions(root: Path, *given: object, instead: str = "") -> None:
+    """Raises a usage error when parts are chosen by labels that the pictures in `root` have not."""
+    from dida_cli.data.celeba import ATTRIBUTE_LIST
+
+    if any(given):
+        raise typer.BadParameter(
+            f"--a, --b, --with and --without choose from {ATTRIBUTE_LIST}, "
+            f"which {root} has not{instead}."
+        )

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dida_cli.cli import console, costs, finish, trainer
-from dida_cli.cli.options import DeviceOpt, WithOpt, WithoutOpt, pick_device
+from dida_cli.cli.options import (
+    EYEGLASSES,
+    SMILING,
+    DeviceOpt,
+    WithOpt,
+    WithoutOpt,
+    pick_device,
+    refuse_expressions,
+)
 from dida_cli.config import DEFAULT_MODEL, Tracking
 from dida_cli.errors import DidaError
 
@@ -20,7 +28,6 @@ if TYPE_CHECKING:
     from dida_cli.recipe import Recipe
     from dida_cli.train import Training
 
-SMILING, EYEGLASSES = "Smiling", "Eyeglasses"  # the parts, unless others are named
 NONE = "none"  # as the name of part b: pictures of B have no part of their own
 
 
@@ -202,11 +209,8 @@ def _choose(
     takes = methods.find(values["method"]).TAKES
     alone = name_b == NONE
     if values["data"] != recipe.AVATARS and not sources.is_labelled(root):
-        if a or b or having or lacking:
-            raise typer.BadParameter(
-                f"--a, --b, --with and --without choose from {celeba.ATTRIBUTE_LIST}, "
-                f"which {root} has not; name its parts with --name-a and --name-b."
-            )
+        instead = "; name its parts with --name-a and --name-b"
+        refuse_expressions(root, a, b, having, lacking, instead=instead)
         parts = _folders(root, parts, takes, alone=alone)
     elif a or b or (alone and "b" in parts):
         parts = recipe.chosen(takes, a or SMILING, b or "", having, lacking)
@@ -273,7 +277,7 @@ def _begun(
         root = trainer.pictures(wanted)
     split = sources.split(root, wanted.expressions)
     training = core.Training(wanted, 0, str(device), group)
-    source = trainer.Source(wanted, root, split, group)
+    source = trainer.Source(wanted, command, root, split, group)
     source.batches(training.settings)
     if group.writes:
         fingerprint = sources.fingerprint(split.train)
@@ -333,13 +337,13 @@ def _resumed(
             raise
         told = "; ".join(changes)
         raise DidaError(f"{error}; the run goes on with its own networks, not by {told}") from None
-    source = trainer.Source(wanted, root, split, group)
+    command = f"{begun.command}; {command}" if changes or others else begun.command
+    source = trainer.Source(wanted, command, root, split, group)
     source.batches(training.settings)
     for line in changes + others:
         console.note(f"override: {line}")
     if (changes or others) and group.writes:
-        commands = f"{begun.command}; {command}"
-        runs.record(run, wanted, runs.Begun(commands, str(root), now))
+        runs.record(run, wanted, runs.Begun(command, str(root), now))
     if others:  # scores of other pictures cannot be compared
         training.best = None
         shutil.rmtree(run / finish.JUDGE, ignore_errors=True)

@@ -44,10 +44,16 @@ def pictures(wanted: "Recipe") -> Path:
 
 
 class Source:
-    """The pictures of a training, as each of its stages sees them."""
+    """What a training comes from: its recipe and command, and its pictures as each stage sees them.
 
-    def __init__(self, wanted: "Recipe", root: Path, split: "Split", group: "Group") -> None:
-        self.wanted, self.root, self.split, self.group = wanted, root, split, group
+    `command` is as it was typed, for the card.
+    """
+
+    def __init__(
+        self, wanted: "Recipe", command: str, root: Path, split: "Split", group: "Group"
+    ) -> None:
+        self.wanted, self.command = wanted, command
+        self.root, self.split, self.group = root, split, group
         self._read: tuple[int, Pictures] | None = None  # at which side, what
 
     def batches(self, stage: "Stage") -> "Batches":

@@ -8,7 +8,9 @@ edited ones.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,6 +27,8 @@ EPOCHS, BATCH, RATE = 6, 64, 2e-3
 LEAST_STEPS = 200
 LEARNED = 2000  # pictures with a part, and without it, are enough to tell them apart by
 UNKNOWN = -100  # as a true class: what cross entropy leaves out
+
+Many = TypeVar("Many", Sequence[File], np.ndarray)
 
 # Factor -> its values in the order of the classifier's outputs.
 FACTORS: dict[str, list[str]] = {
@@ -143,8 +147,8 @@ def of_parts(parts: Sequence[Part]) -> dict[str, list[str]]:
     return {part: ["with", "without"] for part in parts}
 
 
-def some(files: Sequence[File]) -> Sequence[File]:
-    """At most `LEARNED` of the files, evenly spread."""
+def some(files: Many) -> Many:
+    """At most `LEARNED` of files, or of their rows, evenly spread."""
     return files[:: max(1, -(-len(files) // LEARNED))]
 
 

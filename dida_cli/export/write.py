@@ -44,7 +44,7 @@ def export(source: Path, name: str, folder: Path) -> None:
         if find_spec(package) is None:
             raise DidaError(f"exporting needs the package {package}; pip install 'dida[onnx]'")
     model = checkpoint.load(source)
-    model.every = True  # type: ignore[assignment]  # no choice that looks at values
+    model.every = True  # no choice that looks at values
     graphs = signatures(model)
     files = {file: graph(model, file, signature) for file, signature in graphs.items()}
     text = card(name, model.config, graphs, *checkpoint.read_card(source))

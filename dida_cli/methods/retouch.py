@@ -107,8 +107,6 @@ class PartEncoder(nn.Module):
 class Network(Base):
     """T and the encoders of the parts."""
 
-    every = False  # whether steps that touch no picture of the batch are made too (`export`)
-
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         settings: Settings = settings_of(config)
