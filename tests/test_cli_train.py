@@ -363,6 +363,17 @@ def test_the_judge_is_made_by_its_recipe(dida: Dida, faces: Path, tmp_path: Path
     assert refused.code == 2 and "this recipe has no parts" in refused.err
 
 
+def test_faces_that_are_yet_to_be_drawn_have_labels(
+    dida: Dida, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for given in ([], ["--a", "Smiling", "--b", "Eyeglasses"]):
+        # settings that retouch alone has
+        result = dida("train", "--data", "avatars", *given, "--dry-run", *FACES)
+        assert result.code == 0, result.err
+        assert "which are drawn first" in result.out and not list(tmp_path.iterdir())
+
+
 def test_drawn_faces_are_drawn_when_they_are_not_there(
     dida: Dida, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

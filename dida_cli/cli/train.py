@@ -169,13 +169,12 @@ def train(
 def _values(name: str | None, data: Path | None, method: str | None, parts: int) -> dict[str, Any]:
     """What the recipe says that is asked for by name, or that serves pictures of so many parts."""
     from dida_cli import methods, recipe
-    from dida_cli.data import sources
 
     if name:
         if method:
             raise typer.BadParameter("a recipe has its method; drop RECIPE or --method.")
         return recipe.values_of(name)
-    plain = data is not None and not sources.is_labelled(data)
+    plain = data is not None and not _has_labels(str(data))
     values = recipe.usual(method or ("layers" if plain and parts == 2 else "retouch"), parts)
     if data:
         values["about"] = ""
@@ -199,7 +198,7 @@ def _choose(
 ) -> None:
     """Let a recipe's parts be of its pictures, and as they are asked for."""
     from dida_cli import methods, recipe
-    from dida_cli.data import celeba, sources
+    from dida_cli.data import celeba
 
     root, parts = Path(values["data"]), values.get("parts", {})
     if values["method"] == recipe.JUDGE:
@@ -208,7 +207,7 @@ def _choose(
         return
     takes = methods.find(values["method"]).TAKES
     alone = name_b == NONE
-    if values["data"] != recipe.AVATARS and not sources.is_labelled(root):
+    if not _has_labels(values["data"]):
         instead = "; name its parts with --name-a and --name-b"
         refuse_expressions(root, a, b, having, lacking, instead=instead)
         parts = _folders(root, parts, takes, alone=alone)
@@ -226,6 +225,14 @@ def _choose(
         if word:
             parts[place]["name"] = word
     values["parts"] = parts
+
+
+def _has_labels(data: str) -> bool:
+    """Whether parts are chosen by labels: drawn faces have them, also those yet to be drawn."""
+    from dida_cli import recipe
+    from dida_cli.data import sources
+
+    return data == recipe.AVATARS or sources.is_labelled(Path(data))
 
 
 def _folders(root: Path, parts: dict[str, Any], takes: str, *, alone: bool) -> dict[str, Any]:
