@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from conftest import MASKED, SMALL, Result, configured, saved, with_masks_of, write_picture
+from conftest import SMALL, Result, configured, saved, with_masks_of, write_picture
 from PIL import Image
 
 from dida_cli import checkpoint, images
@@ -47,43 +46,6 @@ def test_where_the_mask_is_0_a_picture_stays_bit_for_bit(
     with Image.open(out) as made, Image.open(content) as before:
         assert made.mode == kept
         assert np.array_equal(np.asarray(made), np.asarray(before.convert(kept)))
-
-
-def test_only_what_the_mask_covers_changes() -> None:
-    picture = varied((210, 130), "RGBA")
-    mask = torch.zeros(1, 32, 32)
-    mask[:, 10:20, 5:15] = 0.75
-    image = torch.full((3, 32, 32), 0.2)  # a light grey in [-1, 1]
-    made = images.painted(picture, image, mask, MASKED)
-    shown = np.asarray(images.full_mask(picture, mask, MASKED))
-    before, after = np.asarray(picture, int), np.asarray(made, int)
-    assert shown.shape == (130, 210) and not shown[:, :40].any() and not shown[:, 170:].any()
-    untouched = shown == 0
-    assert 0.05 < 1 - untouched.mean() < 0.12
-    changed = (before != after).any(-1)
-    assert not changed[untouched & ~grown(shown > 0)].any() and changed[shown > 180].mean() > 0.9
-    middle = 60, 40 + 40  # well inside
-    grey = 0.25 * before[middle][:3] + 0.75 * 1.2 * 127.5
-    assert np.abs(after[middle][:3] - grey).max() <= 1
-    assert after[middle][3] == round(before[middle][3] + 0.75 * (255 - before[middle][3]))
-
-
-def grown(region: np.ndarray) -> np.ndarray:
-    """A region and the pixels beside it, whose mask rounds to 0 of 255."""
-    padded = np.pad(region, 2)
-    height, width = region.shape
-    return np.any(
-        [padded[y : y + height, x : x + width] for y in range(5) for x in range(5)], axis=0
-    )
-
-
-def test_strips_join_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
-    picture, mask = varied((150, 150), "RGB"), torch.rand(1, 32, 32)
-    image = torch.rand(3, 32, 32) * 2 - 1
-    whole = images.painted(picture, image, mask, MASKED)
-    monkeypatch.setattr(images, "STRIP", 7)
-    strips = images.painted(picture, image, mask, MASKED)
-    assert np.abs(np.asarray(whole, int) - np.asarray(strips, int)).max() <= 1
 
 
 def test_a_model_side_edit_is_the_square_the_model_saw(
