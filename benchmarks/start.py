@@ -1,7 +1,7 @@
 """How long commands take as whole processes, over the imports that nobody gets around.
 
 `dida --help` over `import typer, rich`; `dida transfer` on one picture over `import torch`, by
-torch and, where this dida has it, by onnxruntime. Both sides run from bytecode, as pip leaves it.
+torch and by onnxruntime. Both sides run from bytecode, as pip leaves it.
 """
 
 import compileall
@@ -50,12 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         edit = [*DIDA, "transfer", *map(str, files), "-o", f"{place}/result.png"]
         by_torch = [*edit, "--device", given.device]
         pairs.append(compared("dida transfer", by_torch, "import torch", rounds))
-        if "--runtime" in run([*DIDA, "transfer", "--help"]):
-            exported = f"{place}/exported"
-            run([*DIDA, "export", DEFAULT_MODEL, "--format", "onnx", "-o", exported])
-            by_onnx = [*edit, "-m", exported, "--runtime", "onnx"]
-            name = "dida transfer --runtime onnx"
-            pairs.append(compared(name, by_onnx, "import torch", rounds))
+        exported = f"{place}/exported"
+        run([*DIDA, "export", DEFAULT_MODEL, "--format", "onnx", "-o", exported])
+        by_onnx = [*edit, "-m", exported, "--runtime", "onnx"]
+        pairs.append(compared("dida transfer --runtime onnx", by_onnx, "import torch", rounds))
     tell("Starting", pairs, given)
 
 

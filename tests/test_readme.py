@@ -1,18 +1,25 @@
-"""Every command of the README is run, in its order, in one empty folder with the examples."""
+"""What README and docs say is so: every command of README is run, in its order, in one empty folder
+with the examples; options, settings and files of docs exist.
+"""
 
 import re
 import shlex
 import shutil
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from conftest import Result
 
+from dida_cli import methods, recipe
 from dida_cli.cli import finish
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+TRAINING = (ROOT / "docs" / "training.md").read_text()
+DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 # Appended to commands that would take long; of an option given twice, the last counts.
 SHORTER = {
@@ -24,9 +31,13 @@ SHORTER = {
 }
 
 
+def blocks(text: str, kind: str) -> list[str]:
+    """What stands in the blocks of a kind: sh, console, python, toml."""
+    return re.findall(rf"^```{kind}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
 def commands() -> list[str]:
-    blocks = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    joined = "".join(blocks).replace("\\\n", " ")
+    joined = "".join(blocks(README, "sh")).replace("\\\n", " ")
     return [line for line in joined.splitlines() if line.startswith("dida ")]
 
 
@@ -59,12 +70,75 @@ def test_every_command_runs(
         assert result.code == 0, (line, result.err)
 
 
-def test_every_picture_and_link_exists() -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", README) + re.findall(r'src="([^"]+)"', README)
-    assert len(links) > 8
-    for link in links:
+def test_the_python_interface_does_what_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    (shown,) = blocks(README, "python")
+    exec(shown, {})
+    assert (tmp_path / "edited.png").exists()
+
+
+def test_readme_is_read_in_five_minutes() -> None:
+    assert len(README.splitlines()) <= 200
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_every_picture_and_link_exists(page: Path) -> None:
+    text = page.read_text()
+    for link in re.findall(r"\]\(([^)#]+)\)", text) + re.findall(r'src="([^"]+)"', text):
         if not link.startswith("http"):
-            assert (ROOT / link).exists(), link
+            assert (page.parent / link).exists(), link
+
+
+def documented() -> Iterator[tuple[list[str], list[str]]]:
+    """The commands that are shown and not run: their names, and their options."""
+    for page in DOCS:
+        for line in "".join(blocks(page.read_text(), "console")).splitlines():
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            if words[:2] == ["dida", "--offline"]:
+                del words[1]
+            if words[:1] == ["dida"]:
+                count = 2 if words[1] in ("data", "models", "study") else 1
+                options = [word for word in words if re.fullmatch(r"--?[a-z-]+", word)]
+                yield words[1 : 1 + count], options
+
+
+def test_every_option_that_is_shown_exists(
+    dida: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERMINAL_WIDTH", "200")
+    shown = list(documented())
+    assert len(shown) > 15
+    for names, options in shown:
+        told = dida(*names, "--help")
+        assert told.code == 0, (names, told.err)
+        for option in options:
+            assert re.search(rf"(?<!\S){option}\s", told.out), (names, option)
+
+
+def test_the_recipe_that_is_shown_has_every_key_and_default() -> None:
+    (text,) = blocks(TRAINING, "toml")
+    values = tomllib.loads(text)
+    recipe.parse(values, "docs/training.md")
+    assert values.keys() == {field.name for field in fields(recipe.Recipe)}
+    assert values["stages"][0].keys() == {field.name for field in fields(recipe.Stage)}
+    assert values["training"] == recipe.Training().to_json()
+
+
+@pytest.mark.parametrize("method", methods.MODULES)
+def test_every_setting_of_a_method_is_told_with_its_default(method: str) -> None:
+    lines = [line for line in TRAINING.splitlines() if line.startswith("|")]
+    table = [[cell.strip() for cell in line.split("|")] for line in lines]
+    head = next(place for place, row in enumerate(table) if row[1] == "setting")
+    column = table[head].index(method)
+    told: dict[str, str] = {}
+    for row in table[head + 2 :]:
+        if values := row[column]:
+            told |= dict(zip(re.findall(r"`(\w+)`", row[1]), values.split(", "), strict=True))
+    defaults = methods.complete(method, {})
+    assert told == {name: str(value) for name, value in defaults.items()}
 
 
 def test_the_results_are_those_of_the_card() -> None:
