@@ -59,6 +59,7 @@ class Players:
         """`rate`: learning rate at the start of a training, which falls with the steps."""
         self.network, self.clip = network, clip
         self.critic = nn.Module() if critic is None else critic
+        self.teacher: Network | None = None  # frozen: no player, and not part of the state
         self.adam = {"network": _adam(network, rate, betas)}
         if critic is not None:
             self.adam["critic"] = _adam(critic, critic_rate or rate, critic_betas)

@@ -122,6 +122,8 @@ class Training:
         network.to(memory_format=self.layout)
         self.players = self.method.players(network)
         self.players.critic.to(self.device)
+        if self.players.teacher is not None:
+            self.players.teacher.to(self.device)
         self.mean = AveragedModel(network, multi_avg_fn=running_mean(recipe.training.mean)).eval()
         losses = self.method.losses
         self.losses = torch.compile(losses) if recipe.training.compile else losses

@@ -15,15 +15,22 @@ image critics with cycles: Zhu et al., 2017).
     back      |T(visible T(v, k, E(w)), k, nothing) - v| and |T(visible T(w, k, nothing), k, E(w)) -
               w|; the input is now and then the target itself; what was changed counts more
     realism   d says that T(w, k, nothing) is of V and T(v, k, E(w)) of W
-    change    mean |edit - x|: what need not change stays
+    change    mean over pixels of the largest |edit - x| near: what need not change stays, and no
+              half of the pixels is cheaper than all of them
+    taught    |edit - teacher's edit| at the teacher's side, if there is a teacher, a model that
+              learned the parts by another method: from step to step less where the teacher
+              changes a picture, to the end where it does not
     critic    hinge of d: real pictures against edits, and against real ones of the other side
 
-Without `realism` nothing begins; `change` and targets as inputs keep edits from touching the rest.
-A change that nobody sees is none (`visible`): it could tell the way back. There is no common code.
-Whether a picture has a part is told by what taking it off would change.
+Without `realism` or a teacher nothing begins, and a teacher's edits are the first inputs of `back`;
+`change` and targets as inputs keep edits from touching the rest. What an edit leaves could tell the
+way back, so that no code is needed. Therefore a change that nobody sees is none (`visible`), inputs
+are made with more or less of their change, with some of the change of other pictures, and are seen,
+with their targets, through a blur. There is no common code. Whether a picture has a part is told by
+what taking it off would change.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +38,7 @@ from torch.nn import functional as F
 
 from dida_cli import nets
 from dida_cli.codes import Ability, Codes, Rendering
-from dida_cli.config import CHANNELS, Json, ModelConfig
+from dida_cli.config import CHANNELS, Json, ModelConfig, Part
 from dida_cli.errors import DidaError
 from dida_cli.methods import settings_of
 from dida_cli.players import Batch, Players, Sides
@@ -45,9 +52,13 @@ SEEN = 0.1  # of 2: pixels that were changed by more count as changed
 LEAST = 0.004  # of a picture's pixels change where a part is taken off that was there
 GRID = 8  # pixels each way that a cell of a code is for
 SAME = 0.2  # of the inputs are the target itself
+STRENGTH = 0.3  # more or less of the change that makes an input
+STRANGE, STRANGERS = 0.6, 0.7  # of another's change, at most, on so many of what was taken off
+BLURRED = 0.25  # of the inputs, with their targets, are seen through a blur, as many through two
 NEGATIVE = 0.4  # of the critic's negatives are real pictures of the other side
 NOISE, NOISY = 0.02, 0.3  # of 2, on so many of the inputs: no way back is told by faint patterns
 COURTED = 300  # steps in which the weight of realism rises
+TOLD = 0.06  # of 2: where a teacher changes a picture by more it is followed less and less
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +71,9 @@ class Settings(Json):
         encoder_width, critic_width: the same of E and of d.
         rate, critic_rate: learning rates at the start.
         realism, change: weights of the terms.
-        focus: how many times more a changed pixel counts in `back`.
+        focus: how many times more a changed pixel counts in `back` and in `taught`.
+        teacher: the model that begins the training, a name or a folder; empty: none does.
+        lessons: steps in which the teacher's part falls to nothing.
     """
 
     code: int = 16
@@ -70,16 +83,20 @@ class Settings(Json):
     rate: float = 8e-4
     critic_rate: float = 4e-4
     realism: float = 0.08
-    change: float = 0.2
+    change: float = 0.1
     focus: float = 8.0
+    teacher: str = ""
+    lessons: int = 2000
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if isinstance(value, int) and not 1 <= value <= CHANNELS // 16:
+        for name in ("code", "width", "encoder_width", "critic_width"):
+            if not 1 <= (value := getattr(self, name)) <= CHANNELS // 16:
                 raise DidaError(f"{name} must be 1 to {CHANNELS // 16}, not {value}")
-            if name.endswith("rate") and not 0 < value < 1:
+        for name in ("rate", "critic_rate"):
+            if not 0 < (value := getattr(self, name)) < 1:
                 raise DidaError(f"{name} must lie between 0 and 1, not {value}")
-            if not 0 <= value < float("inf"):
+        for name in ("realism", "change", "focus", "lessons"):
+            if not 0 <= (value := getattr(self, name)) < float("inf"):
                 raise DidaError(f"{name} must be 0 or more, not {value}")
 
 
@@ -171,40 +188,64 @@ class Network(Base):
 
 
 def players(network: Base) -> Players:
-    """T and E against d."""
+    """T and E against d, and the teacher. Raises DidaError when it knows other parts."""
     settings: Settings = settings_of(network.config)
     critic = nets.PictureCritic(2 * len(network.config.parts), settings.critic_width)
     rates = {"rate": settings.rate, "critic_rate": settings.critic_rate}
-    return Players(network, critic, betas=(0.5, 0.99), critic_betas=(0.0, 0.99), clip=1.0, **rates)
+    made = Players(network, critic, betas=(0.5, 0.99), critic_betas=(0.0, 0.99), clip=1.0, **rates)
+    if settings.teacher:
+        made.teacher = _teacher(settings.teacher, network.config)
+    return made
+
+
+def _teacher(name: str, config: ModelConfig) -> Base:
+    from dida_cli import checkpoint, hub  # which know of methods
+
+    teacher = checkpoint.load(hub.resolve(name))
+    if teacher.config.domains != config.domains:
+        known, wanted = (
+            " and ".join(c.domains.of(part) for part in c.parts) for c in (teacher.config, config)
+        )
+        raise DidaError(f"teacher {name} knows {known}, not {wanted}; train one for these parts")
+    return teacher
 
 
 def losses(players: Players, batch: Batch, step: int) -> dict[str, Tensor]:
     """The terms of the table above, weighted, each the mean over the parts."""
     network = players.network
     assert isinstance(network, Network)
-    settings, parts = network.settings, enumerate(network.config.parts)
-    found = [_of_part(network, players.critic, place, batch[part]) for place, part in parts]
+    settings, parts = network.settings, network.config.parts
+    found = [_of_part(players, part, batch[part], step) for part in parts]
     terms = {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
     terms["realism"] = settings.realism * min(1.0, step / COURTED) * terms["realism"]
     return terms | {"change": settings.change * terms["change"]}
 
 
-def _of_part(network: Network, critic: nn.Module, place: int, sides: Sides) -> dict[str, Tensor]:
+def _of_part(players: Players, part: Part, sides: Sides, step: int) -> dict[str, Tensor]:
     """The terms of one part, before they are weighted."""
+    network, critic = players.network, players.critic
+    assert isinstance(network, Network)
+    place, settings = network.config.parts.index(part), network.settings
     real = torch.cat(sides)  # W, then V
     code = network.encoders[place](sides.has)[:, :-1]
-    nothing = torch.zeros_like(code)
-    put_on, taken_off = network.told_of(place, code, 1), network.told_of(place, nothing, -1)
-    edit = network.retoucher(real, torch.cat([taken_off, put_on.detach()]))
+    put_on = network.told_of(place, code, 1)
+    taken_off = network.told_of(place, torch.zeros_like(code), -1)
+    edit = network.retoucher(real, torch.cat([taken_off, put_on]))
+    terms, shift = {}, (edit - real).detach()
+    if players.teacher is not None:
+        rest = max(0.0, 1 - step / settings.lessons) if settings.lessons else 0.0
+        told = _told(players.teacher, part, sides)
+        terms["taught"] = _taught(edit - real, told, rest, settings.focus)
+        shift = torch.where(_some(real, rest), _resized(told, real.shape[-1]), shift)
     with torch.no_grad():
-        given = torch.where(_some(real, SAME), real, visible(real, edit)[0])
-        noisy = given + NOISE * _some(real, NOISY) * torch.randn_like(real)
-    made = network.retoucher(noisy, torch.cat([put_on, taken_off]))
+        given = _given(real, shift)
+        seen, target = _blurred(given + NOISE * _some(real, NOISY) * torch.randn_like(real), real)
+    made = network.retoucher(seen, torch.cat([put_on, taken_off]))
     critic.requires_grad_(False)
-    terms = {
-        "back": _error(made, real, given, network.settings.focus),
+    terms |= {
+        "back": _error(made, target, given - real, settings.focus),
         "realism": -_of_side(critic(edit), place, edited=True).mean(),
-        "change": F.l1_loss(edit, real),
+        "change": _largest(edit - real, 5).mean(),
     }
     critic.requires_grad_(True)
     of_real, of_edit = critic(torch.cat([real, edit.detach()])).chunk(2)
@@ -216,16 +257,76 @@ def _of_part(network: Network, critic: nn.Module, place: int, sides: Sides) -> d
     return terms
 
 
+@torch.no_grad()
+def _told(teacher: Base, part: Part, sides: Sides) -> Tensor:
+    """What the teacher would change: the part of W taken off, put on V. (2 B, 3, its side, its)."""
+    small = Sides(*(_resized(pictures, teacher.config.side) for pictures in sides))
+    has, lacks = teacher.encode(small.has), teacher.encode(small.lacks)
+    off = teacher.compose(has.without(part), small.has, has).image
+    on = teacher.compose(lacks._replace(**{part: has.of(part)}), small.lacks, lacks).image
+    return torch.cat([off - small.has, on - small.lacks]).float()
+
+
+def _taught(change: Tensor, told: Tensor, rest: float, focus: float) -> Tensor:
+    """mean |change - told| at the teacher's side: where it changes a picture by `rest` (1 to 0)."""
+    inside = (_largest(told, 5) > TOLD).float()
+    weight = 1 - inside + inside * (1 + focus) * rest
+    return (weight * (_resized(change, told.shape[-1]) - told).abs()).mean()
+
+
+def _given(real: Tensor, shift: Tensor) -> Tensor:
+    """Inputs of the way back: pictures, W then V, changed by `shift`, more or less, or not at all.
+
+    To what was taken off comes some of what was taken off another picture, or the reverse of it.
+    """
+    strength = 1 + STRENGTH * _between(real)
+    given = visible(real, real + strength * shift)[0]
+    off = shift.chunk(2)[0]
+    strange = STRANGE * _between(off) * _some(off, STRANGERS) * off.roll(1, 0)
+    given = given + torch.cat([strange, torch.zeros_like(strange)])
+    return torch.where(_some(real, SAME), real, given)
+
+
+def _blurred(given: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Some of the inputs and their targets through a 3 x 3 box blur, as many through two."""
+    pair = torch.cat([given, target], dim=1)
+    once = _box(pair)
+    draw = torch.rand(len(pair), 1, 1, 1, device=pair.device)
+    pair = torch.where(draw < BLURRED, once, torch.where(draw < 2 * BLURRED, _box(once), pair))
+    return pair[:, :3], pair[:, 3:]
+
+
+def _box(pictures: Tensor) -> Tensor:
+    return F.avg_pool2d(pictures, 3, stride=1, padding=1, count_include_pad=False)
+
+
+def _resized(pictures: Tensor, side: int) -> Tensor:
+    """To a smaller side by the mean of what falls together, to a larger one by going between."""
+    if side == pictures.shape[-1]:
+        return pictures
+    mode = "area" if side < pictures.shape[-1] else "bilinear"
+    return F.interpolate(pictures, size=(side, side), mode=mode)
+
+
+def _largest(change: Tensor, width: int) -> Tensor:
+    """The largest change of any channel near each pixel: (N, 1, s, s)."""
+    return F.max_pool2d(change.abs().amax(1, keepdim=True), width, stride=1, padding=width // 2)
+
+
 def _some(pictures: Tensor, share: float) -> Tensor:
     """A share of the pictures, at random: bool (N, 1, 1, 1)."""
     return torch.rand(len(pictures), 1, 1, 1, device=pictures.device) < share
 
 
-def _error(made: Tensor, real: Tensor, given: Tensor, focus: float) -> Tensor:
-    """mean |made - real|, pixels near those that were changed counting 1 + focus times."""
-    far = F.max_pool2d((given - real).abs().amax(1, keepdim=True), 5, stride=1, padding=2)
-    weight = 1 + focus * (far > SEEN).float()
-    return ((made - real).abs() * weight).mean() / weight.mean()
+def _between(pictures: Tensor) -> Tensor:
+    """A number between -1 and 1 for each picture, at random: (N, 1, 1, 1)."""
+    return 2 * torch.rand(len(pictures), 1, 1, 1, device=pictures.device) - 1
+
+
+def _error(made: Tensor, target: Tensor, change: Tensor, focus: float) -> Tensor:
+    """mean |made - target|, pixels near those that were changed counting 1 + focus times."""
+    weight = 1 + focus * (_largest(change, 5) > SEEN).float()
+    return ((made - target).abs() * weight).mean() / weight.mean()
 
 
 def _of_side(said: Tensor, place: int, *, edited: bool) -> Tensor:
@@ -241,8 +342,7 @@ def visible(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
     Pictures (N, 3, s, s) in [-1, 1] to a picture, which is `before` bit for bit where the mask
     (N, 1, s, s) in [0, 1] is 0.
     """
-    far = F.max_pool2d((after - before).abs().amax(1, keepdim=True), 3, stride=1, padding=1)
-    mask = ((far - FAINT) / FAINT).clamp(0, 1)
+    mask = ((_largest(after - before, 3) - FAINT) / FAINT).clamp(0, 1)
     return before + mask * (after - before), mask
 
 

@@ -1,5 +1,8 @@
 """Retouch: what T may touch, how codes are told, and whose gradient each term is."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,7 +11,7 @@ from dida_cli import checkpoint, codes
 from dida_cli.config import Domains, ModelConfig
 from dida_cli.errors import DidaError
 from dida_cli.methods import retouch
-from dida_cli.players import Batch, Sides
+from dida_cli.players import Batch, Players, Sides
 
 CONFIG = ModelConfig(
     method="retouch",
@@ -103,12 +106,19 @@ def test_a_change_that_nobody_sees_is_none() -> None:
     assert torch.equal(image, plain) and mask.sum() == 9  # the pixel and its neighbours
 
 
-def test_each_term_moves_its_own_player() -> None:
+def taught(teacher: Path, **settings: object) -> Players:
+    """Players that learn of a teacher, and change something."""
     torch.manual_seed(0)
-    players = retouch.players(checkpoint.build(CONFIG))
-    torch.nn.init.normal_(players.network.retoucher.last.weight, std=0.01)  # type: ignore[union-attr]
+    told = {**CONFIG.settings, "teacher": str(teacher), **settings}
+    made = retouch.players(checkpoint.build(replace(CONFIG, settings=told)))
+    torch.nn.init.normal_(made.network.get_submodule("retoucher.last").weight, std=0.01)  # type: ignore[arg-type]
+    return made
+
+
+def test_each_term_moves_its_own_player(masked_folder: Path) -> None:
+    players = taught(masked_folder)
     terms = retouch.losses(players, batch(), retouch.COURTED)
-    assert set(terms) == {"back", "realism", "change", "critic"}
+    assert set(terms) == {"back", "taught", "realism", "change", "critic"}
     for name, term in terms.items():
         for module in players.modules.values():
             module.zero_grad()
@@ -120,21 +130,44 @@ def test_each_term_moves_its_own_player() -> None:
         assert moved == {"network": name != "critic", "critic": name == "critic"}, name
 
 
-def test_only_back_teaches_the_encoders() -> None:
-    torch.manual_seed(0)
+def test_without_a_teacher_nothing_is_taught() -> None:
     players = retouch.players(checkpoint.build(CONFIG))
-    network = players.network
-    assert isinstance(network, retouch.Network)
-    torch.nn.init.normal_(network.retoucher.last.weight, std=0.01)
-    terms = retouch.losses(players, batch(), retouch.COURTED)
-    taught = {}
-    for name in ("back", "realism", "change"):
-        network.zero_grad()
-        terms[name].backward(retain_graph=True)
-        taught[name] = any(
-            p.grad is not None and p.grad.any() for p in network.encoders.parameters()
-        )
-    assert taught == {"back": True, "realism": False, "change": False}
+    assert players.teacher is None
+    assert set(retouch.losses(players, batch(), 1)) == {"back", "realism", "change", "critic"}
+
+
+def test_a_teacher_is_followed_to_the_end_only_where_it_changes_nothing() -> None:
+    change, told = torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 16, 16)
+    change[..., 0, 0] = 1  # far from where the teacher changes the picture
+    told[..., 8, 8] = 0.5
+    away = 1 / 4 / 256  # the mean of 2 x 2 pixels, of 16 x 16
+    first, last = (retouch._taught(change, told, rest, focus=3.0) for rest in (1.0, 0.0))
+    assert first == pytest.approx(away + 4 * 0.5 / 256)
+    assert last == pytest.approx(away)
+
+
+def test_a_teacher_takes_off_and_puts_on(masked_folder: Path) -> None:
+    teacher = checkpoint.load(masked_folder)
+    sides = batch()["a"]
+    off, on = retouch._told(teacher, "a", sides).chunk(2)
+    codes_of = [teacher.encode(side) for side in sides]
+    bare = teacher.compose(codes_of[0].without("a"), sides.has, codes_of[0]).image
+    torch.testing.assert_close(sides.has + off, bare)
+    assert on.any() and off.shape == on.shape == (2, 3, 32, 32)
+
+
+def test_a_teacher_of_other_parts_is_refused(masked_folder: Path) -> None:
+    settings = {**CONFIG.settings, "teacher": str(masked_folder)}
+    beard = replace(CONFIG, domains=Domains(a="beard"), settings=settings)
+    with pytest.raises(DidaError, match="knows smile and glasses, not beard"):
+        retouch.players(checkpoint.build(beard))
+
+
+def test_a_model_is_loaded_where_its_teacher_is_not(tmp_path: Path) -> None:
+    config = replace(CONFIG, settings={**CONFIG.settings, "teacher": "gone"})
+    folder = tmp_path / "model"
+    checkpoint.write_folder(folder, checkpoint.model_files(checkpoint.build(config), "#"))
+    assert checkpoint.load(folder).config.settings["teacher"] == "gone"
 
 
 def test_realism_rises_and_its_weight_is_the_recipes() -> None:
@@ -148,14 +181,44 @@ def test_realism_rises_and_its_weight_is_the_recipes() -> None:
 
 
 def test_changed_pixels_count_more() -> None:
-    real = torch.zeros(1, 3, 16, 16)
-    given, made = real.clone(), real.clone()
-    given[..., 8, 8] = 1
-    made[..., 8, 8] = 1
-    plain, focused = (retouch._error(made, real, given, focus) for focus in (0.0, 8.0))
+    target, change = torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16)
+    change[..., 8, 8] = 1
+    plain, focused = (retouch._error(change, target, change, focus) for focus in (0.0, 8.0))
     near = 25 / 256
     assert plain == pytest.approx(1 / 256)
     assert focused == pytest.approx(9 / 256 / (1 + 8 * near))
+
+
+def test_every_second_pixel_costs_as_much_as_all_of_them() -> None:
+    whole = torch.zeros(1, 3, 32, 32)
+    whole[..., 8:24, 8:24] = 1
+    dots = whole.clone()
+    dots[..., ::2, :] = dots[..., ::2] = 0
+    inside = (..., slice(10, 22), slice(10, 22))
+    assert torch.equal(retouch._largest(dots, 5)[inside], retouch._largest(whole, 5)[inside])
+
+
+def test_inputs_are_real_pictures_or_changed_ones() -> None:
+    torch.manual_seed(0)
+    real = pictures(64)
+    assert torch.equal(retouch._given(real, torch.zeros_like(real)), real)
+    given = retouch._given(real, torch.full_like(real, 0.5))
+    same = (given == real).flatten(1).all(1)
+    assert 3 <= same.sum() <= 28  # a fifth of 64
+    of_v = (given - real)[32:][~same[32:]].flatten(1)
+    near = torch.full_like(of_v, 0.5)
+    torch.testing.assert_close(of_v, near, atol=0.5 * retouch.STRENGTH + 1e-6, rtol=0)
+    assert of_v.std(0).max() > 0.05
+
+
+def test_an_input_and_its_target_are_seen_through_the_same_blur() -> None:
+    torch.manual_seed(0)
+    real = pictures(32)
+    seen, target = retouch._blurred(real + 0.25, real)
+    torch.testing.assert_close(seen - target, torch.full_like(real, 0.25))
+    spread = target.std((1, 2, 3))
+    sharp = torch.isclose(spread, real.std((1, 2, 3)))
+    assert 8 <= sharp.sum() <= 24 and (spread[~sharp] < 0.6 * real.std()).all()
 
 
 @pytest.mark.parametrize(
@@ -166,6 +229,7 @@ def test_changed_pixels_count_more() -> None:
         ({"rate": 1.5}, "rate must lie between"),
         ({"change": -1.0}, "change must be 0 or more"),
         ({"realism": float("nan")}, "realism must be 0 or more"),
+        ({"lessons": -1}, "lessons must be 0 or more"),
         ({"smoothness": 1}, "unknown setting 'smoothness'"),
     ],
 )
