@@ -167,12 +167,15 @@ def names() -> dict[str, str]:
 
 def usual(method: str, parts: int) -> dict[str, Any]:
     """What serves a method on people's own pictures: the first bundled recipe of it that has so
-    many parts, or any. Raises DidaError when there is none."""
+    many parts, or any; without a teacher, which knows other parts. DidaError when there is none."""
     found = [values for name in names() if (values := values_of(name))["method"] == method]
     if not found:
         methods.find(method)
         raise DidaError(f"method {method} has no bundled recipe; write one, and give its file")
-    return min(found, key=lambda values: len(values.get("parts", {})) != parts)
+    values = min(found, key=lambda values: len(values.get("parts", {})) != parts)
+    if settings := values.get("settings"):
+        settings.pop("teacher", None)
+    return values
 
 
 def values_of(name: str) -> dict[str, Any]:

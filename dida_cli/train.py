@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
-from dida_cli import checkpoint, memory, methods, run
-from dida_cli.config import Precision
+from dida_cli import checkpoint, hub, memory, methods, run
+from dida_cli.config import ModelConfig, Precision
 from dida_cli.distributed import ALONE, Group, ProcessLostError
 from dida_cli.errors import DidaError
 from dida_cli.players import Batch, Network, Sides
@@ -122,8 +122,8 @@ class Training:
         network.to(memory_format=self.layout)
         self.players = self.method.players(network)
         self.players.critic.to(self.device)
-        if self.players.teacher is not None:
-            self.players.teacher.to(self.device)
+        if name := recipe.settings.get("teacher"):
+            self.players.teacher = _teacher(name, network.config).to(self.device)
         self.mean = AveragedModel(network, multi_avg_fn=running_mean(recipe.training.mean)).eval()
         losses = self.method.losses
         self.losses = torch.compile(losses) if recipe.training.compile else losses
@@ -384,6 +384,17 @@ def running_mean(decay: float) -> Callable[[PARAM_LIST, PARAM_LIST, Tensor | int
         get_ema_multi_avg_fn(risen)(mean, now, count)  # type: ignore[no-untyped-call]
 
     return follow
+
+
+def _teacher(name: str, config: ModelConfig) -> Network:
+    """The model that begins a training. Raises DidaError when it knows other parts."""
+    teacher = checkpoint.load(hub.resolve(name))
+    if teacher.config.domains != config.domains:
+        known, wanted = (
+            " and ".join(c.domains.of(part) for part in c.parts) for c in (teacher.config, config)
+        )
+        raise DidaError(f"teacher {name} knows {known}, not {wanted}; train one for these parts")
+    return teacher
 
 
 def precision_on(device: torch.device, wanted: Precision) -> torch.dtype:

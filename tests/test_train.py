@@ -94,6 +94,27 @@ def test_two_trainings_by_one_recipe_give_equal_weights(tmp_path: Path) -> None:
         assert same(tmp_path / config.method, tmp_path / f"{config.method}-2")
 
 
+def test_a_teacher_begins_a_training_that_resumes_exactly(
+    masked_folder: Path, tmp_path: Path
+) -> None:
+    teacher = {"teacher": str(masked_folder), "lessons": 4}
+    wanted = recipe_for(RETOUCH, steps=6, settings=teacher)
+    whole = fit(tmp_path / "whole", wanted)
+    assert whole.players.teacher is not None
+    fit(tmp_path / "parts", wanted, 3)
+    fit(tmp_path / "parts", wanted)
+    assert same(tmp_path / "whole", tmp_path / "parts")
+    assert "taught" in runs.read_log(tmp_path / "whole")[0]
+    fit(tmp_path / "alone", recipe_for(RETOUCH, steps=6))
+    assert not same(tmp_path / "whole", tmp_path / "alone")
+
+
+def test_a_teacher_of_other_parts_is_refused(masked_folder: Path) -> None:
+    wanted = recipe_for(ONE_PART, settings={"teacher": str(masked_folder)})
+    with pytest.raises(DidaError, match="knows smile and glasses, not smile; train one"):
+        core.Training(wanted)
+
+
 def test_another_seed_and_other_batches_give_another_model(tmp_path: Path) -> None:
     one = fit(tmp_path / "one", RECIPE, 2)
     seeded = core.Training(recipe_for(TINY, settings={"critic_start": 3}, seed=1))

@@ -36,9 +36,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dida_cli import nets
+from dida_cli import disturbed, nets
 from dida_cli.codes import Ability, Codes, Rendering
 from dida_cli.config import CHANNELS, Json, ModelConfig, Part
+from dida_cli.disturbed import largest, resized, some, visible
 from dida_cli.errors import DidaError
 from dida_cli.methods import settings_of
 from dida_cli.players import Batch, Players, Sides
@@ -47,16 +48,10 @@ from dida_cli.players import Network as Base
 ABILITIES: frozenset[Ability] = frozenset({"masks", "two parts"})
 TAKES = "parts"
 
-FAINT = 0.05  # of 2: a change up to here is left out; from twice that on it counts whole
 SEEN = 0.1  # of 2: pixels that were changed by more count as changed
 LEAST = 0.004  # of a picture's pixels change where a part is taken off that was there
 GRID = 8  # pixels each way that a cell of a code is for
-SAME = 0.2  # of the inputs are the target itself
-STRENGTH = 0.3  # more or less of the change that makes an input
-STRANGE, STRANGERS = 0.6, 0.7  # of another's change, at most, on so many of what was taken off
-BLURRED = 0.25  # of the inputs, with their targets, are seen through a blur, as many through two
 NEGATIVE = 0.4  # of the critic's negatives are real pictures of the other side
-NOISE, NOISY = 0.02, 0.3  # of 2, on so many of the inputs: no way back is told by faint patterns
 COURTED = 300  # steps in which the weight of realism rises
 TOLD = 0.06  # of 2: where a teacher changes a picture by more it is followed less and less
 
@@ -188,26 +183,11 @@ class Network(Base):
 
 
 def players(network: Base) -> Players:
-    """T and E against d, and the teacher. Raises DidaError when it knows other parts."""
+    """T and E against d."""
     settings: Settings = settings_of(network.config)
     critic = nets.PictureCritic(2 * len(network.config.parts), settings.critic_width)
     rates = {"rate": settings.rate, "critic_rate": settings.critic_rate}
-    made = Players(network, critic, betas=(0.5, 0.99), critic_betas=(0.0, 0.99), clip=1.0, **rates)
-    if settings.teacher:
-        made.teacher = _teacher(settings.teacher, network.config)
-    return made
-
-
-def _teacher(name: str, config: ModelConfig) -> Base:
-    from dida_cli import checkpoint, hub  # which know of methods
-
-    teacher = checkpoint.load(hub.resolve(name))
-    if teacher.config.domains != config.domains:
-        known, wanted = (
-            " and ".join(c.domains.of(part) for part in c.parts) for c in (teacher.config, config)
-        )
-        raise DidaError(f"teacher {name} knows {known}, not {wanted}; train one for these parts")
-    return teacher
+    return Players(network, critic, betas=(0.5, 0.99), critic_betas=(0.0, 0.99), clip=1.0, **rates)
 
 
 def losses(players: Players, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -236,16 +216,16 @@ def _of_part(players: Players, part: Part, sides: Sides, step: int) -> dict[str,
         rest = max(0.0, 1 - step / settings.lessons) if settings.lessons else 0.0
         told = _told(players.teacher, part, sides)
         terms["taught"] = _taught(edit - real, told, rest, settings.focus)
-        shift = torch.where(_some(real, rest), _resized(told, real.shape[-1]), shift)
+        shift = torch.where(some(real, rest), resized(told, real.shape[-1]), shift)
     with torch.no_grad():
-        given = _given(real, shift)
-        seen, target = _blurred(given + NOISE * _some(real, NOISY) * torch.randn_like(real), real)
+        given = disturbed.inputs(real, shift)
+        seen, target = disturbed.seen(given, real)
     made = network.retoucher(seen, torch.cat([put_on, taken_off]))
     critic.requires_grad_(False)
     terms |= {
         "back": _error(made, target, given - real, settings.focus),
         "realism": -_of_side(critic(edit), place, edited=True).mean(),
-        "change": _largest(edit - real, 5).mean(),
+        "change": largest(edit - real, 5).mean(),
     }
     critic.requires_grad_(True)
     of_real, of_edit = critic(torch.cat([real, edit.detach()])).chunk(2)
@@ -260,7 +240,7 @@ def _of_part(players: Players, part: Part, sides: Sides, step: int) -> dict[str,
 @torch.no_grad()
 def _told(teacher: Base, part: Part, sides: Sides) -> Tensor:
     """What the teacher would change: the part of W taken off, put on V. (2 B, 3, its side, its)."""
-    small = Sides(*(_resized(pictures, teacher.config.side) for pictures in sides))
+    small = Sides(*(resized(pictures, teacher.config.side) for pictures in sides))
     has, lacks = teacher.encode(small.has), teacher.encode(small.lacks)
     off = teacher.compose(has.without(part), small.has, has).image
     on = teacher.compose(lacks._replace(**{part: has.of(part)}), small.lacks, lacks).image
@@ -269,63 +249,14 @@ def _told(teacher: Base, part: Part, sides: Sides) -> Tensor:
 
 def _taught(change: Tensor, told: Tensor, rest: float, focus: float) -> Tensor:
     """mean |change - told| at the teacher's side: where it changes a picture by `rest` (1 to 0)."""
-    inside = (_largest(told, 5) > TOLD).float()
+    inside = (largest(told, 5) > TOLD).float()
     weight = 1 - inside + inside * (1 + focus) * rest
-    return (weight * (_resized(change, told.shape[-1]) - told).abs()).mean()
-
-
-def _given(real: Tensor, shift: Tensor) -> Tensor:
-    """Inputs of the way back: pictures, W then V, changed by `shift`, more or less, or not at all.
-
-    To what was taken off comes some of what was taken off another picture, or the reverse of it.
-    """
-    strength = 1 + STRENGTH * _between(real)
-    given = visible(real, real + strength * shift)[0]
-    off = shift.chunk(2)[0]
-    strange = STRANGE * _between(off) * _some(off, STRANGERS) * off.roll(1, 0)
-    given = given + torch.cat([strange, torch.zeros_like(strange)])
-    return torch.where(_some(real, SAME), real, given)
-
-
-def _blurred(given: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Some of the inputs and their targets through a 3 x 3 box blur, as many through two."""
-    pair = torch.cat([given, target], dim=1)
-    once = _box(pair)
-    draw = torch.rand(len(pair), 1, 1, 1, device=pair.device)
-    pair = torch.where(draw < BLURRED, once, torch.where(draw < 2 * BLURRED, _box(once), pair))
-    return pair[:, :3], pair[:, 3:]
-
-
-def _box(pictures: Tensor) -> Tensor:
-    return F.avg_pool2d(pictures, 3, stride=1, padding=1, count_include_pad=False)
-
-
-def _resized(pictures: Tensor, side: int) -> Tensor:
-    """To a smaller side by the mean of what falls together, to a larger one by going between."""
-    if side == pictures.shape[-1]:
-        return pictures
-    mode = "area" if side < pictures.shape[-1] else "bilinear"
-    return F.interpolate(pictures, size=(side, side), mode=mode)
-
-
-def _largest(change: Tensor, width: int) -> Tensor:
-    """The largest change of any channel near each pixel: (N, 1, s, s)."""
-    return F.max_pool2d(change.abs().amax(1, keepdim=True), width, stride=1, padding=width // 2)
-
-
-def _some(pictures: Tensor, share: float) -> Tensor:
-    """A share of the pictures, at random: bool (N, 1, 1, 1)."""
-    return torch.rand(len(pictures), 1, 1, 1, device=pictures.device) < share
-
-
-def _between(pictures: Tensor) -> Tensor:
-    """A number between -1 and 1 for each picture, at random: (N, 1, 1, 1)."""
-    return 2 * torch.rand(len(pictures), 1, 1, 1, device=pictures.device) - 1
+    return (weight * (resized(change, told.shape[-1]) - told).abs()).mean()
 
 
 def _error(made: Tensor, target: Tensor, change: Tensor, focus: float) -> Tensor:
     """mean |made - target|, pixels near those that were changed counting 1 + focus times."""
-    weight = 1 + focus * (_largest(change, 5) > SEEN).float()
+    weight = 1 + focus * (largest(change, 5) > SEEN).float()
     return ((made - target).abs() * weight).mean() / weight.mean()
 
 
@@ -334,16 +265,6 @@ def _of_side(said: Tensor, place: int, *, edited: bool) -> Tensor:
     has, lacks = said[:, 2 * place + 1], said[:, 2 * place]
     half = len(said) // 2
     return torch.cat([lacks[:half], has[half:]] if edited else [has[:half], lacks[half:]])
-
-
-def visible(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
-    """`after` where people would see that it is not `before`, and where that is.
-
-    Pictures (N, 3, s, s) in [-1, 1] to a picture, which is `before` bit for bit where the mask
-    (N, 1, s, s) in [0, 1] is 0.
-    """
-    mask = ((_largest(after - before, 3) - FAINT) / FAINT).clamp(0, 1)
-    return before + mask * (after - before), mask
 
 
 def _normalised(code: Tensor) -> Tensor:
