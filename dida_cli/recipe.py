@@ -64,7 +64,7 @@ class Training(Json):
     Attributes:
         flip: mirror half of the pictures.
         mean: decay of the running mean of the weights, which is the model that is kept; it rises to
-            this value with the steps (`train.running_mean`).
+            this value with the steps (`training.running_mean`).
         score_every: steps between scores on held-out pictures, by which `best` is chosen; a
             training of at least as many is scored at its end too; 0: never.
         patience: scores in a row without a better one after which a training ends; 0: never early.

@@ -18,6 +18,7 @@ from dida_cli import run as runs
 from dida_cli import train as core
 from dida_cli.config import Domains, ModelConfig
 from dida_cli.recipe import Recipe
+from dida_cli.training import Training, resumed
 
 SMALL = {"width": 16, "common": 8, "separate": 3, "critic_start": 2}
 
@@ -35,12 +36,12 @@ def fit(
     wanted: Recipe,
     pause: float = 0,
     group: distributed.Group = distributed.ALONE,
-) -> core.Training:
+) -> Training:
     """Train in `run` up to the step `stop`, going on from whatever is saved there."""
     if (run / "last").exists():
-        training = core.resumed(wanted, run / "last", group=group)
+        training = resumed(wanted, run / "last", group=group)
     else:
-        training = core.Training(wanted, group=group)
+        training = Training(wanted, group=group)
         if group.writes:
             runs.start(run, wanted, runs.Begun("dida train", "x", {}))
 

@@ -29,6 +29,7 @@ from dida_cli.config import read_config
 from dida_cli.data import avatars
 from dida_cli.evaluate import attributes, validation
 from dida_cli.players import Batch, Network, Sides
+from dida_cli.training import Training
 
 Dida = Callable[..., Result]
 NARROW = ["--set", "settings.width=16", "--set", "settings.common=8"]
@@ -387,7 +388,7 @@ def test_drawn_faces_are_drawn_when_they_are_not_there(
 
 
 def test_a_sheet_shows_edits_of_the_contents_themselves() -> None:
-    network = core.Training(recipe_for(TINY)).network
+    network = Training(recipe_for(TINY)).network
     random = np.random.default_rng(0).integers(0, 255, (4, 3, 32, 32), dtype=np.uint8)
     pictures = images.to_unit(torch.from_numpy(random))
     guides, contents = pictures[:2], pictures[2:]
@@ -464,14 +465,14 @@ def test_too_few_pictures_for_a_score_are_told_and_trained_on(
 def test_a_bad_batch_is_told_by_its_files(
     dida: Dida, domains: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    advance = core.Training.advance
+    advance = Training.advance
 
-    def fails(self: core.Training, batch: Batch) -> Any:
+    def fails(self: Training, batch: Batch) -> Any:
         if self.step:
             raise core.NotFiniteError("step 1: the zero is not finite")
         return advance(self, batch)
 
-    monkeypatch.setattr(core.Training, "advance", fails)
+    monkeypatch.setattr(Training, "advance", fails)
     taken: list[str] = []
     files = trainer.Source.batches
 
@@ -671,7 +672,7 @@ def test_a_dry_run_tells_the_costs_and_writes_nothing(
     )[0]
     assert 24 * int(days or 0) + int(hours) == pytest.approx(10**6 / float(speed) / 3600, abs=1.1)
     wanted = recipe.load(str(small))
-    state = checkpoint.state_of(core.Training(wanted)._parts())
+    state = checkpoint.state_of(Training(wanted)._parts())
     network = checkpoint.blank(wanted.model(wanted.stages[0])).state_dict()
     sizes = [sum(t.nbytes for t in part.values()) for part in (state, network)]
     (in_run,) = re.findall(r"disk +([\d.]+) MB in the run, 0\.0 MB decoded", told)

@@ -29,6 +29,7 @@ from dida_cli import train as core
 from dida_cli.config import Domains, ModelConfig
 from dida_cli.errors import DidaError
 from dida_cli.recipe import Recipe
+from dida_cli.training import Training, resumed
 
 KILLS = 50  # at random moments
 SEED = 0
@@ -44,11 +45,11 @@ def recipe() -> Recipe:
     return recipe_for(model, steps=2, batch=2)
 
 
-def players(training: core.Training) -> list[torch.nn.Module]:
+def players(training: Training) -> list[torch.nn.Module]:
     return [*training.players.modules.values(), training.mean]
 
 
-def fill(training: core.Training, step: int) -> None:
+def fill(training: Training, step: int) -> None:
     """Every number that a save holds becomes the step's."""
     training.step = step
     for module in players(training):
@@ -60,12 +61,12 @@ def fill(training: core.Training, step: int) -> None:
                 value.fill_(step)
 
 
-def save(training: core.Training, run: Path, step: int) -> None:
+def save(training: Training, run: Path, step: int) -> None:
     fill(training, step)
     training.save(run, "card")
 
 
-def saved_step(training: core.Training, run: Path) -> int:
+def saved_step(training: Training, run: Path) -> int:
     """The step that a resume goes on from. Fails unless all of it is there, and of one save."""
     folder = runs.last_of(run)
     assert hub.resolve(str(run)) == folder
@@ -96,7 +97,7 @@ def ended(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def kill_at_random(training: core.Training, run: Path) -> dict[str, int]:
+def kill_at_random(training: Training, run: Path) -> dict[str, int]:
     """Kill savers some time after they began to write; none of what they reported may be lost."""
     moment = random.Random(SEED)
     save(training, run, 1)
@@ -156,7 +157,7 @@ def kill_at(nth: int, act: Callable[[], None]) -> bool:
     return code != 0
 
 
-def kill_at_every_change(training: core.Training, run: Path) -> dict[str, int]:
+def kill_at_every_change(training: Training, run: Path) -> dict[str, int]:
     """Kill a saver before each of its changes, where both folders are there, and one."""
     step, kills = 0, {}
     for start in ("last and last-1", "last-1"):
@@ -177,7 +178,7 @@ def kill_at_every_change(training: core.Training, run: Path) -> dict[str, int]:
     return kills
 
 
-def kill_a_replacement(training: core.Training, run: Path) -> dict[str, int]:
+def kill_a_replacement(training: Training, run: Path) -> dict[str, int]:
     """Where the old folder is not kept: what a kill leaves is the old or the new, once mended."""
     folder, nth = run / "model", 0
     old, new = ({"number": text, "examples/number": text} for text in (b"old", b"new"))
@@ -195,7 +196,7 @@ def kill_a_replacement(training: core.Training, run: Path) -> dict[str, int]:
     return {"kills": nth}
 
 
-def fill_the_disk(training: core.Training, run: Path) -> dict[str, int]:
+def fill_the_disk(training: Training, run: Path) -> dict[str, int]:
     """A save that does not fit fails in one line and leaves things as they were."""
     save(training, run, 1)
     save(training, run, 2)
@@ -234,7 +235,7 @@ def fill_the_disk(training: core.Training, run: Path) -> dict[str, int]:
     return {"refused": refused}
 
 
-Act = Callable[[core.Training, Path], dict[str, int]]
+Act = Callable[[Training, Path], dict[str, int]]
 ACTS: tuple[Act, ...] = (kill_at_random, kill_at_every_change, kill_a_replacement, fill_the_disk)
 
 
@@ -299,16 +300,16 @@ def test_wildcards_in_a_name_take_nothing_else_away(tmp_path: Path) -> None:
 def test_a_training_stopped_before_its_first_step_goes_on(tmp_path: Path) -> None:
     wanted = recipe()
 
-    def fit(run: Path, training: core.Training, stop: bool = False) -> list[torch.Tensor]:
+    def fit(run: Path, training: Training, stop: bool = False) -> list[torch.Tensor]:
         run.mkdir(exist_ok=True)
         core.fit(training, Noise(wanted), run, Nobody(stops=lambda: stop))
         return list(training.players.network.parameters())
 
-    fit(tmp_path / "run", core.Training(wanted), stop=True)
-    resumed = core.resumed(wanted, tmp_path / "run" / "last")
+    fit(tmp_path / "run", Training(wanted), stop=True)
+    again = resumed(wanted, tmp_path / "run" / "last")
     pairs = zip(
-        fit(tmp_path / "run", resumed),
-        fit(tmp_path / "whole", core.Training(wanted)),
+        fit(tmp_path / "run", again),
+        fit(tmp_path / "whole", Training(wanted)),
         strict=True,
     )
     assert all(torch.equal(*pair) for pair in pairs)
@@ -316,7 +317,7 @@ def test_a_training_stopped_before_its_first_step_goes_on(tmp_path: Path) -> Non
 
 def main(folder: Path, names: list[str]) -> None:
     torch.set_num_threads(1)
-    training = core.Training(recipe())
+    training = Training(recipe())
     checkpoint.state_of(training.players.adam)
     found = {}
     for act in ACTS:

@@ -15,9 +15,9 @@ from one_of_many import SMALL, fit, recipe
 from safetensors.torch import load_file
 
 from dida_cli import run as runs
-from dida_cli import train as core
 from dida_cli.distributed import Group
 from dida_cli.errors import DidaError
+from dida_cli.training import Training, resumed
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 ONE = str(Path(__file__).parent / "one_of_many.py")
@@ -86,7 +86,7 @@ def test_a_lost_process_ends_the_training_and_what_is_done_is_saved(
     _, said = both.communicate(timeout=120)
     assert both.returncode != 0
     assert "another process of this training has ended" in said
-    assert core.resumed(recipe(), run / "last").step >= step
+    assert resumed(recipe(), run / "last").step >= step
     assert not list(run.glob(".saving-*"))
 
 
@@ -98,9 +98,9 @@ def test_a_batch_in_parts_is_the_whole_batch(tmp_path: Path) -> None:
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     with pytest.raises(DidaError, match="batch of 16 cannot be shared by 3 processes; give anoth"):
-        core.Training(recipe(), group=Group(0, 3))
+        Training(recipe(), group=Group(0, 3))
     with pytest.raises(DidaError, match="by 2 processes of 16 parts"):
-        core.Training(recipe(accumulate=16), group=Group(0, 2))
+        Training(recipe(accumulate=16), group=Group(0, 2))
 
 
 def test_the_command_trains_in_two_processes(

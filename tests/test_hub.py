@@ -23,10 +23,11 @@ import torch
 from conftest import SMALL, Result
 from hub_server import Hub, Repository, blob_id, sha256
 
-from dida_cli import checkpoint, hub, recipe, run, train
+from dida_cli import checkpoint, hub, recipe, run
 from dida_cli.config import DEFAULT_MODEL
 from dida_cli.errors import DidaError
 from dida_cli.players import Sides
+from dida_cli.training import Training
 
 Dida = Callable[..., Result]
 FACES = "org/faces"
@@ -500,7 +501,7 @@ def test_a_bundle_can_be_trained_on_elsewhere(
         "settings": dict(SMALL),
     }
     wanted = recipe.parse(values, "x.toml")
-    training = train.Training(wanted)
+    training = Training(wanted)
     training.advance({"a": Sides(*torch.rand(2, 2, 3, 32, 32))})
     begun = run.Begun("dida train --data /home/somebody/faces", "/home/somebody/faces", {})
     run.start(tmp_path / "run", wanted, begun)
@@ -516,7 +517,7 @@ def test_a_bundle_can_be_trained_on_elsewhere(
         (own / name).write_bytes(content)
     found, elsewhere = run.recorded(tmp_path / "other")
     assert (found, elsewhere.root) == (replace(wanted, data="faces"), "faces")
-    other = train.Training(found)
+    other = Training(found)
     for parameter in other.players.critic.parameters():
         parameter.data.zero_()
     other.restore(tmp_path / "other" / "last")

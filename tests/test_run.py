@@ -8,8 +8,8 @@ from conftest import TINY
 from trained import fit, recipe_for
 
 from dida_cli import run as runs
-from dida_cli import train as core
 from dida_cli.errors import DidaError
+from dida_cli.training import Training, resumed
 
 RECIPE = recipe_for(TINY)
 BEGUN = runs.Begun("dida train", "/pictures", {"with a": {"files": 3, "sha256": "x"}})
@@ -62,7 +62,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 def test_a_progress_that_is_not_as_it_was_written_is_refused(
     tmp_path: Path, change: dict[str, object], said: str
 ) -> None:
-    training = core.Training(RECIPE)
+    training = Training(RECIPE)
     training.save(tmp_path, "")
     path = tmp_path / "last" / "progress.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -72,7 +72,7 @@ def test_a_progress_that_is_not_as_it_was_written_is_refused(
 
 
 def test_a_progress_that_lacks_something_is_refused(tmp_path: Path) -> None:
-    training = core.Training(RECIPE)
+    training = Training(RECIPE)
     training.save(tmp_path, "")
     path = tmp_path / "last" / "progress.json"
     for text in ('{"step": 3}', "[]", "3", "{"):
@@ -82,10 +82,10 @@ def test_a_progress_that_lacks_something_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_score_below_nothing_is_a_score(tmp_path: Path) -> None:
-    training = core.Training(RECIPE)
+    training = Training(RECIPE)
     training.compare(-3.5)
     training.save(tmp_path, "")
-    assert core.resumed(RECIPE, tmp_path / "last").best == (0, -3.5, 0)
+    assert resumed(RECIPE, tmp_path / "last").best == (0, -3.5, 0)
 
 
 def test_the_last_but_one_is_gone_on_from_where_the_last_is_not_there(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from dida_cli import train as core
 from dida_cli.config import ModelConfig
 from dida_cli.errors import DidaError
 from dida_cli.players import Batch
+from dida_cli.training import Training, resumed
 
 PAPER = configured("didd", **SMALL | {"architecture": "paper", "width": 32})
 ONE_PART = configured("retouch", b="", **{"code": 3, "width": 4, "encoder_width": 4})
@@ -65,7 +66,7 @@ def test_two_stages_resume_exactly_wherever_they_are_stopped(tmp_path: Path) -> 
 
 
 def test_the_second_stage_begins_from_the_weights_that_the_first_keeps() -> None:
-    first = core.Training(recipe_for(RETOUCH, steps=(3, 4), sides=(32, 48)))
+    first = Training(recipe_for(RETOUCH, steps=(3, 4), sides=(32, 48)))
     for step in range(3):
         first.advance(Noise(first.recipe)(step))
     second = first.next_stage()
@@ -80,7 +81,7 @@ def test_the_second_stage_begins_from_the_weights_that_the_first_keeps() -> None
 
 
 def test_a_network_that_is_another_at_the_other_side_is_refused() -> None:
-    first = core.Training(recipe_for(TINY, steps=(3, 4), sides=(32, 64)))
+    first = Training(recipe_for(TINY, steps=(3, 4), sides=(32, 64)))
     with pytest.raises(DidaError, match="networks of didd are others at side 64 than at 32; use"):
         first.next_stage()
 
@@ -112,13 +113,13 @@ def test_a_teacher_begins_a_training_that_resumes_exactly(
 def test_a_teacher_of_other_parts_is_refused(masked_folder: Path) -> None:
     wanted = recipe_for(ONE_PART, settings={"teacher": str(masked_folder)})
     with pytest.raises(DidaError, match="knows smile and glasses, not smile; train one"):
-        core.Training(wanted)
+        Training(wanted)
 
 
 def test_another_seed_and_other_batches_give_another_model(tmp_path: Path) -> None:
     one = fit(tmp_path / "one", RECIPE, 2)
-    seeded = core.Training(recipe_for(TINY, settings={"critic_start": 3}, seed=1))
-    other = core.Training(RECIPE)
+    seeded = Training(recipe_for(TINY, settings={"critic_start": 3}, seed=1))
+    other = Training(RECIPE)
     for step in range(2):
         seeded.advance(Noise(RECIPE)(step))
         other.advance(Noise(RECIPE)(step + 5))
@@ -139,14 +140,14 @@ def test_lines_logged_after_the_saved_state_are_not_kept_twice(tmp_path: Path) -
 @pytest.mark.parametrize("config", [TINY, MASKED, MASK, RETOUCH], ids=lambda c: c.method)
 def test_training_makes_the_pictures_better(config: ModelConfig) -> None:
     wanted = recipe_for(config, steps=200, settings={"rate": 3e-3})
-    training, batch = core.Training(wanted), Noise(wanted)(0)
+    training, batch = Training(wanted), Noise(wanted)(0)
     name = {"retouch": "back", "mask": "reconstruction_a"}.get(config.method, "reconstruction")
     seen = [training.advance(batch)[name].item() for _ in range(40)]
     assert sum(seen[-5:]) < 0.8 * max(sum(seen[k : k + 5]) for k in range(35))
 
 
 def test_the_running_mean_follows_the_weights_at_first_closely() -> None:
-    training = core.Training(recipe_for(TINY, mean=0.2))
+    training = Training(recipe_for(TINY, mean=0.2))
     name, weight = next(iter(training.players.network.named_parameters()))
     expected = None
     for step, decay in enumerate([0, 2 / 11, 0.2, 0.2]):
@@ -158,7 +159,7 @@ def test_the_running_mean_follows_the_weights_at_first_closely() -> None:
 
 
 def test_the_kept_model_has_batch_norms_statistics() -> None:
-    training = core.Training(recipe_for(MASK))
+    training = Training(recipe_for(MASK))
     for step in range(3):
         training.advance(Noise(training.recipe)(step))
     seen = {n: b for n, b in training.players.network.named_buffers() if "running_mean" in n}
@@ -167,12 +168,12 @@ def test_the_kept_model_has_batch_norms_statistics() -> None:
 
 
 def test_the_rates_rise_and_fall_to_a_twentieth_in_every_stage() -> None:
-    training = core.Training(recipe_for(TINY, steps=(1200, 1000), sides=(32, 32)))
+    training = Training(recipe_for(TINY, steps=(1200, 1000), sides=(32, 32)))
     shares = []
     for training.step in (0, 49, 99, 600, 1200):
         shares.append(training.fall())
     assert shares == pytest.approx([0.01, 0.498, 0.984, 0.525, 0.05], abs=1e-3)
-    training = core.Training(training.recipe, 1)
+    training = Training(training.recipe, 1)
     assert training.fall() == pytest.approx(0.01)
     training.advance(Noise(training.recipe)(0))
     for name, optimizer in training.players.adam.items():
@@ -184,7 +185,7 @@ def test_the_rates_rise_and_fall_to_a_twentieth_in_every_stage() -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_naming_step_and_term() -> None:
-    training = core.Training(RECIPE)
+    training = Training(RECIPE)
     batch = Noise(RECIPE)(0)
     bad = {"a": batch["a"], "b": batch["b"]._replace(has=batch["b"].has * float("nan"))}
     before = checkpoint.state_of(training._parts())
@@ -197,7 +198,7 @@ def test_a_loss_that_is_not_finite_stops_naming_step_and_term() -> None:
 def test_a_critic_that_fails_leaves_everybody_as_they_were(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    training = core.Training(RECIPE)
+    training = Training(RECIPE)
     training.advance(Noise(RECIPE)(0))
     before = checkpoint.state_of(training._parts())
     played = nets.game
@@ -225,7 +226,7 @@ def stop_at(run: Path, step: int, bad: list[int]) -> str:
             return batch
 
     with pytest.raises(DidaError) as stopped:
-        core.fit(core.Training(RECIPE), Spoiled(RECIPE), run, Nobody())
+        core.fit(Training(RECIPE), Spoiled(RECIPE), run, Nobody())
     assert "\n" not in str(stopped.value)
     return str(stopped.value)
 
@@ -241,10 +242,10 @@ def test_a_loss_that_is_not_finite_names_the_pictures_it_comes_from(tmp_path: Pa
 def test_of_many_pictures_the_first_are_named_and_the_rest_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(self: core.Training, batch: Batch) -> dict[str, Tensor]:
+    def fails(self: Training, batch: Batch) -> dict[str, Tensor]:
         raise core.NotFiniteError("step 0: the gradient is not finite")
 
-    monkeypatch.setattr(core.Training, "advance", fails)  # of pictures that alone are all fine
+    monkeypatch.setattr(Training, "advance", fails)  # of pictures that alone are all fine
     assert "(a0+0.png, a0+1.png, a0+2.png, a0+3.png, 12 more)" in stop_at(tmp_path, 0, [])
     assert not (tmp_path / "last").exists()
 
@@ -253,13 +254,13 @@ def test_a_state_of_another_network_is_refused(tmp_path: Path) -> None:
     fit(tmp_path / "run", RECIPE, 2)
     other = recipe_for(TINY, settings={"common": 9})
     with pytest.raises(DidaError, match="has shape"):
-        core.resumed(other, tmp_path / "run" / "last")
+        resumed(other, tmp_path / "run" / "last")
 
 
 def test_a_state_of_a_stage_that_is_not_there_is_refused(tmp_path: Path) -> None:
     fit(tmp_path / "run", recipe_for(RETOUCH, steps=(2, 2)))
     with pytest.raises(DidaError, match="is of stage 2, which the recipe does not have"):
-        core.resumed(recipe_for(RETOUCH), tmp_path / "run" / "last")
+        resumed(recipe_for(RETOUCH), tmp_path / "run" / "last")
 
 
 def test_a_critic_that_wins_is_logged_and_warned_of_once(
@@ -278,11 +279,11 @@ def test_a_critic_that_wins_is_logged_and_warned_of_once(
 # Scores
 
 
-def scored(run: Path, scores: dict[int, float], stop: int = 12, **given: int) -> core.Training:
+def scored(run: Path, scores: dict[int, float], stop: int = 12, **given: int) -> Training:
     """Train up to a step with scores every two steps, that are as told."""
     wanted = recipe_for(TINY, **{"score_every": 2, **given})
     last = run / "last"
-    training = core.resumed(wanted, last) if last.exists() else core.Training(wanted)
+    training = resumed(wanted, last) if last.exists() else Training(wanted)
     watcher = Nobody(
         stops=lambda: training.made >= stop,
         score=lambda network: {"score": scores[training.made], "other": 1.0},
@@ -308,7 +309,7 @@ def test_the_best_score_is_kept_as_a_model(tmp_path: Path) -> None:
 def test_only_the_last_stage_is_scored(tmp_path: Path) -> None:
     wanted = recipe_for(RETOUCH, steps=(4, 4), score_every=2)
     asked: list[int] = []
-    training = core.Training(wanted)
+    training = Training(wanted)
     watcher = Nobody(score=lambda network: asked.append(training.made) or {"score": 0.0})  # type: ignore[func-returns-value]
     core.fit(training, Noise(wanted), tmp_path, watcher)
     training = training.next_stage()
@@ -343,7 +344,7 @@ def test_a_score_is_saved_with_the_state_that_remembers_it(tmp_path: Path) -> No
 def test_scores_that_draw_at_random_change_nothing(tmp_path: Path) -> None:
     def go(run: Path, score: Callable[..., dict[str, float] | None]) -> None:
         run.mkdir()
-        training = core.Training(recipe_for(RETOUCH, steps=6, score_every=2))
+        training = Training(recipe_for(RETOUCH, steps=6, score_every=2))
         core.fit(training, Noise(training.recipe), run, Nobody(score=score))
 
     go(tmp_path / "scored", lambda network: {"score": torch.rand(3).sum().item()})
@@ -357,14 +358,13 @@ def test_scores_that_draw_at_random_change_nothing(tmp_path: Path) -> None:
 
 def test_float16_is_for_cuda() -> None:
     with pytest.raises(DidaError, match="precision float16 needs CUDA"):
-        core.Training(recipe_for(TINY, precision="float16"))
+        Training(recipe_for(TINY, precision="float16"))
 
 
 @pytest.mark.parametrize("config", [TINY, MASKED, MASK, RETOUCH], ids=lambda c: c.method)
 def test_bfloat16_learns_on_a_cpu(config: ModelConfig) -> None:
     whole, less = (
-        core.Training(recipe_for(config, precision=precision))
-        for precision in ("float32", "bfloat16")
+        Training(recipe_for(config, precision=precision)) for precision in ("float32", "bfloat16")
     )
     for step in range(3):
         exact, rough = (t.advance(Noise(t.recipe)(step)) for t in (whole, less))
@@ -377,7 +377,7 @@ def test_bfloat16_learns_on_a_cpu(config: ModelConfig) -> None:
 def test_a_compiled_training_is_asked_for_by_its_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[object] = []
     monkeypatch.setattr(torch, "compile", lambda losses: compiled.append(losses) or losses)
-    core.Training(recipe_for(TINY, compile=True))
+    Training(recipe_for(TINY, compile=True))
     assert compiled == [methods.find("didd").losses]
 
 
@@ -385,8 +385,8 @@ def test_a_compiled_training_is_asked_for_by_its_recipe(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("config", [TINY, MASKED, MASK, RETOUCH], ids=lambda c: c.method)
 def test_cuda_trains_like_the_cpu(config: ModelConfig, precision: str) -> None:
-    on_cpu = core.Training(recipe_for(config))
-    on_cuda = core.Training(recipe_for(config, precision=precision), device="cuda")
+    on_cpu = Training(recipe_for(config))
+    on_cuda = Training(recipe_for(config, precision=precision), device="cuda")
     for step in range(3):
         terms, cuda_terms = (t.advance(Noise(t.recipe)(step)) for t in (on_cpu, on_cuda))
     close = {"rel": 1e-2, "abs": 1e-3} if precision == "float32" else {"rel": 0.1, "abs": 0.05}

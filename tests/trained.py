@@ -13,6 +13,7 @@ from dida_cli.config import ModelConfig
 from dida_cli.distributed import ALONE, Group
 from dida_cli.players import Batch, Network, Sides
 from dida_cli.recipe import Recipe
+from dida_cli.training import Training, resumed
 
 TRAINING = {"log_every": 2, "save_every": 5, "score_every": 0, "mean": 0.9, "precision": "float32"}
 
@@ -75,23 +76,23 @@ class Nobody:
     ) -> None:
         self.stops, self.score = stops, score
 
-    def card(self, training: core.Training) -> str:
+    def card(self, training: Training) -> str:
         best = training.best
         return f"best {best.score}\n" if best else "card\n"
 
     def stepped(self, step: int, line: runs.Line | None) -> None:
         pass
 
-    def saved(self, training: core.Training) -> None:
+    def saved(self, training: Training) -> None:
         pass
 
 
-def fit(run: Path, wanted: Recipe, stop: int | None = None, group: Group = ALONE) -> core.Training:
+def fit(run: Path, wanted: Recipe, stop: int | None = None, group: Group = ALONE) -> Training:
     """Train all stages in `run` up to a step, going on from whatever is saved there."""
     if (run / "last").exists():
-        training = core.resumed(wanted, run / "last", group=group)
+        training = resumed(wanted, run / "last", group=group)
     else:
-        training = core.Training(wanted, group=group)
+        training = Training(wanted, group=group)
         if group.writes:
             runs.start(run, wanted, runs.Begun("dida train", "x", {}))
     while True:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from dida_cli.players import Sides
     from dida_cli.recipe import Recipe, Stage
-    from dida_cli.train import Training
+    from dida_cli.training import Training
 
 TRIED = 4  # steps; the first, which warms up, is not timed
 DRAWN = 10  # faces
@@ -23,7 +23,7 @@ DRAWN = 10  # faces
 def tell(wanted: "Recipe", device: "torch.device") -> None:
     """Make a few steps of each stage on noise, and print what the whole training will take."""
     from dida_cli import recipe
-    from dida_cli import train as core
+    from dida_cli.training import Training
 
     count = _tell_pictures(wanted)
     seconds, state, in_run = 0.0, 0, 0
@@ -31,7 +31,7 @@ def tell(wanted: "Recipe", device: "torch.device") -> None:
         if wanted.method == recipe.JUDGE:
             a_step, weights = _step_of_judge(stage), ""
         else:
-            training = core.Training(wanted, place, str(device))
+            training = Training(wanted, place, str(device))
             a_step = _step_of(training)
             sizes = {n: _bytes_of(module) for n, module in training.players.modules.items()}
             weights = "".join(f", {n} {size // 4:,} weights" for n, size in sizes.items() if size)

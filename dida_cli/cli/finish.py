@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dida_cli.images import Picture
     from dida_cli.players import Network, Sides
     from dida_cli.recipe import Recipe
-    from dida_cli.train import Training
+    from dida_cli.training import Training
 
 LEAST = 10  # pictures of each domain that scores are made of
 SHOWN = 5  # held-out pictures of each side of a part on a sheet

@@ -110,12 +110,12 @@ def _training_state(folder: Path) -> dict[str, Path | bytes]:
     from dataclasses import replace
 
     from dida_cli import run
-    from dida_cli import train as core
+    from dida_cli.training import Training
 
     recipe, begun = run.recorded(folder)
     last = run.last_of(folder)
     stage = run.read_progress(last / run.PROGRESS).stage
-    core.Training(recipe, stage).restore(last)
+    Training(recipe, stage).restore(last)
     # Where things lie on this machine is nobody's business.
     recipe = replace(recipe, data=Path(recipe.data).name)
     begun = begun._replace(command=f"dida train {run.RECIPE}", root=Path(begun.root).name)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dida_cli.cli.trainer import Source
     from dida_cli.distributed import Group
     from dida_cli.recipe import Recipe
-    from dida_cli.train import Training
+    from dida_cli.training import Training
 
 NONE = "none"  # as the name of part b: pictures of B have no part of their own
 
@@ -277,13 +277,13 @@ def _begun(
 ) -> tuple["Training", "Source"]:
     """A training at its first step; its run's folder is there, and its pictures are read."""
     from dida_cli import run as runs
-    from dida_cli import train as core
     from dida_cli.data import sources
+    from dida_cli.training import Training
 
     with group.first():
         root = trainer.pictures(wanted)
     split = sources.split(root, wanted.expressions)
-    training = core.Training(wanted, 0, str(device), group)
+    training = Training(wanted, 0, str(device), group)
     source = trainer.Source(wanted, command, root, split, group)
     source.batches(training.settings)
     if group.writes:
@@ -322,8 +322,8 @@ def _resumed(
     """A run as it was saved; with `override` by another recipe, and on pictures that changed."""
     from dida_cli import recipe
     from dida_cli import run as runs
-    from dida_cli import train as core
     from dida_cli.data import sources
+    from dida_cli.training import resumed
 
     before, begun = runs.recorded(run)
     last = runs.last_of(run)
@@ -338,7 +338,7 @@ def _resumed(
             "or add --override to go on with these"
         )
     try:
-        training = core.resumed(wanted, last, str(device), group)
+        training = resumed(wanted, last, str(device), group)
     except DidaError as error:
         if not changes:
             raise

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dida_cli.recipe import Recipe, Stage
     from dida_cli.run import Line
     from dida_cli.tracking import Tracker
-    from dida_cli.train import Training
+    from dida_cli.training import Training
 
 AVATAR_COUNT, AVATAR_SEED = 24_000, 0  # of the faces that are drawn when they are not there
 HELD_OUT = 64  # pictures of each side of a part that are scored
