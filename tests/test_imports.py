@@ -143,7 +143,14 @@ def test_torch_is_imported_when_it_is_used(module: str) -> None:
         if module_of(path) == module:
             found = at_start(path)
             assert not {name for name in found if name.split(".")[0] in ("torch", "safetensors")}
-            assert not ours(found) & {"nets", "players", "checkpoint", "train", "training", "hub"}, path.name
+            assert not ours(found) & {
+                "nets",
+                "players",
+                "checkpoint",
+                "train",
+                "training",
+                "hub",
+            }, path.name
 
 
 def test_methods_do_not_know_each_other() -> None:
