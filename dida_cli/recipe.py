@@ -7,6 +7,7 @@ its own, whole, as `recipe.toml`, from which it can be repeated.
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -138,8 +139,22 @@ class Recipe(Json):
             domains=Domains(**names),
             side=stage.side,
             fit=self.fit,
-            settings=self.settings,
+            settings=self.placeless.settings,
         )
+
+    @property
+    def placeless(self) -> "Recipe":
+        """This recipe without the folders that its pictures and its teacher lie in.
+
+        Where things lie on a machine is nobody's business who gets a model.
+        """
+        settings = dict(self.settings)
+        if teacher := settings.get("teacher"):
+            settings["teacher"] = Path(teacher).name
+        placeless = copy(self)
+        object.__setattr__(placeless, "settings", settings)
+        object.__setattr__(placeless, "data", Path(self.data).name)
+        return placeless
 
     @property
     def expressions(self) -> dict[Place, tuple[str, str]]:

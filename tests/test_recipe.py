@@ -161,6 +161,15 @@ def test_what_is_written_is_read_as_the_same_recipe(tmp_path: Path) -> None:
     assert recipe.load(file(tmp_path, judge.to_toml())) == judge
 
 
+def test_a_model_does_not_tell_where_things_lay() -> None:
+    values = recipe.values_of(DEFAULT_MODEL) | {"data": "/home/somebody/faces"}
+    values["settings"] |= {"teacher": "/home/somebody/teacher"}
+    found = recipe.parse(values, "a test")
+    assert "somebody" not in found.placeless.to_toml()
+    assert "somebody" not in str(found.model(found.stages[0]))
+    assert found.settings["teacher"] == "/home/somebody/teacher"
+
+
 # The bundled recipes
 
 

@@ -155,7 +155,7 @@ def card(
         scores,
         "## Recipe",
         "",
-        f"```toml\n{wanted.to_toml()}```",
+        f"```toml\n{wanted.placeless.to_toml()}```",
         "",
     ]
     head = DRAWN if sources.is_drawn(source.root) else OWN

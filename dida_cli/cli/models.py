@@ -107,7 +107,6 @@ def push(
 def _training_state(folder: Path) -> dict[str, Path | bytes]:
     """What it takes to go on with a run, by file name. Raises DidaError when it is not whole."""
     import json
-    from dataclasses import replace
 
     from dida_cli import run
     from dida_cli.training import Training
@@ -116,13 +115,11 @@ def _training_state(folder: Path) -> dict[str, Path | bytes]:
     last = run.last_of(folder)
     stage = run.read_progress(last / run.PROGRESS).stage
     Training(recipe, stage).restore(last)
-    # Where things lie on this machine is nobody's business.
-    recipe = replace(recipe, data=Path(recipe.data).name)
     begun = begun._replace(command=f"dida train {run.RECIPE}", root=Path(begun.root).name)
     return {
         run.STATE: last / run.STATE,
         run.PROGRESS: last / run.PROGRESS,
-        run.RECIPE: recipe.to_toml().encode(),
+        run.RECIPE: recipe.placeless.to_toml().encode(),
         run.BEGUN: (json.dumps(begun._asdict(), indent=2) + "\n").encode(),
     }
 
