@@ -183,7 +183,7 @@ def _facts(training: "Training", source: "Source") -> dict[str, str]:
         where += f", {torch.get_num_threads()} threads"
     facts = {
         "method": f"{wanted.method}, {config.side} px, {count:,} parameters",
-        "data": f"{Path(wanted.data).name}: {_licence(source.root)}",
+        "data": f"{wanted.placeless.data}: {_licence(source.root)}",
         "learned from": learned,
         "command": f"`{source.command}`",
         "seed": str(wanted.seed),
