@@ -27,6 +27,7 @@ CHANNELS = 4096  # no code or net may be wider: a config from elsewhere must not
 MAX_CONFIG_BYTES = 100_000
 MAX_WORDS = 300  # characters of a message that a file from elsewhere may fill
 NAME_LENGTH = 64  # characters of a part's name, which is printed in messages and on sheets
+CONTAINERS: dict[type, str] = {dict: "a table of settings", list: "a list"}
 
 
 class Json:
@@ -46,40 +47,33 @@ class Json:
             raise DidaError(f"{where}: expected an object with {', '.join(known)}")
         if unknown := sorted(set(values) - set(known)):
             raise DidaError(f"{where}: unknown setting {unknown[0]!r}; known: {', '.join(known)}")
-        lacking = set(known) - set(values)
-        if partial:
-            needed = (n for n, f in known.items() if f.default is f.default_factory is MISSING)
-            lacking &= set(needed)
-        if missing := sorted(lacking):
+        bare = {n for n, f in known.items() if f.default is f.default_factory is MISSING}
+        if missing := sorted((bare if partial else set(known)) - set(values)):
             raise DidaError(f"{where}: setting {missing[0]!r} is missing")
-        found = {
-            name: checked(known[name].type, v, f"{where}: {name}") for name, v in values.items()
-        }
+        found = {n: checked(known[n].type, v, f"{where}: {n}", partial) for n, v in values.items()}
         try:
             return cls(**found)
         except DidaError as error:
             raise DidaError(f"{where}: {error}") from None
 
 
-def checked(kind: Any, value: Any, where: str) -> Any:
+def checked(kind: Any, value: Any, where: str, partial: bool = False) -> Any:
     """The value, if it is of this kind. Raises DidaError that says what `where` must be."""
     if isinstance(kind, type) and issubclass(kind, Json):
-        return kind.from_json(value, where)
-    if get_origin(kind) is dict:
-        if not isinstance(value, dict):
-            raise DidaError(f"{where} must be a table of settings, not {value!r}")
-        return value
-    if get_origin(kind) is list:
-        if not isinstance(value, list):
-            raise DidaError(f"{where} must be a list, not {value!r}")
-        return value
-    if choices := get_args(kind):
-        if not isinstance(value, str) or value not in choices:
-            raise DidaError(f"{where} must be one of {', '.join(choices)}, not {value!r}")
-        return value
-    accepted = (int, float) if kind is float else kind
-    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise DidaError(f"{where} must be of type {kind.__name__}, not {value!r}")
+        return kind.from_json(value, where, partial=partial)
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        fits, wanted = value in inside, f"one of {', '.join(inside)}"
+    elif origin is not None:
+        fits, wanted = isinstance(value, origin), CONTAINERS[origin]
+    else:
+        fits = isinstance(value, (int, float) if kind is float else kind)
+        fits &= kind is bool or not isinstance(value, bool)
+        wanted = f"of type {kind.__name__}"
+    if not fits:
+        raise DidaError(f"{where} must be {wanted}, not {value!r}")
+    if origin is list:
+        return [checked(inside[0], one, where, partial) for one in value]
     try:
         return float(value) if kind is float else value
     except OverflowError:
@@ -97,9 +91,8 @@ class Domains(Json):
     b: str = ""
 
     def __post_init__(self) -> None:
-        for part, name in (("a", self.a), ("b", self.b)):
-            fits = name.isprintable() and len(name) <= NAME_LENGTH and name == name.strip()
-            if not fits or (part == "a" and not name):
+        for name in (self.a, self.b or self.a):
+            if not (0 < len(name) <= NAME_LENGTH and name.isprintable() and name == name.strip()):
                 raise DidaError(
                     f"a part's name must be 1 to {NAME_LENGTH} printable characters, not {name!r}"
                 )
@@ -108,11 +101,9 @@ class Domains(Json):
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The parts there are: a, and b where domain B has one of its own."""
         return PARTS if self.b else ("a",)
 
     def of(self, part: Part) -> str:
-        """The name of a part."""
         return self.a if part == "a" else self.b
 
 
@@ -140,7 +131,6 @@ class ModelConfig(Json):
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The parts the model knows."""
         return self.domains.parts
 
 
@@ -186,13 +176,13 @@ def in_one_line(path: Path, wanted: str, *more: type[Exception]) -> Iterator[Non
 
 def parse(text: bytes) -> Any:
     """JSON whose objects have every key once. Raises ValueError."""
-    return json.loads(text.decode(), object_pairs_hook=_object)
 
+    def as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(values := dict(pairs)) < len(pairs):
+            raise ValueError("an object has the same key twice")
+        return values
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(values := dict(pairs)) < len(pairs):
-        raise ValueError("an object has the same key twice")
-    return values
+    return json.loads(text.decode(), object_pairs_hook=as_dict)
 
 
 def short(words: object) -> str:

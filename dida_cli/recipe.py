@@ -7,14 +7,13 @@ its own, whole, as `recipe.toml`, from which it can be repeated.
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from dida_cli import methods
-from dida_cli.config import PARTS, Domains, Fit, Json, ModelConfig, Precision
+from dida_cli.config import OTHER, Domains, Fit, Json, ModelConfig, Precision, checked
 from dida_cli.config import Part as Place
 from dida_cli.errors import DidaError
 
@@ -22,21 +21,19 @@ RECIPES = Path(__file__).parent / "recipes"
 SUFFIX = ".toml"
 AVATARS = "avatars"  # as data: faces that are drawn when they are not there
 JUDGE = "judge"  # as method: a classifier of drawn faces' factors, which edits nothing
-MAX_STAGES = 2
 WORDS = {"Smiling": "smile", "Eyeglasses": "glasses", "Beard": "beard"}  # of attributes' names
 
+# What a part is called, and which pictures have it and which lack it: expressions over labels
+# (`Smiling and not Eyeglasses`); in a folder without a list of labels the names of two folders or
+# archives in it (`trainA`).
+Part = TypedDict("Part", {"name": str, "with": str, "without": str})
 
-@dataclass(frozen=True, kw_only=True)
-class Part(Json):
-    """What a part is called, and which pictures have it and which lack it.
 
-    Expressions over labels (`Smiling and not Eyeglasses`); in a folder without a list of labels the
-    names of two folders or archives in it (`trainA`).
-    """
-
-    name: str
-    having: str
-    lacking: str
+def refuse_below(least: int, **settings: int) -> None:
+    """Raises DidaError naming the first setting that is too small."""
+    for name, value in settings.items():
+        if value < least:
+            raise DidaError(f"{name} must be {least} or more, not {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +50,7 @@ class Stage(Json):
     batch: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch"):
-            if getattr(self, name) < 1:
-                raise DidaError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        refuse_below(1, steps=self.steps, batch=self.batch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +81,9 @@ class Training(Json):
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("log_every", "save_every", "accumulate"):
-            if getattr(self, name) < 1:
-                raise DidaError(f"{name} must be 1 or more, not {getattr(self, name)}")
-        for name in ("score_every", "patience"):
-            if getattr(self, name) < 0:
-                raise DidaError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        every = {"log_every": self.log_every, "save_every": self.save_every}
+        refuse_below(1, **every, accumulate=self.accumulate)
+        refuse_below(0, score_every=self.score_every, patience=self.patience)
         if not 0 <= self.mean < 1:
             raise DidaError(f"mean must be 0 or more and below 1, not {self.mean}")
         if self.patience and not self.score_every:
@@ -103,7 +95,7 @@ class Recipe(Json):
     """Everything that makes a model. `about`: what it does, in a line."""
 
     method: str
-    parts: dict[Place, Part]
+    parts: dict[Place, Part] = field(default_factory=dict)
     stages: list[Stage]
     about: str = ""
     data: str = AVATARS
@@ -115,7 +107,7 @@ class Recipe(Json):
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise DidaError(f"seed must be 0 or more and below 2^63, not {self.seed}")
-        if not 1 <= len(self.stages) <= MAX_STAGES:
+        if len(self.stages) not in (1, 2):
             raise DidaError(f"stages must be one or two, not {len(self.stages)}")
         if self.method == JUDGE:
             if self.parts or self.settings:
@@ -123,23 +115,26 @@ class Recipe(Json):
             return
         if list(self.parts) not in (["a"], ["a", "b"]):
             raise DidaError("parts must be a, or a and b, each with name, with and without")
+        for place, part in self.parts.items():
+            if not isinstance(part, dict) or set(part) != set(Part.__annotations__):
+                raise DidaError(f"parts.{place}: needs name, with and without, and nothing else")
+            for word, value in part.items():
+                checked(str, value, f"parts.{place}: {word}")
         object.__setattr__(self, "settings", methods.complete(self.method, self.settings))
         for stage in self.stages:
-            if stage.batch % self.training.accumulate:
-                raise DidaError(
-                    f"accumulate {self.training.accumulate} does not divide batch {stage.batch}"
-                )
+            if stage.batch % (parts := self.training.accumulate):
+                raise DidaError(f"accumulate {parts} does not divide batch {stage.batch}")
             self.model(stage)
 
     def model(self, stage: Stage) -> ModelConfig:
         """The network of a stage. Raises DidaError when its settings do not go together."""
-        names = {place: part.name for place, part in self.parts.items()}
+        names = {place: part["name"] for place, part in self.parts.items()}
         return ModelConfig(
             method=self.method,
             domains=Domains(**names),
             side=stage.side,
             fit=self.fit,
-            settings=self.placeless.settings,
+            settings=self._placeless_settings,
         )
 
     @property
@@ -148,24 +143,21 @@ class Recipe(Json):
 
         Where things lie on a machine is nobody's business who gets a model.
         """
-        settings = dict(self.settings)
-        if teacher := settings.get("teacher"):
-            settings["teacher"] = Path(teacher).name
-        placeless = copy(self)
-        object.__setattr__(placeless, "settings", settings)
-        object.__setattr__(placeless, "data", Path(self.data).name)
-        return placeless
+        return replace(self, data=Path(self.data).name, settings=self._placeless_settings)
+
+    @property
+    def _placeless_settings(self) -> dict[str, Any]:
+        teacher = self.settings.get("teacher")
+        return self.settings | ({"teacher": Path(teacher).name} if teacher else {})
 
     @property
     def expressions(self) -> dict[Place, tuple[str, str]]:
         """Which pictures have each part, and which lack it."""
-        return {p: (self.parts[p].having, self.parts[p].lacking) for p in PARTS if p in self.parts}
+        return {place: (part["with"], part["without"]) for place, part in self.parts.items()}
 
     def to_toml(self) -> str:
         """The file of this recipe, such that `parse` gives it back."""
         values = self.to_json()
-        for part in values["parts"].values():
-            part |= {"with": part.pop("having"), "without": part.pop("lacking")}
         plain = {name: v for name, v in values.items() if not isinstance(v, dict | list)}
         tables = [_lines(plain)]
         tables += [f"[parts.{name}]\n{_lines(part)}" for name, part in values["parts"].items()]
@@ -174,10 +166,9 @@ class Recipe(Json):
         return "\n".join(tables)
 
 
-def names() -> dict[str, str]:
-    """The bundled recipes, and what each makes in a line."""
-    files = {file.stem: file for file in RECIPES.glob(f"*{SUFFIX}")}
-    return {name: str(_values(files[name]).get("about", "")) for name in sorted(files)}
+def names() -> list[str]:
+    """The bundled recipes."""
+    return sorted(file.stem for file in RECIPES.glob(f"*{SUFFIX}"))
 
 
 def usual(method: str, parts: int) -> dict[str, Any]:
@@ -188,8 +179,7 @@ def usual(method: str, parts: int) -> dict[str, Any]:
         methods.find(method)
         raise DidaError(f"method {method} has no bundled recipe; write one, and give its file")
     values = min(found, key=lambda values: len(values.get("parts", {})) != parts)
-    if settings := values.get("settings"):
-        settings.pop("teacher", None)
+    values.get("settings", {}).pop("teacher", None)
     return values
 
 
@@ -198,35 +188,30 @@ def values_of(name: str) -> dict[str, Any]:
 
     Raises DidaError when there is no such recipe.
     """
-    if name.endswith(SUFFIX):
-        return _values(Path(name))
-    known = names()
-    if name not in known:
+    is_file = name.endswith(SUFFIX)
+    if not is_file and name not in (known := names()):
         near = get_close_matches(name, known, n=1)
         offer = f" (did you mean {near[0]}?)" if near else ""
         raise DidaError(
             f"no recipe {name!r}{offer}; there are {', '.join(known)}; "
             f"a file's name ends in {SUFFIX}"
         )
-    return _values(RECIPES / f"{name}{SUFFIX}")
+    path = Path(name) if is_file else RECIPES / f"{name}{SUFFIX}"
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DidaError(
+            f"{path}: no such file; give one, or a name that dida train --list shows"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DidaError(f"{path}: not readable as TOML ({error})") from None
 
 
 def parse(values: Mapping[str, Any], where: str) -> Recipe:
     """The recipe of these values, which stand in `where`. Raises DidaError naming the wrong one."""
-    given = dict(values)
-    places = given.get("parts", {})
-    if not isinstance(places, dict) or not set(places) <= set(PARTS):
-        raise DidaError(f"{where}: parts must be a table [parts.a], and maybe one [parts.b]")
-    given["parts"] = {
-        place: _part(part, f"{where}: parts.{place}") for place, part in places.items()
-    }
-    stages = given.get("stages")
-    if not isinstance(stages, list):
+    if not isinstance(values.get("stages"), list):
         raise DidaError(f"{where}: needs one or two tables [[stages]] with steps, side, batch")
-    given["stages"] = [Stage.from_json(s, f"{where}: stages", partial=True) for s in stages]
-    training = given.get("training", {})
-    given["training"] = Training.from_json(training, f"{where}: training", partial=True).to_json()
-    return Recipe.from_json(given, where, partial=True)
+    return Recipe.from_json(values, where, partial=True)
 
 
 def load(name: str) -> Recipe:
@@ -260,7 +245,7 @@ def assigned(values: dict[str, Any], assignment: str) -> None:
 
 def chosen(
     takes: str, a: str, b: str = "", having: Sequence[str] = (), lacking: Sequence[str] = ()
-) -> dict[Place, dict[str, str]]:
+) -> dict[Place, Part]:
     """The parts of a recipe, by expressions that say which pictures have them.
 
     For a method that `takes` parts, each by itself; for one that takes domains, pictures have one
@@ -268,28 +253,21 @@ def chosen(
     """
     from dida_cli.data.celeba import all_of
 
-    if b and takes == "domains":
-        only_a, only_b = (
-            all_of([one, *having], [other, *lacking]) for one, other in ((a, b), (b, a))
-        )
-        sides: dict[Place, tuple[str, str]] = {"a": (only_a, only_b), "b": (only_b, only_a)}
-    else:
-        wanted: dict[Place, str] = {"a": a, "b": b}
-        sides = {
-            place: (all_of([one, *having], lacking), all_of(having, [one, *lacking]))
-            for place, one in wanted.items()
-            if one
+    wanted: dict[Place, str] = {"a": a, "b": b} if b else {"a": a}
+    parts: dict[Place, Part] = {}
+    for place, one in wanted.items():
+        other = [wanted[OTHER[place]]] if b and takes == "domains" else []
+        parts[place] = {
+            "name": WORDS.get(one, one.lower().replace("_", "-")),
+            "with": all_of([one, *having], [*other, *lacking]),
+            "without": all_of([*other, *having], [one, *lacking]),
         }
-    names: dict[Place, str] = {"a": word(a), "b": word(b)}
-    return {
-        place: {"name": names[place], "with": has, "without": lacks}
-        for place, (has, lacks) in sides.items()
-    }
+    return parts
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
     """A line for everything that is not the same: `settings.change: 0.2 -> 0.1`."""
-    before, now = (_flat(tomllib.loads(one.to_toml())) for one in (old, new))
+    before, now = (_flat(one.to_json()) for one in (old, new))
     return [
         f"{key}: {before.get(key, 'nothing')} -> {now.get(key, 'nothing')}"
         for key in before | now
@@ -298,7 +276,7 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
 
 
 def _flat(value: Any, key: str = "") -> dict[str, str]:
-    """Every value in tables, as TOML, by the words that lead to it."""
+    """Every value in tables, as TOML, by the words that lead to it: parts.a.name."""
     if not isinstance(value, dict | list):
         return {key: _value(value)}
     inside = value if isinstance(value, dict) else dict(enumerate(value, start=1))
@@ -306,30 +284,6 @@ def _flat(value: Any, key: str = "") -> dict[str, str]:
     for name, one in inside.items():
         found |= _flat(one, f"{key}.{name}" if key else str(name))
     return found
-
-
-def word(attribute: str) -> str:
-    """What people call an attribute of CelebA: Smiling is a smile."""
-    return WORDS.get(attribute, attribute.lower().replace("_", "-"))
-
-
-def _values(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DidaError(
-            f"{path}: no such file; give one, or a name that dida train --list shows"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DidaError(f"{path}: not readable as TOML ({error})") from None
-
-
-def _part(values: Any, where: str) -> Part:
-    """`with` and `without` are words of Python: here they are `having` and `lacking`."""
-    if not isinstance(values, dict) or not {"name", "with", "without"} == set(values):
-        raise DidaError(f"{where}: needs name, with and without, and nothing else")
-    words = {"name": "name", "with": "having", "without": "lacking"}
-    return Part.from_json({words[name]: value for name, value in values.items()}, where)
 
 
 def _lines(values: Mapping[str, Any]) -> str:

@@ -91,7 +91,8 @@ def test_list_tells_each_recipe_on_a_line(dida: Dida) -> None:
     result = dida("train", "--list")
     assert result.code == 0
     lines = dict(line.split(maxsplit=1) for line in result.out.splitlines())
-    assert lines == recipe.names() and "avatars-smile-glasses" in lines
+    assert list(lines) == recipe.names() and "avatars-smile-glasses" in lines
+    assert lines["avatars-beard"] == recipe.values_of("avatars-beard")["about"]
 
 
 def test_a_recipe_gives_way_to_options_and_these_to_set(

@@ -73,7 +73,8 @@ def _tell_pictures(wanted: "Recipe") -> int:
         folders.check_enough(train, stage.batch)
     named = folders.named(train.rows)
     told = ", ".join(f"{len(rows):,} {name}" for name, rows in named.items())
-    console.out(f"pictures  {told} ({', '.join(part.name for part in wanted.parts.values())})")
+    names = ", ".join(part["name"] for part in wanted.parts.values())
+    console.out(f"pictures  {told} ({names})")
     return len(train.files)
 
 

@@ -137,7 +137,7 @@ def card(
     from dida_cli.data import sources
 
     wanted = training.recipe
-    parts = " or the ".join(part.name for part in wanted.parts.values())
+    parts = " or the ".join(part["name"] for part in wanted.parts.values())
     about = wanted.about[:1].upper() + wanted.about[1:]
     lines = [
         f"# {run.name}",

@@ -119,8 +119,8 @@ def train(
     from dida_cli import recipe
 
     if list_recipes:
-        for known, about in recipe.names().items():
-            console.out(f"{known:<30} {about}")
+        for known in recipe.names():
+            console.out(f"{known:<30} {recipe.values_of(known)['about']}")
         return
     from dida_cli import distributed, tracking
     from dida_cli import run as runs
@@ -259,7 +259,7 @@ def _run_of(name: str | None, wanted: "Recipe") -> Path:
     from dida_cli import recipe
 
     if not name or name.endswith(recipe.SUFFIX):
-        name = "-".join(part.name for part in wanted.parts.values()) or recipe.JUDGE
+        name = "-".join(part["name"] for part in wanted.parts.values()) or recipe.JUDGE
     return Path("runs") / name.replace("/", "-")
 
 
