@@ -10,10 +10,9 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
@@ -21,7 +20,7 @@ from urllib.parse import urlsplit
 
 from dida_cli import __version__, methods
 from dida_cli.checkpoint import CARD, WEIGHTS, load
-from dida_cli.config import CONFIG, in_one_line, read_config, read_json
+from dida_cli.config import CONFIG, Json, in_one_line, read_config, read_json
 from dida_cli.errors import DidaError
 
 JUDGE = "avatars-factors"  # the classifier of evaluate.attributes
@@ -33,33 +32,40 @@ MANIFEST = _HERE / "published.json"
 RUN = ("model", "last", "last-1")  # where a run keeps a model, best first
 FILES = (CONFIG, CARD, WEIGHTS)  # in this order: a config that is not ours costs no weights
 REPOSITORY = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-COMMIT, SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
+COMMIT, DIGEST = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 BRANCH = "main"  # what a repository without a revision stands for
+OFFLINE = "is not in the cache, and dida is offline; download it once with a network"
 
 Progress = Callable[[int, int, str], None]  # bytes done, bytes in all, of what
 
 
-class Seal(NamedTuple):
-    """What a file must be: its size in bytes, and its sha256.
-
-    As the Hub announces files, the digest of a small one may be the id of its git blob.
-    """
+@dataclass(frozen=True)
+class Seal(Json):
+    """What a file must be. As the Hub announces small files, the digest is their git blob's id."""
 
     size: int
-    digest: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or not DIGEST.fullmatch(self.sha256):
+            raise DidaError("needs a size in bytes and a sha256")
 
 
 @dataclass(frozen=True)
-class Pin:
+class Pin(Json):
     """A repository at one full commit, with the files it must have there."""
 
     repository: str
     commit: str
-    files: Mapping[str, Seal]
+    files: dict[str, Seal]
 
-    def to_json(self) -> dict[str, Any]:
-        files = {name: {"size": s.size, "sha256": s.digest} for name, s in self.files.items()}
-        return {"repository": self.repository, "commit": self.commit, "files": files}
+    def __post_init__(self) -> None:
+        if not REPOSITORY.fullmatch(self.repository):
+            raise DidaError(f"{self.repository!r} is no name of a repository")
+        if not COMMIT.fullmatch(self.commit):
+            raise DidaError(f"{self.commit!r} is no full commit of 40 hexadecimal digits")
+        if missing := {CONFIG, WEIGHTS} - set(self.files):
+            raise DidaError(f"holds no {min(missing)}; give a repository with a dida model")
 
 
 class Entry(NamedTuple):
@@ -82,11 +88,7 @@ def names() -> list[str]:
 
 
 def resolve(
-    name: str,
-    *,
-    update: bool = False,
-    on_progress: Progress = lambda done, total, words: None,
-    manifest: Path = MANIFEST,
+    name: str, *, update: bool = False, on_progress: Progress = lambda done, total, words: None
 ) -> Path:
     """The folder of a bundled or published name, a model folder, a run, or `org/repo[@revision]`.
 
@@ -102,27 +104,27 @@ def resolve(
         raise DidaError(f"{name}: holds no {CONFIG}; give a model folder or the folder of a run")
     if name == folder.name and (BUNDLED / name / CONFIG).exists():
         return BUNDLED / name
-    if pin := read_pins(manifest).get(name):
-        return _fetch(_current(pin.repository, name, {name: pin}, update=False), on_progress)
+    if pin := read_pins(MANIFEST).get(name):
+        return _fetch(pin, on_progress)
     repository, _, revision = name.partition("@")
     if not REPOSITORY.fullmatch(repository):
         raise DidaError(
             f"no model {name!r}; use {' or '.join(names())}, "
             "or give a model's folder or org/repo on the Hub"
         )
-    return _recorded(repository, revision or BRANCH, update and not offline(), on_progress)
+    return _recorded(repository, revision or BRANCH, update, on_progress)
 
 
 def fingerprint(folder: Path) -> str:
     """sha256 of a model's weights, in hexadecimal. Raises DidaError when there are none."""
     with in_one_line(folder / WEIGHTS, "a readable file"):
-        return _seal(folder / WEIGHTS).digest
+        return _seal(folder / WEIGHTS).sha256
 
 
-def known(manifest: Path = MANIFEST) -> list[Entry]:
+def known() -> list[Entry]:
     """Every model that has a name here: bundled, published, or recorded at its first use."""
     found = [Entry(name, "bundled", BUNDLED / name, None) for name in names()]
-    for name, pin in read_pins(manifest).items():
+    for name, pin in read_pins(MANIFEST).items():
         found.append(Entry(name, "published", _cached(pin), pin))
     for record in sorted((home() / "known").glob("*.json")):
         for revision, pin in read_pins(record).items():
@@ -131,53 +133,49 @@ def known(manifest: Path = MANIFEST) -> list[Entry]:
     return found
 
 
-def find(name: str, manifest: Path = MANIFEST) -> Entry:
+def find(name: str) -> Entry:
     """The model of this name, without asking the Hub. Raises DidaError if it is not known here."""
     if Path(name).is_dir():
         return Entry(name, "folder", resolve(name), None)
-    for entry in known(manifest):
+    for entry in known():
         if entry.name == name.removesuffix(f"@{BRANCH}"):
             return entry
     raise DidaError(f"{name}: is not known here; see dida models list, or dida download {name}")
 
 
-def verify(entry: Entry) -> None:
-    """Raises DidaError when a model is not here, a file is not what it must be, or none loads."""
+def folder_of(entry: Entry) -> Path:
+    """Where a model lies. Raises DidaError when it is not downloaded."""
     if entry.folder is None:
         raise DidaError(f"{entry.name}: is not downloaded; dida download {entry.name}")
+    return entry.folder
+
+
+def verify(entry: Entry) -> None:
+    """Raises DidaError when a model is not here, a file is not what it must be, or none loads."""
+    folder = folder_of(entry)
     for name, seal in entry.pin.files.items() if entry.pin else ():
-        if not _matches(entry.folder / name, seal):
+        if not _matches(folder / name, seal):
             raise DidaError(
                 f"{entry.name}: {name} is not the file it must be; "
                 f"dida download {entry.name} fetches it anew"
             )
-    load(entry.folder)
+    load(folder)
 
 
 def remove(entry: Entry) -> None:
     """Delete a downloaded model and forget its record. Raises DidaError when it is not one."""
     if entry.pin is None:
         raise DidaError(f"{entry.name}: was not downloaded; there is nothing to remove")
-    cached = _library().scan_cache_dir(cache()) if cache().is_dir() else None
-    if cached and any(
-        revision.commit_hash == entry.pin.commit
-        for repo in cached.repos
-        for revision in repo.revisions
-    ):
-        cached.delete_revisions(entry.pin.commit).execute()
+    if cache().is_dir():
+        _library().scan_cache_dir(cache()).delete_revisions(entry.pin.commit).execute()
     if entry.kind == "recorded":
         record = _record_of(entry.pin.repository)
-        revision = entry.name.partition("@")[2] or BRANCH
-        left = {other: pin for other, pin in read_pins(record).items() if other != revision}
-        _write_pins(record, left) if left else record.unlink()
+        pins = read_pins(record)
+        del pins[entry.name.partition("@")[2] or BRANCH]
+        _write_pins(record, pins)
 
 
-def push(
-    folder: Path,
-    repository: str,
-    extra: Mapping[str, Path | bytes] | None = None,
-    private: bool = False,
-) -> Pin:
+def push(folder: Path, repository: str, extra: Mapping[str, Path | bytes], private: bool) -> Pin:
     """Upload a model folder with its card and examples, and further files, as one commit.
 
     Returns what published.json would say of it. Raises DidaError when the folder does not load as
@@ -192,7 +190,7 @@ def push(
         raise DidaError(f"{folder}: has no {CARD}; say in it what the model does and its licence")
     files: dict[str, Path | bytes] = {name: folder / name for name in FILES}
     files |= {f"examples/{path.name}": path for path in sorted(folder.glob("examples/*.png"))}
-    files |= extra or {}
+    files |= extra
     with _in_one_line(repository):
         add = _library().CommitOperationAdd
         operations = [add(path_in_repo=name, path_or_fileobj=file) for name, file in files.items()]
@@ -224,37 +222,16 @@ def offline() -> bool:
 
 def read_pins(path: Path) -> dict[str, Pin]:
     """The pins of a manifest or record by name. Raises DidaError naming what is wrong with it."""
-    content = read_json(path)
-    models = content.get("models") if isinstance(content, dict) else None
-    if not isinstance(models, dict):
-        raise DidaError(f"{path}: holds no models; it is no manifest of dida")
-    return {name: _pin(value, f"{path}: {name}") for name, value in models.items()}
+    match read_json(path):
+        case {"models": dict(models)}:
+            return {name: _pin(value, f"{path}: {name}") for name, value in models.items()}
+    raise DidaError(f"{path}: holds no models; it is no manifest of dida")
 
 
 def _pin(value: object, where: str) -> Pin:
-    match value:
-        case {"repository": str(repository), "commit": str(commit), "files": dict(files), **more}:
-            pass
-        case _:
-            raise DidaError(f"{where}: expected repository, commit and files")
-    if more:
-        raise DidaError(f"{where}: unknown field {next(iter(more))!r}")
-    if not REPOSITORY.fullmatch(repository):
-        raise DidaError(f"{where}: {repository!r} is no name of a repository")
-    if not COMMIT.fullmatch(commit):
-        raise DidaError(f"{where}: {commit!r} is no full commit of 40 hexadecimal digits")
-    if not {CONFIG, WEIGHTS} <= set(files) <= set(FILES):
-        raise DidaError(f"{where}: files must be {', '.join(FILES)}, not {', '.join(files)}")
-    seals = {}
-    for name, seal in files.items():
-        match seal:
-            case {"size": int(size), "sha256": str(digest)} if size > 0 and SHA256.fullmatch(
-                digest
-            ):
-                seals[name] = Seal(size, digest)
-            case _:
-                raise DidaError(f"{where}: {name} needs a size in bytes and a sha256")
-    return Pin(repository, commit, seals)
+    pin = Pin.from_json(value, where)
+    files = {name: Seal.from_json(seal, f"{where}: {name}") for name, seal in pin.files.items()}
+    return replace(pin, files=files)
 
 
 def _record_of(repository: str) -> Path:
@@ -277,62 +254,38 @@ def _write_pins(path: Path, pins: Mapping[str, Pin]) -> None:
 def _recorded(repository: str, revision: str, update: bool, on_progress: Progress) -> Path:
     """The folder of a revision, as it was recorded at its first use, which this may be."""
     record = _record_of(repository)
-    recorded = read_pins(record) if record.exists() else {}
-    pin = _current(repository, revision, recorded, update=update)
+    pins = read_pins(record) if record.exists() else {}
+    if revision in pins and (offline() or not update):
+        return _fetch(pins[revision], on_progress)
+    announced = _ask(repository, revision)
+    # A commit that another name has brought here must be what it was.
+    pin = next((pin for pin in pins.values() if pin.commit == announced.commit), announced)
     folder = _fetch(pin, on_progress)
-    if recorded.get(revision) is not pin:
-        seals = {file: _seal(folder / file) for file in pin.files}
-        _write_pins(record, recorded | {revision: Pin(repository, pin.commit, seals)})
+    seals = {file: _seal(folder / file) for file in pin.files}
+    _write_pins(record, pins | {revision: replace(pin, files=seals)})
     return folder
-
-
-def _current(repository: str, revision: str, pins: Mapping[str, Pin], update: bool) -> Pin:
-    """The pin of a revision: of `pins`, or as the Hub announces it where those do not have it.
-
-    The Hub is also asked, shortly, before anything is downloaded. Raises DidaError when it may
-    not be asked, cannot be reached, or refuses.
-    """
-    pin = pins.get(revision)
-    if pin and _cached(pin) and not update:
-        return pin
-    if offline():
-        raise DidaError(
-            f"{repository}: is not in the cache, and dida is offline; "
-            "download it once without --offline and HF_HUB_OFFLINE"
-        )
-    announced = _ask(repository, pin.commit if pin and not update else revision)
-    return {p.commit: p for p in pins.values()}.get(announced.commit, announced)
 
 
 def _ask(repository: str, revision: str) -> Pin:
     """What the Hub says a revision is. Raises DidaError when it is no model of dida."""
+    if offline():
+        raise DidaError(f"{repository}: {OFFLINE}")
     with _in_one_line(repository):
         seconds = _library().constants.HF_HUB_ETAG_TIMEOUT
         info = _api().model_info(
             repository, revision=revision, files_metadata=True, timeout=seconds
         )
     files = {
-        file.rfilename: Seal(file.size, file.lfs.sha256 if file.lfs else file.blob_id)
+        file.rfilename: {"size": file.size, "sha256": file.lfs.sha256 if file.lfs else file.blob_id}
         for file in info.siblings or ()
         if file.rfilename in FILES
     }
-    for name in (CONFIG, WEIGHTS):
-        if name not in files:
-            raise DidaError(f"{repository}: holds no {name}; give a repository with a dida model")
-    if not COMMIT.fullmatch(info.sha or "") or None in {v for seal in files.values() for v in seal}:
-        raise DidaError(f"{repository}: {_host()} tells no commit and hashes; check HF_ENDPOINT")
-    return Pin(repository, info.sha, files)
+    return _pin({"repository": repository, "commit": info.sha, "files": files}, repository)
 
 
 def _fetch(pin: Pin, on_progress: Progress) -> Path:
     """The folder of a pin, every file there and as it must be; else DidaError."""
     missing = sum(seal.size for name, seal in pin.files.items() if not _cached(pin, name))
-    root = next(folder for folder in (cache(), *cache().absolute().parents) if folder.is_dir())
-    if missing > (free := shutil.disk_usage(root).free):
-        raise DidaError(
-            f"{pin.repository}: needs {missing / 1e6:,.0f} MB, {root} has {free / 1e6:,.0f} MB "
-            "free; make room, or set DIDA_HOME to a folder on another disk"
-        )
     done = 0
 
     def count(size: int) -> None:
@@ -353,24 +306,19 @@ def _fetch_file(pin: Pin, name: str, count: Callable[[int], None]) -> Path:
     """A file of the cache, downloaded if it is not there, and once more if it is not as sealed."""
     for _ in range(2):
         with _in_one_line(pin.repository):
-            path = Path(
-                _api().hf_hub_download(
-                    pin.repository,
-                    name,
-                    revision=pin.commit,
-                    cache_dir=cache(),
-                    local_files_only=offline(),
-                    tqdm_class=_bar(count),
-                )
+            found = _api().hf_hub_download(
+                pin.repository,
+                name,
+                revision=pin.commit,
+                cache_dir=cache(),
+                local_files_only=offline(),
+                tqdm_class=_bar(count),
             )
+        path = Path(found)
         if _matches(path, pin.files[name]):
             return path
         path.resolve().unlink()  # the blob that the snapshot links to
         path.unlink(missing_ok=True)
-        if offline():
-            raise DidaError(
-                f"{pin.repository}: {name} was damaged and is deleted; fetch it without --offline"
-            )
     raise DidaError(
         f"{pin.repository}: {name} does not have the sha256 it must have, twice; it is deleted "
         "and nothing was used; try another network, or tell the model's owner"
@@ -393,10 +341,10 @@ def _seal(path: Path) -> Seal:
 def _matches(path: Path, seal: Seal) -> bool:
     if not path.is_file() or path.stat().st_size != seal.size:
         return False
-    if SHA256.fullmatch(seal.digest):
+    if len(seal.sha256) == 64:
         return _seal(path) == seal
     blob = b"blob %d\0" % seal.size + path.read_bytes()  # as git names what it keeps itself
-    return hashlib.sha1(blob, usedforsecurity=False).hexdigest() == seal.digest
+    return hashlib.sha1(blob, usedforsecurity=False).hexdigest() == seal.sha256
 
 
 def _library() -> ModuleType:
@@ -462,7 +410,10 @@ def _reason(error: BaseException) -> str:
         case errors.RevisionNotFoundError():
             return "has no such revision; leave it out for the newest commit"
         case errors.HfHubHTTPError():
-            return _answer(error.response.status_code, host)
+            status = error.response.status_code
+            if status in (401, 403):
+                return f"{host} does not allow it; set HF_TOKEN to a token that may"
+            return f"{host} answers with error {status}; try again later"
         case errors.HTTPError() | errors.OfflineModeIsEnabled():
             kind = type(error).__name__
             return (
@@ -471,18 +422,10 @@ def _reason(error: BaseException) -> str:
         case errors.LocalEntryNotFoundError() | RuntimeError() if error.__cause__:
             return _reason(error.__cause__)
         case errors.LocalEntryNotFoundError():
-            return "is not whole in the cache, and dida is offline; download it once with a network"
+            return OFFLINE
         case OSError(errno=int()):
             words = error.strerror
             return f"cannot be stored in {cache()} ({words}); make room, or set DIDA_HOME elsewhere"
         case OSError():
             return f"did not come whole from {host}; try again"
     return f"{host} answers in a way not understood ({type(error).__name__}); check HF_ENDPOINT"
-
-
-def _answer(status: int, host: str) -> str:
-    if status in (401, 403):
-        return f"{host} does not allow it; set HF_TOKEN to a token that may"
-    if status == 429:
-        return f"{host} asks to slow down; try again in some minutes"
-    return f"{host} answers with error {status}; try again later"
