@@ -92,12 +92,14 @@ class Editor:
         """The codes of a picture, a batch of one."""
         return self.model.encode(self.batch(images.read(picture)))
 
-    def guide(self, picture: Source, part: Part) -> Codes:
+    def guide(self, picture: Given, part: Part) -> Codes:
         """The codes of a picture whose part is wanted; made once, they serve for many contents.
 
-        Warns when the model finds no such part in it.
+        Warns when the model finds no such part in it. Codes are given back as they are.
         """
         name = self.name_of(part)
+        if isinstance(picture, Codes):
+            return picture
         found = self.encode(picture)
         if not found.of(part).any():
             warnings.warn(f"{self.name} sees no {name} in its guide, and gives none", stacklevel=2)
@@ -121,14 +123,14 @@ class Editor:
             size: own: a model with masks edits the picture at its own size; model: the square that
                 the model sees. A model without masks always gives that.
         """
-        given: Mapping[Part, Given | None] = {"a": guide_a, "b": guide_b}
-        guides = {_option(p): self._guide(one, p) for p, one in given.items() if one is not None}
-        if not guides:
+        if guide_a is None and guide_b is None:
             raise DidaError("give guide_a or guide_b, or both")
+        of_a = None if guide_a is None else self.guide(guide_a, "a")
+        of_b = None if guide_b is None else self.guide(guide_b, "b")
         kept = self._parts(keep)
 
         def change(own: Codes) -> Codes:
-            return codes.transfer(own, **guides, keep=kept)
+            return codes.transfer(own, guide_a=of_a, guide_b=of_b, keep=kept)
 
         return self._edit(content, change, strength, size)
 
@@ -165,7 +167,7 @@ class Editor:
         which the first (of content, guide_a, guide_b) moves down and the second across. With one
         content, each step is painted onto it.
         """
-        ends: Mapping[Code, Sequence[Any]]
+        ends: dict[Code, Any]
         ends = {"common": _ends(content), "a": _ends(guide_a), "b": _ends(guide_b)}
         found, kept = moving(ends), self._parts(keep)
         if steps < 2:
@@ -176,39 +178,31 @@ class Editor:
             contents = [self.encode(end) for end in ends["common"]]
         else:
             onto = self.batch(images.read(ends["common"][0]))
-            own = self.model.encode(onto)
-            contents = [own]
+            contents = [own := self.model.encode(onto)]
+        nothing = contents[0].without(*PARTS)
         guides = {
-            _option(part): [self._guide(one, part, nothing=contents[0]) for one in ends[part]]
+            f"guide_{part}": [nothing if g is None else self.guide(g, part) for g in ends[part]]
             for part in PARTS
             if ends[part]
         }
         start, end = (
-            codes.transfer(
-                contents[i], **{name: pair[i] for name, pair in guides.items()}, keep=kept
-            )
+            codes.transfer(contents[i], keep=kept, **{name: of[i] for name, of in guides.items()})
             for i in (0, -1)
         )
+
+        def drawn(wanted: Codes) -> Picture:
+            return images.to_pictures(self.model.compose(wanted, onto, own).image)[0]
+
         if len(found) == 1:
-            return [self._drawn(one, onto, own) for one in codes.interpolate(start, end, steps)]
+            return [drawn(one) for one in codes.interpolate(start, end, steps)]
         table = codes.grid(start, end, down=found[0], across=found[1], steps=steps)
-        return [[self._drawn(one, onto, own) for one in row] for row in table]
+        return [[drawn(one) for one in row] for row in table]
 
     def _parts(self, names: str | Collection[str]) -> tuple[Part, ...]:
         """The parts of these names. Raises DidaError naming one that the model does not know."""
         names = [names] if isinstance(names, str) else names
         found = (part for name in names for part in parts_of(self.domains, name))
         return tuple(dict.fromkeys(found))
-
-    def _guide(self, given: Given | None, part: Part, nothing: Codes | None = None) -> Codes:
-        """The codes of a guide; of None those of `nothing` without its parts."""
-        self.name_of(part)
-        if isinstance(given, Codes):
-            return given
-        if given is not None:
-            return self.guide(given, part)
-        assert nothing is not None
-        return nothing.without(*PARTS)
 
     def _edit(
         self, source: Source, change: Callable[[Codes], Codes], strength: float, size: Size
@@ -224,12 +218,8 @@ class Editor:
         made = self.model.compose(codes.between(own, change(own), strength), onto, own)
         if (mask := made.mask) is None:
             return Edit(images.to_pictures(made.image)[0], None)
-        result = images.painted(picture, made.image[0], mask[0], config)
+        result = images.painted(picture, onto[0], made.image[0], mask[0], config)
         return Edit(result, lambda: images.full_mask(picture, mask[0], config))
-
-    def _drawn(self, wanted: Codes, onto: "Tensor | None", own: Codes | None) -> Picture:
-        """The picture of codes, of the model's own side."""
-        return images.to_pictures(self.model.compose(wanted, onto, own).image)[0]
 
 
 def load(
@@ -252,36 +242,27 @@ def load(
     from dida_cli.export import onnx
 
     name = os.fspath(name)
-    exported = onnx.is_export(Path(name))
-    if runtime == "onnx" and not exported:
+    if onnx.is_export(Path(name)):
+        if runtime == "torch":
+            raise DidaError(f"{name}: is an export, which torch cannot run; drop --runtime torch")
+        graphs = onnx.load(Path(name), device)
+
+        def array(picture: Picture) -> Any:
+            return images.to_array([picture], graphs.config)
+
+        return Editor(name, graphs.device, graphs, array, lambda: graphs.fingerprint)
+    if runtime == "onnx":
         raise DidaError(f"{name}: is not exported; dida export {name} makes a folder for -m")
-    if runtime == "torch" and exported:
-        raise DidaError(f"{name}: is an export, which torch cannot run; drop --runtime torch")
-    return _exported(name, device) if exported else _network(name, device, on_progress)
-
-
-def _network(name: str, wanted: Device, on_progress: "Progress") -> Editor:
     from dida_cli import checkpoint, hub
 
     folder = hub.resolve(name, on_progress=on_progress)
-    device = pick_device(wanted)
-    model = checkpoint.load(folder, device)
+    where = pick_device(device)
+    network = checkpoint.load(folder, where)
 
-    def batch(picture: Picture) -> "Tensor":
-        return images.to_tensor([picture], model.config).to(device)
+    def tensor(picture: Picture) -> "Tensor":
+        return images.to_tensor([picture], network.config).to(where)
 
-    return Editor(name, device, model, batch, lambda: hub.fingerprint(folder))
-
-
-def _exported(name: str, wanted: Device) -> Editor:
-    from dida_cli.export import onnx
-
-    model = onnx.load(Path(name), wanted)
-
-    def batch(picture: Picture) -> Any:
-        return images.to_array([picture], model.config)
-
-    return Editor(name, model.device, model, batch, lambda: model.fingerprint)
+    return Editor(name, where, network, tensor, lambda: hub.fingerprint(folder))
 
 
 def pick_device(wanted: Device) -> str:
@@ -295,10 +276,7 @@ def pick_device(wanted: Device) -> str:
 
 
 def parts_of(domains: Domains, name: str) -> tuple[Part, ...]:
-    """The parts of a name: a, b, what a model calls them, or both, which is all there are.
-
-    Raises DidaError that says them.
-    """
+    """The parts of a name: a, b, what a model calls them, or both. Raises DidaError with them."""
     meanings: dict[str, tuple[Part, ...]] = {domains.of(part): (part,) for part in domains.parts}
     meanings |= {part: (part,) for part in domains.parts} | {"both": domains.parts}
     if name not in meanings:
@@ -327,11 +305,6 @@ def moving(ends: Mapping[Code, Sequence[object]]) -> list[Code]:
     if len(found) == 3:
         raise DidaError("a grid moves two: give one of content, guide a, guide b once")
     return found
-
-
-def _option(part: Part) -> str:
-    """What `codes.transfer` calls the guide of a part."""
-    return f"guide_{part}"
 
 
 def _ends(given: Any) -> tuple[Any, ...]:

@@ -6,12 +6,12 @@ Inside the program a picture is an RGB `Image`; inside a network it is float32 i
 import io
 import os
 import struct
-import tempfile
 import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
+from uuid import uuid4
 
 import numpy as np
 from PIL import Image, ImageChops, ImageCms, ImageOps, UnidentifiedImageError
@@ -21,6 +21,8 @@ from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    Array = Tensor | np.ndarray
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # sniffed: a file's name may lie
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -36,8 +38,6 @@ DAMAGE = (  # what Pillow raises, by experience, at files that are broken
     IndexError,
     struct.error,
 )
-PAPER = (255, 255, 255)  # what shows through where a picture is transparent
-
 STRIP = 512  # rows that are painted at a time, so that a large photo costs little memory
 
 Values = TypeVar("Values", "Tensor", np.ndarray)
@@ -68,7 +68,17 @@ def read(source: Source, name: str | None = None, *, alpha: bool = False) -> Pic
     """
     name = name or (str(source) if isinstance(source, str | os.PathLike) else "the picture")
     try:
-        return _read(source, name, alpha)
+        with _opened(source, name) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            if getattr(picture, "n_frames", 1) > 1:
+                warnings.warn(f"{name}: has several frames; only the first is used", stacklevel=2)
+            picture.load()
+        with suppress(*DAMAGE):  # a broken EXIF block says nothing
+            picture = ImageOps.exif_transpose(picture)
+        if alpha and picture.has_transparency_data:
+            return picture.convert("RGBA")
+        return _to_rgb(picture)
     except FileNotFoundError:
         raise DidaError(f"{name}: no such file") from None
     except IsADirectoryError:
@@ -76,24 +86,12 @@ def read(source: Source, name: str | None = None, *, alpha: bool = False) -> Pic
     except PermissionError:
         raise DidaError(f"{name}: may not be read; check its permissions") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise DidaError(_too_large(name)) from None
+        largest = MAX_PIXELS // 1_000_000
+        raise DidaError(f"{name}: larger than {largest} megapixels; scale it down first") from None
     except UnidentifiedImageError:
         raise DidaError(f"{name}: not a picture; give {', '.join(FORMATS)}") from None
     except DAMAGE as error:
         raise DidaError(f"{name}: damaged picture ({error}); give another copy of it") from None
-
-
-def _read(source: Source, name: str, alpha: bool) -> Image.Image:
-    with _opened(source, name) as picture:
-        if picture.width * picture.height > MAX_PIXELS:
-            raise DidaError(_too_large(name))
-        if getattr(picture, "n_frames", 1) > 1:
-            warnings.warn(f"{name}: has several frames; only the first is used", stacklevel=3)
-        picture.load()
-    upright = _upright(picture)
-    if alpha and upright.has_transparency_data:
-        return upright.convert("RGBA")
-    return _to_rgb(upright)
 
 
 def _opened(source: Source, name: str) -> AbstractContextManager[Image.Image]:
@@ -110,35 +108,23 @@ def _opened(source: Source, name: str) -> AbstractContextManager[Image.Image]:
     return nullcontext(Image.fromarray(np.ascontiguousarray(source)))
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(picture)
-    except DAMAGE:  # a broken EXIF block (struct.error, SyntaxError, ...) says nothing
-        return picture
-
-
-def _too_large(name: str) -> str:
-    return f"{name}: larger than {MAX_PIXELS // 1_000_000} megapixels; scale it down first"
-
-
 def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I") or picture.mode == "F":
         return _from_wide(picture).convert("RGB")
     if picture.mode == "CMYK" and (profile := picture.info.get("icc_profile")):
-        try:
-            return _through_profile(picture, profile)
-        except (ImageCms.PyCMSError, OSError):
-            pass  # a broken profile: the plain conversion below is what viewers fall back to
+        srgb = ImageCms.createProfile("sRGB")
+        with suppress(ImageCms.PyCMSError):  # a broken profile: viewers go without as well
+            own = io.BytesIO(profile)
+            picture = ImageCms.profileToProfile(picture, own, srgb, outputMode="RGB") or picture
     return flat(picture)
 
 
 def flat(picture: Image.Image) -> Image.Image:
     """RGB, with white where the picture is transparent."""
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        paper = Image.new("RGBA", layer.size, (*PAPER, 255))
-        return Image.alpha_composite(paper, layer).convert("RGB")
-    return picture.convert("RGB")
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    layer = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
 
 def _from_wide(picture: Image.Image) -> Image.Image:
@@ -150,15 +136,6 @@ def _from_wide(picture: Image.Image) -> Image.Image:
         full = next((range_ for range_ in (1.0, 255.0) if largest <= range_), full)
     scaled = np.nan_to_num(values).clip(0, full) / full * 255
     return Image.fromarray(scaled.round().astype(np.uint8))
-
-
-def _through_profile(picture: Image.Image, profile: bytes) -> Image.Image:
-    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    target = ImageCms.createProfile("sRGB")
-    converted = ImageCms.profileToProfile(picture, source, target, outputMode="RGB")
-    if converted is None:
-        raise ImageCms.PyCMSError("no conversion")
-    return converted
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -193,67 +170,66 @@ def seen(picture: Picture, config: Framing) -> tuple[int, int, int, int]:
 
 
 def painted(
-    picture: Picture,
-    image: "Tensor | np.ndarray",
-    mask: "Tensor | np.ndarray",
-    config: Framing,
+    picture: Picture, onto: "Array", image: "Array", mask: "Array", config: Framing
 ) -> Picture:
     """A picture of any size, RGB or RGBA, with what a model changed of the square it saw.
 
-    image (3, side, side) in [-1, 1] and mask (1, side, side) in [0, 1] are those of a `Rendering`.
-    Both are enlarged, and the image is laid over the original pixels by the mask. Where the
-    enlarged mask is 0 the result is the picture bit for bit; painted pixels become opaque. What
-    the model saw at its own size becomes the image exactly, into which its mask went already.
+    onto and image (3, side, side) in [-1, 1], mask (1, side, side) in [0, 1]: what the model saw,
+    and its `Rendering` of that. What was laid on by the mask is enlarged, and so is the mask, by
+    which the original pixels make way. Where the enlarged mask is 0 the result is the picture bit
+    for bit; painted pixels become opaque. A square of the model's own size becomes the image.
     """
-    left, top, right, bottom = seen(picture, config)
+    onto, image, mask = (as_array(values) for values in (onto, image, mask))
     result = np.array(picture)  # (h, w, 3 or 4)
-    inside = result[top:bottom, left:right]
-    own_size = inside.shape[:2] == tuple(image.shape[1:])
-    for begin in range(0, len(inside), STRIP):
-        rows = inside[begin : begin + STRIP]
-        amount = enlarged(mask, inside.shape, begin, len(rows)).clip(0, 1)  # (rows, w, 1)
-        laid = (enlarged(image, inside.shape, begin, len(rows)) + 1) * 127.5  # (rows, w, 3)
-        if not own_size:
-            laid = rows[..., :3] + amount * (laid - rows[..., :3])
-        rows[..., :3] = np.where(amount > 0, np.rint(laid.clip(0, 255)), rows[..., :3])
-        if rows.shape[-1] == 4:
-            rows[..., 3:] = np.rint(rows[..., 3:] + amount * (255.0 - rows[..., 3:]))
+    left, top, right, bottom = box = seen(picture, config)
+    own_size = mask.shape[1:] == (bottom - top, right - left)
+    paint = image + 1 if own_size else image + 1 - (1 - mask) * (onto + 1)  # in [0, 2]
+    for rows, laid, amount in _strips(result, box, paint, mask):
+        kept = 0 if own_size else (1 - amount) * rows[..., :3]
+        made = np.rint((kept + 127.5 * laid).clip(0, 255))
+        rows[..., :3] = np.where(amount > 0, made, rows[..., :3])
+        rows[..., 3:] = np.rint(rows[..., 3:] + amount.clip(0, 1) * (255.0 - rows[..., 3:]))
     return Image.fromarray(result, picture.mode)
 
 
-def full_mask(picture: Picture, mask: "Tensor | np.ndarray", config: Framing) -> Picture:
+def full_mask(picture: Picture, mask: "Array", config: Framing) -> Picture:
     """A model's mask (1, side, side) in [0, 1] at the picture's own size: grey, 255 is all."""
-    left, top, right, bottom = seen(picture, config)
-    result = np.zeros((picture.height, picture.width), dtype=np.uint8)
-    inside = result[top:bottom, left:right]
+    result = np.zeros((picture.height, picture.width, 1), dtype=np.uint8)
+    for rows, amount in _strips(result, seen(picture, config), mask):
+        rows[:] = np.rint(255 * amount.clip(0, 1))
+    return Image.fromarray(result[..., 0], "L")
+
+
+def _strips(
+    values: np.ndarray, box: tuple[int, int, int, int], *small: "Array"
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Rows in a box of an array (h, w, ...), as views, with those of each float (C, h, w)
+    enlarged to the box."""
+    left, top, right, bottom = box
+    inside = values[top:bottom, left:right]
     for begin in range(0, len(inside), STRIP):
         rows = inside[begin : begin + STRIP]
-        amount = enlarged(mask, inside.shape, begin, len(rows))[..., 0]
-        rows[:] = np.rint(255 * amount.clip(0, 1))
-    return Image.fromarray(result, "L")
+        yield rows, *(enlarged(one, inside.shape, begin, len(rows)) for one in small)
 
 
-def enlarged(
-    values: "Tensor | np.ndarray", shape: tuple[int, ...], top: int, rows: int
-) -> np.ndarray:
+def enlarged(values: "Array", shape: tuple[int, ...], top: int, rows: int) -> np.ndarray:
     """Rows top .. top + rows of float (C, h, w) resized to `shape` (height, width, ...).
 
     Bicubic, and the same whatever rows are asked for: (rows, width, C) float32.
     """
-    height, width = shape[:2]
-    scale = values.shape[1] / height
+    scale = values.shape[1] / shape[0]
     box = (0, top * scale, values.shape[2], (top + rows) * scale)
-    channels = [
-        Image.fromarray(channel).resize((width, rows), Image.Resampling.BICUBIC, box=box)
+    resized = (
+        Image.fromarray(channel).resize((shape[1], rows), Image.Resampling.BICUBIC, box)
         for channel in as_array(values)
-    ]
-    return np.stack([np.asarray(channel) for channel in channels], axis=-1)
+    )
+    return np.stack([np.asarray(channel) for channel in resized], axis=-1)
 
 
 def lighter(one: Picture | None, other: Picture | None) -> Picture | None:
     """The union of two grey masks of one size; None is no mask."""
     if one is None or other is None or one.size != other.size:
-        return other if other is not None else one
+        return other or one
     return ImageChops.lighter(one, other)
 
 
@@ -269,7 +245,7 @@ def pixels(picture: Picture) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1))
 
 
-def as_array(values: "Tensor | np.ndarray") -> np.ndarray:
+def as_array(values: "Array") -> np.ndarray:
     """A network's tensor, on whatever device, or an export's array, as a float32 array."""
     return values if isinstance(values, np.ndarray) else values.detach().float().cpu().numpy()
 
@@ -292,7 +268,7 @@ def to_array(pictures: Sequence[Picture], config: Framing) -> np.ndarray:
     return to_unit(np.stack([pixels(fit(picture, config)) for picture in pictures]))
 
 
-def to_pictures(values: "Tensor | np.ndarray") -> list[Picture]:
+def to_pictures(values: "Array") -> list[Picture]:
     """(N, 3, h, w) in [-1, 1] to N RGB pictures."""
     levels = to_levels(as_array(values))
     return [Image.fromarray(one) for one in levels.transpose(0, 2, 3, 1)]
@@ -306,14 +282,13 @@ def to_levels(values: Values) -> Values:
 
 def encode(picture: Picture, suffix: str = ".png") -> bytes:
     """The file contents of a picture. Raises DidaError for a suffix we do not write."""
-    kind = WRITABLE.get(suffix.lower())
-    if kind is None:
+    if (kind := WRITABLE.get(suffix.lower())) is None:
         raise DidaError(
             f"cannot write {suffix or 'a file with no suffix'}; use {', '.join(WRITABLE)}"
         )
     buffer = io.BytesIO()
     try:
-        picture.save(buffer, kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
+        picture.save(buffer, kind, quality=95)  # which JPEG and WebP heed
     except (OSError, ValueError) as error:
         raise DidaError(f"{kind} cannot hold this picture ({error}); use .png") from None
     return buffer.getvalue()
@@ -326,23 +301,14 @@ def write(picture: Picture, path: Path) -> None:
 
 def write_bytes(contents: bytes, path: Path) -> None:
     """Replace `path` by these contents at once or not at all. Raises DidaError naming it."""
-    temporary = None
+    temporary = path.parent / f".dida.{uuid4().hex}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".dida.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(contents)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's own mode is for one user only
-        os.replace(temporary, path)
+        temporary.write_bytes(contents)
+        temporary.replace(path)
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise DidaError(
             f"{path}: cannot be written ({error.strerror}); choose another -o"
         ) from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

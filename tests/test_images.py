@@ -515,6 +515,13 @@ def rendered(mask: torch.Tensor, picture: Image.Image, config: images.Square) ->
     return torch.where(mask > 0, onto + mask * (paint - onto), onto)
 
 
+def painted(
+    picture: Image.Image, image: torch.Tensor, mask: torch.Tensor, config: images.Square
+) -> Image.Image:
+    onto = images.to_tensor([picture], config)[0]
+    return images.painted(picture, onto, image, mask, config)
+
+
 def window(value: float = 1.0) -> torch.Tensor:
     mask = torch.zeros(1, 32, 32)
     mask[:, 10:20, 5:15] = value
@@ -528,15 +535,16 @@ def test_where_the_mask_is_0_a_picture_stays_bit_for_bit(
     mode: str, size: tuple[int, int], config: images.Square
 ) -> None:
     picture, nothing = varied(size, mode), torch.zeros(1, 32, 32)
-    made = images.painted(picture, torch.ones(3, 32, 32), nothing, config)
+    made = painted(picture, torch.ones(3, 32, 32), nothing, config)
     assert made.mode == mode
     assert made.tobytes() == picture.tobytes()
     assert not np.asarray(images.full_mask(picture, nothing, config)).any()
 
 
-def test_only_what_the_mask_covers_changes() -> None:
+def test_only_what_the_mask_covers_changes_and_by_as_much() -> None:
     picture, mask = varied((210, 130), "RGBA"), window(0.75)
-    made = images.painted(picture, torch.full((3, 32, 32), 0.2), mask, CROP)
+    onto = images.to_tensor([picture], CROP)[0]
+    made = painted(picture, onto + mask * (0.2 - onto), mask, CROP)
     shown = np.asarray(images.full_mask(picture, mask, CROP))
     before, after = np.asarray(picture, int), np.asarray(made, int)
     assert shown.shape == (130, 210) and not shown[:, :40].any() and not shown[:, 170:].any()
@@ -562,7 +570,7 @@ def grown(region: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_an_open_mask_gives_the_enlarged_image_opaque(mode: str) -> None:
     image = torch.linspace(-1, 1, 32).expand(3, 32, 32)
-    made = images.painted(varied((320, 320), mode), image, torch.ones(1, 32, 32), CROP)
+    made = painted(varied((320, 320), mode), image, torch.ones(1, 32, 32), CROP)
     pixels = np.asarray(made, float)
     ramp = (images.enlarged(image, (320, 320), 0, 320) + 1) * 127.5
     assert np.abs(pixels[..., :3] - ramp.clip(0, 255)).max() <= 0.5 + 1e-3
@@ -575,7 +583,7 @@ def test_at_the_models_own_size_the_result_is_its_image(config: images.Square) -
     soft = torch.rand(1, 32, 32) * (torch.rand(1, 32, 32) < 0.7)
     image = rendered(soft, picture, config)
     (own,) = images.to_pictures(image[None])
-    assert images.painted(picture, image, soft, config).tobytes() == own.tobytes()
+    assert painted(picture, image, soft, config).tobytes() == own.tobytes()
     assert own.tobytes() != picture.tobytes()
 
 
@@ -584,7 +592,7 @@ def test_a_square_of_the_models_own_size_within_a_picture_becomes_its_image() ->
     soft = torch.rand(1, 32, 32)
     image = rendered(soft, picture, CROP)
     (own,) = images.to_pictures(image[None])
-    made = images.painted(picture, image, soft, CROP)
+    made = painted(picture, image, soft, CROP)
     box = images.seen(picture, CROP)
     assert made.crop(box).tobytes() == own.tobytes()
     made.paste(picture.crop(box), box)
@@ -595,7 +603,7 @@ def test_at_the_models_own_size_a_transparent_picture_keeps_what_is_not_painted(
     picture = varied((32, 32), "RGBA")
     mask = window()
     image = rendered(mask, picture, CROP)
-    before, made = np.asarray(picture), np.asarray(images.painted(picture, image, mask, CROP))
+    before, made = np.asarray(picture), np.asarray(painted(picture, image, mask, CROP))
     inside = mask[0].numpy() > 0
     (own,) = images.to_pictures(image[None])
     assert (made[~inside] == before[~inside]).all()
@@ -608,10 +616,10 @@ def test_at_the_models_own_size_a_transparent_picture_keeps_what_is_not_painted(
 def test_strips_join_without_a_seam(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     picture, mask = varied(size, "RGB"), torch.rand(1, 32, 32)
     image = rendered(mask, picture, CROP)
-    whole = images.painted(picture, image, mask, CROP)
+    whole = painted(picture, image, mask, CROP)
     shown = images.full_mask(picture, mask, CROP)
     monkeypatch.setattr(images, "STRIP", 7)
-    strips = images.painted(picture, image, mask, CROP)
+    strips = painted(picture, image, mask, CROP)
     assert np.abs(np.asarray(whole, int) - np.asarray(strips, int)).max() <= 1
     again = np.asarray(images.full_mask(picture, mask, CROP), int)
     assert np.abs(np.asarray(shown, int) - again).max() <= 1
@@ -620,8 +628,9 @@ def test_strips_join_without_a_seam(size: tuple[int, int], monkeypatch: pytest.M
 def test_arrays_of_an_export_are_painted_as_tensors_are() -> None:
     picture, mask = varied((70, 40), "RGB"), window()
     image = rendered(mask, picture, CROP)
-    as_tensors = images.painted(picture, image, mask, CROP)
-    assert images.painted(picture, image.numpy(), mask.numpy(), CROP) == as_tensors
+    onto = images.to_array([picture], CROP)[0]
+    as_arrays = images.painted(picture, onto, image.numpy(), mask.numpy(), CROP)
+    assert as_arrays == painted(picture, image, mask, CROP)
 
 
 def test_masks_are_joined_and_cut_out() -> None:
