@@ -25,27 +25,18 @@ from dida_cli.players import Network
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
 MAX_HEADER_BYTES = 500_000  # of a safetensors file: some 100 bytes a tensor
-DTYPES = {
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F32": torch.float32,
-    "F64": torch.float64,
-    "I64": torch.int64,
-}
+DTYPES = {"F32": torch.float32, "I64": torch.int64}  # of all that models and trainings hold
 
 
 def build(config: ModelConfig) -> Network:
-    """A network of this config with fresh weights, ready to train.
-
-    Raises DidaError when there is no such method, or its settings are wrong.
-    """
+    """A network with fresh weights. Raises DidaError where no network is as its config says."""
     return methods.find(config.method).Network(config)
 
 
 def blank(config: ModelConfig, where: str = CONFIG) -> Network:
     """A network without spectral norms, as models are kept; shapes only, no memory.
 
-    Raises DidaError naming `where` the config stands, when no network is as it says.
+    Raises DidaError as `build` does, naming `where` the config stands.
     """
     try:
         with torch.device("meta"):
@@ -73,18 +64,12 @@ def baked(model: Network) -> Network:
 def model_files(model: Network, card: str) -> dict[str, bytes | dict[str, Tensor]]:
     """The three files of a model folder, for `write_folder`."""
     config = json.dumps(model.config.to_json(), indent=2) + "\n"
-    return {
-        CONFIG: config.encode(),
-        CARD: card.encode(),
-        WEIGHTS: dict(baked(model).state_dict()),
-    }
+    weights = dict(baked(model).state_dict())
+    return {CONFIG: config.encode(), CARD: card.encode(), WEIGHTS: weights}
 
 
 def read_card(folder: Path) -> tuple[str, str]:
-    """What the Hub reads of a model's card, which must come first in any made of it, and the rest.
-
-    The rest says so where there is none.
-    """
+    """A model's card: what the Hub reads of it, which stands first in any made of it; the rest."""
     path = folder / CARD
     head, body = "", path.read_text(encoding="utf-8") if path.exists() else ""
     if body.startswith("---\n") and (end := body.find("\n---\n", 4)) > 0:
@@ -95,31 +80,27 @@ def read_card(folder: Path) -> tuple[str, str]:
 def load(folder: Path, device: str = "cpu") -> Network:
     """The model of a folder, in eval mode. Raises DidaError naming the first thing wrong."""
     model = blank(read_config(folder / CONFIG), str(folder / CONFIG))
-    expected = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
-    tensors = read_tensors(folder / WEIGHTS, expected, device)
+    tensors = read_tensors(folder / WEIGHTS, model.state_dict(), device)
     model.load_state_dict(tensors, strict=True, assign=True)
     return model.requires_grad_(False)
 
 
-def read_tensors(
-    path: Path, expected: Mapping[str, tuple[torch.Size, torch.dtype]], device: str = "cpu"
-) -> dict[str, Tensor]:
-    """Exactly the expected tensors of a safetensors file, every value finite.
+def read_tensors(path: Path, like: Mapping[str, Tensor], device: str = "cpu") -> dict[str, Tensor]:
+    """The tensors of a safetensors file: names, shapes and types as in `like`, every value finite.
 
     Raises DidaError naming the first missing, extra, misshapen, mistyped or non-finite tensor.
     """
     with in_one_line(path, "a whole safetensors file", SafetensorError):
-        _check_header(path, expected)
+        _check_header(path, like)
         with safe_open(path, framework="pt", device=device) as file:
             # Cloned: a view of the file would change, or end the process, with the file.
-            tensors = {name: file.get_tensor(name).clone() for name in expected}
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise DidaError(f"{path}: tensor {name} holds values that are not finite; get it again")
+            tensors = {name: file.get_tensor(name).clone() for name in like}
+    if name := _not_finite(tensors):
+        raise DidaError(f"{path}: tensor {name} holds values that are not finite; get it again")
     return tensors
 
 
-def _check_header(path: Path, expected: Mapping[str, tuple[torch.Size, torch.dtype]]) -> None:
+def _check_header(path: Path, like: Mapping[str, Tensor]) -> None:
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if size > MAX_HEADER_BYTES:
@@ -127,28 +108,29 @@ def _check_header(path: Path, expected: Mapping[str, tuple[torch.Size, torch.dty
         header = parse(file.read(size))
     if not isinstance(header, dict):
         raise ValueError("its header is no object")
-    _check_names(path, set(header) - {"__metadata__"}, set(expected))
-    for name, (shape, dtype) in expected.items():
+    if missing := sorted(like.keys() - header.keys()):
+        raise DidaError(f"{path}: tensor {missing[0]} is missing; is it a model of dida?")
+    if extra := sorted(header.keys() - like.keys() - {"__metadata__"}):
+        name = short(extra[0])
+        raise DidaError(f"{path}: tensor {name} does not belong to this config; wrong file?")
+    for name, tensor in like.items():
         match header[name]:
             case {"shape": list(sides), "dtype": str(code)}:
                 kind = DTYPES.get(code, code)
             case _:
                 raise ValueError(f"its header gives {name} no shape and type")
-        if sides != list(shape):
+        if sides != list(tensor.shape):
             raise DidaError(
                 f"{path}: tensor {name} has shape {short(sides)}, config.json asks for "
-                f"{list(shape)}; the two files do not belong together"
+                f"{list(tensor.shape)}; the two files do not belong together"
             )
-        if kind != dtype:
-            raise DidaError(f"{path}: tensor {name} is {short(kind)}, not {dtype}")
+        if kind != tensor.dtype:
+            raise DidaError(f"{path}: tensor {name} is {short(kind)}, not {tensor.dtype}")
 
 
-def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
-    if missing := sorted(expected - found):
-        raise DidaError(f"{path}: tensor {missing[0]} is missing; is it a model of dida?")
-    if extra := sorted(found - expected):
-        name = short(extra[0])
-        raise DidaError(f"{path}: tensor {name} does not belong to this config; wrong file?")
+def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor with a value that is not finite."""
+    return next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None)
 
 
 def check_free(folder: Path) -> None:
@@ -208,9 +190,8 @@ def _write_file(path: Path, contents: bytes | dict[str, Tensor]) -> None:
     if isinstance(contents, bytes):
         path.write_bytes(contents)
     else:
-        for name, tensor in contents.items():
-            if tensor.is_floating_point() and not tensor.isfinite().all():
-                raise DidaError(f"{path.name}: tensor {name} is not finite; nothing was saved")
+        if name := _not_finite(contents):
+            raise DidaError(f"{path.name}: tensor {name} is not finite; nothing was saved")
         # Own, dense memory for every tensor: what safetensors asks for.
         save_file({n: t.detach().cpu().contiguous() for n, t in contents.items()}, path)
         path.chmod(0o644)
@@ -240,8 +221,7 @@ def state_of(parts: Mapping[str, nn.Module | torch.optim.Optimizer]) -> dict[str
 
 def restore(parts: Mapping[str, nn.Module | torch.optim.Optimizer], path: Path) -> None:
     """Fill modules and optimizers from what `state_of` gave. Raises DidaError as `load` does."""
-    expected = {name: (t.shape, t.dtype) for name, t in state_of(parts).items()}
-    tensors = read_tensors(path, expected)
+    tensors = read_tensors(path, state_of(parts))
     for name, part in parts.items():
         prefix = f"{name}."
         own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -258,7 +238,7 @@ def restore(parts: Mapping[str, nn.Module | torch.optim.Optimizer], path: Path) 
 def _touch(optimizer: torch.optim.Optimizer) -> None:
     """Make Adam create the moments that it has not yet, of parameters that never had a gradient.
 
-    All zero, as before a first step: a step at rate 0 does.
+    All zero, as before a first step: by a step along gradients of zero, which moves nothing.
     """
     every = [p for group in optimizer.param_groups for p in group["params"]]
     untouched = [p for p in every if p not in optimizer.state]
@@ -267,13 +247,7 @@ def _touch(optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad(set_to_none=True)
     for parameter in untouched:
         parameter.grad = torch.zeros_like(parameter)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    for group in optimizer.param_groups:
-        group["lr"] = 0.0
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
     for parameter in untouched:
-        for value in optimizer.state[parameter].values():
-            value.zero_()
+        optimizer.state[parameter]["step"].zero_()

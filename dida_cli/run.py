@@ -9,7 +9,6 @@ model/              what the training has made: the model, its card with all sco
 """
 
 import json
-import math
 import shlex
 import warnings
 from collections.abc import Sequence
@@ -18,19 +17,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dida_cli import recipe
-from dida_cli.config import Json, checked, read_json
+from dida_cli.config import Json, checked, in_one_line, read_json
 from dida_cli.errors import DidaError
 from dida_cli.images import write_bytes
 from dida_cli.recipe import Recipe
 
 RECIPE, BEGUN, LOG, BEST, MODEL = "recipe.toml", "begun.json", "log.jsonl", "best", "model"
 STATE, PROGRESS = "state.safetensors", "progress.json"
-LAST_BUT_ONE = "delete its folder to go on from last-1"
 
 # When the game with a critic counts as over: every one of so many log lines says so.
 WINDOW = 50  # log lines
 WON = 0.95  # share of codes that the critic gets right
-CHANCE = (0.4, 0.6)  # shares that are as good as a guess
+CHANCE = 0.1  # so far from a half a share is as good as a guess
 STILL = 1e-3  # norm of the critic's gradient; about 1 where it plays
 CRITIC = {
     "critic wins": f"the critic was right of {WON:.0%} of the codes or more in {WINDOW} log lines: "
@@ -62,27 +60,21 @@ class Progress(Json):
     best: dict[str, Any]  # of a `Best`, or empty
     scale: dict[str, Any]  # of float16's scaler, or empty
 
+    def __post_init__(self) -> None:
+        if self.best and set(self.best) != set(Best._fields):
+            raise DidaError(f"best must hold {', '.join(Best._fields)}")
+        if min(self.stage, self.step, self.summed) < 0:
+            raise DidaError("stage, step and summed must be 0 or more")
+        for name, value in (self.sums | self.best).items():
+            checked(float, value, name)
+
 
 def read_progress(path: Path) -> Progress:
     """What a save wrote beside the state. Raises DidaError naming what is wrong."""
     try:
-        progress = Progress.from_json(read_json(path), str(path))
-        best = progress.best or dict.fromkeys(Best._fields, 0)
-        if set(best) != set(Best._fields):
-            raise DidaError(f"{path}: best must hold {', '.join(Best._fields)}")
-        counts: dict[str, Any] = {n: getattr(progress, n) for n in ("stage", "step", "summed")}
-        counts |= {f"best.{name}": best[name] for name in best if name != "score"}
-        numbers: dict[str, Any] = {"seconds": progress.seconds, "best.score": best["score"]}
-        numbers |= {f"sums.{name}": value for name, value in progress.sums.items()}
-        for kind, given in ((int, counts), (float, numbers)):
-            for name, value in given.items():
-                if not 0 <= abs(checked(kind, value, f"{path}: {name}")) < math.inf:
-                    raise DidaError(f"{path}: {name} must be a number, not {value}")
-                if kind is int and value < 0:
-                    raise DidaError(f"{path}: {name} must be 0 or more, not {value}")
+        return Progress.from_json(read_json(path), str(path))
     except DidaError as error:
-        raise DidaError(f"{error}; {LAST_BUT_ONE}") from None
-    return progress
+        raise DidaError(f"{error}; delete its folder to go on from last-1") from None
 
 
 def refuse_taken(run: Path) -> None:
@@ -93,7 +85,8 @@ def refuse_taken(run: Path) -> None:
         )
 
 
-class Begun(NamedTuple):
+@dataclass(frozen=True)
+class Begun(Json):
     """How a run was begun, beside its recipe."""
 
     command: str  # as it was typed; that of a resume that changed something comes after it
@@ -109,17 +102,20 @@ def start(run: Path, wanted: Recipe, begun: Begun) -> None:
 
 def record(run: Path, wanted: Recipe, begun: Begun) -> None:
     """Write what is trained, and on what, over what was recorded."""
-    write_bytes(wanted.to_toml().encode(), run / RECIPE)
-    write_bytes((json.dumps(begun._asdict(), indent=2) + "\n").encode(), run / BEGUN)
+    for name, contents in files(wanted, begun).items():
+        write_bytes(contents, run / name)
+
+
+def files(wanted: Recipe, begun: Begun) -> dict[str, bytes]:
+    """What a run records of what is trained, and on what, by file name."""
+    told = json.dumps(begun.to_json(), indent=2) + "\n"
+    return {RECIPE: wanted.to_toml().encode(), BEGUN: told.encode()}
 
 
 def recorded(run: Path) -> tuple[Recipe, Begun]:
     """What `record` wrote. Raises DidaError when the folder is no run."""
     wanted = recipe.load(str(recipe_in(run)))
-    match read_json(run / BEGUN):
-        case {"command": str(), "root": str(), "fingerprint": dict(), **more} as found if not more:
-            return wanted, Begun(**found)
-    raise DidaError(f"{run / BEGUN}: not what a run keeps of its pictures; start it anew")
+    return wanted, Begun.from_json(read_json(run / BEGUN), str(run / BEGUN))
 
 
 def recipe_in(run: Path) -> Path:
@@ -144,21 +140,20 @@ def read_log(run: Path) -> list[Line]:
     """
     path = run / LOG
     lines: list[Line] = []
-    try:
-        texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
+    if not path.exists():
         return lines
-    except OSError as error:
-        raise DidaError(f"{path}: cannot be read ({error.strerror})") from None
+    with in_one_line(path, "a readable log"):
+        texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, text in enumerate(texts, start=1):
         try:
             line = json.loads(text)
         except (ValueError, RecursionError):
             line = None
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            lines.append(line)
-        elif number < len(texts):
-            raise DidaError(f"{path}, line {number}: no line of a log; take it out")
+        match line:
+            case {"step": int()}:
+                lines.append(line)
+            case _ if number < len(texts):
+                raise DidaError(f"{path}, line {number}: no line of a log; take it out")
     return lines
 
 
@@ -185,10 +180,9 @@ def log_until(run: Path, step: int, *, writes: bool) -> list[Line]:
 def critic_state(log: Sequence[Line]) -> str | None:
     """What the last 50 log lines say of the game with a critic of codes: of `CRITIC`, or None.
 
-    It wins where it was right of 95 % of the codes in every line. It is dead where it was at
-    chance and its gradient's norm below 0.001: being at chance alone is what the encoder wants, and
-    a critic that plays then still follows the noise of every batch. Only lines count in which the
-    encoder answers to it (`confusion`), and that tell how often it was right (`critic_right`).
+    It wins where it was right of 95 % of the codes in every line. Being at chance alone is what the
+    encoder wants: it is dead where its gradient's norm was below 0.001 too. Only lines count in
+    which the encoder answers to it (`confusion`), and that tell how often it was right.
     """
     lines = [line for line in log if "critic_right" in line and line.get("confusion")]
     last = lines[-WINDOW:]
@@ -196,10 +190,8 @@ def critic_state(log: Sequence[Line]) -> str | None:
         return None
     if all(line["critic_right"] >= WON for line in last):
         return "critic wins"
-    low, high = CHANCE
-    if all(low <= n["critic_right"] <= high and n["critic_gradient"] < STILL for n in last):
-        return "critic dead"
-    return None
+    guesses = all(abs(line["critic_right"] - 0.5) <= CHANCE for line in last)
+    return "critic dead" if guesses and all(n["critic_gradient"] < STILL for n in last) else None
 
 
 def watch_critic(log: list[Line]) -> None:

@@ -4,6 +4,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,12 +19,13 @@ from dida_cli.errors import DidaError
 if TYPE_CHECKING:
     from dida_cli.hub import Entry, Progress
 
+LEAST_FREE = 200_000_000  # bytes on the disk: a model and some pictures
+
 app = typer.Typer(help="List, check and remove models.", no_args_is_help=False)
 
 NameArg = Annotated[
     str, typer.Argument(metavar="MODEL", help="A name of dida models list, or a folder.")
 ]
-NamesArg = Annotated[list[str], typer.Argument(metavar="MODEL", help="As dida models list says.")]
 
 
 @contextmanager
@@ -106,22 +108,14 @@ def push(
 
 def _training_state(folder: Path) -> dict[str, Path | bytes]:
     """What it takes to go on with a run, by file name. Raises DidaError when it is not whole."""
-    import json
-
-    from dida_cli import run
-    from dida_cli.training import Training
+    from dida_cli import run, training
 
     recipe, begun = run.recorded(folder)
     last = run.last_of(folder)
-    stage = run.read_progress(last / run.PROGRESS).stage
-    Training(recipe, stage).restore(last)
-    begun = begun._replace(command=f"dida train {run.RECIPE}", root=Path(begun.root).name)
-    return {
-        run.STATE: last / run.STATE,
-        run.PROGRESS: last / run.PROGRESS,
-        run.RECIPE: recipe.placeless.to_toml().encode(),
-        run.BEGUN: (json.dumps(begun._asdict(), indent=2) + "\n").encode(),
-    }
+    training.resumed(recipe, last)
+    begun = replace(begun, command=f"dida train {run.RECIPE}", root=Path(begun.root).name)
+    state = {name: last / name for name in (run.STATE, run.PROGRESS)}
+    return {**state, **run.files(recipe.placeless, begun)}
 
 
 @app.command("list")
@@ -147,10 +141,9 @@ def info(model: NameArg, as_json: JsonOpt = False) -> None:
     told = _told(entry)
     if entry.folder:
         path = entry.folder / CONFIG
-        config = read_config(path)
-        blank = checkpoint.blank(config, str(path))
-        parameters = sum(t.numel() for t in blank.state_dict().values())
-        told |= config.to_json() | {"parameters": parameters}
+        blank = checkpoint.blank(read_config(path), str(path))
+        told |= blank.config.to_json()
+        told["parameters"] = sum(t.numel() for t in blank.state_dict().values())
         told["sha256"] = hub.fingerprint(entry.folder)
     if as_json:
         console.out_json(told)
@@ -170,19 +163,15 @@ def verify(
     from dida_cli import hub
 
     entries = [hub.find(name) for name in models or ()]
-    entries = entries or [entry for entry in hub.known() if entry.folder]
-    failed = 0
-    for entry in entries:
+    wrong: list[str] = []
+    for entry in entries or [entry for entry in hub.known() if entry.folder]:
         try:
             hub.verify(entry)
             console.out(f"{entry.name}\tok")
         except DidaError as error:
-            if len(entries) == 1:
-                raise
-            console.note(str(error))
-            failed += 1
-    if failed:
-        raise DidaError(f"{failed} of {len(entries)} models are not as they must be; see above")
+            wrong.append(str(error))
+    if wrong:
+        raise DidaError("; ".join(wrong))
 
 
 @app.command()
@@ -190,14 +179,13 @@ def path(model: NameArg) -> None:
     """The folder of a model."""
     from dida_cli import hub
 
-    entry = hub.find(model)
-    if entry.folder is None:
-        raise DidaError(f"{model}: is not downloaded; dida download {model}")
-    console.out(str(entry.folder))
+    console.out(str(hub.folder_of(hub.find(model))))
 
 
 @app.command()
-def remove(models: NamesArg) -> None:
+def remove(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL", help="As dida models list says.")],
+) -> None:
     """Delete downloaded models from the cache, and what was recorded of them."""
     from dida_cli import hub
 
@@ -229,7 +217,6 @@ def doctor(as_json: JsonOpt = False) -> None:
         "versions": _versions,
         "device": _device,
         "cache": _cache,
-        "disk": _disk,
         "models": _bundled,
         "self-test": _self_test,
     }
@@ -266,6 +253,7 @@ def _device() -> str:
 
 
 def _cache() -> str:
+    from shutil import disk_usage
     from tempfile import TemporaryFile
 
     from dida_cli import hub
@@ -279,21 +267,10 @@ def _cache() -> str:
         except OSError as error:
             words = f"{folder}: cannot be written ({error.strerror})"
             raise DidaError(f"{words}; set DIDA_HOME to a folder that can be") from None
-    return ", ".join(str(folder) for folder in folders)
-
-
-def _disk() -> str:
-    from shutil import disk_usage
-
-    from dida_cli import hub
-
-    free = disk_usage(next(f for f in (hub.cache(), *hub.cache().parents) if f.exists())).free
+    free = disk_usage(hub.cache()).free
     if free < LEAST_FREE:
         raise DidaError(f"{free / 1e9:.1f} GB free; make room, or set DIDA_HOME to another disk")
-    return f"{free / 1e9:.1f} GB free"
-
-
-LEAST_FREE = 200_000_000  # bytes: a model and some pictures
+    return ", ".join([*map(str, folders), f"{free / 1e9:.1f} GB free"])
 
 
 def _bundled() -> str:
@@ -309,16 +286,11 @@ def _bundled() -> str:
 def _self_test() -> str:
     import time
 
-    import torch
+    import numpy as np
 
-    from dida_cli import checkpoint, codes, hub
+    from dida_cli import editor
 
-    model = checkpoint.load(hub.resolve(DEFAULT_MODEL))
+    model = editor.load(DEFAULT_MODEL)
     began = time.perf_counter()
-    with torch.inference_mode():
-        grey = torch.zeros(1, 3, model.config.side, model.config.side)
-        own = model.encode(grey)
-        made = model.compose(codes.transfer(own, guide_a=own), grey, own).image
-    if made.shape != grey.shape or not made.isfinite().all():
-        raise DidaError(f"{DEFAULT_MODEL} makes no picture of a grey one; install dida anew")
+    model.remove(np.zeros((256, 256, 3), np.uint8))
     return f"{DEFAULT_MODEL} edits a picture in {time.perf_counter() - began:.2f} s"

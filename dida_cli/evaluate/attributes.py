@@ -250,8 +250,8 @@ def load(folder: Path, factors: Mapping[str, Sequence[str]] = FACTORS) -> Factor
     if description != {"method": "factors", "side": SIDE, "factors": factors}:
         raise DidaError(f"{folder}: was trained for other factors; train one with --classifier")
     classifier = FactorClassifier(factors)
-    expected = {name: (t.shape, t.dtype) for name, t in classifier.state_dict().items()}
-    classifier.load_state_dict(checkpoint.read_tensors(folder / checkpoint.WEIGHTS, expected))
+    weights = checkpoint.read_tensors(folder / checkpoint.WEIGHTS, classifier.state_dict())
+    classifier.load_state_dict(weights)
     return classifier.eval().requires_grad_(False)
 
 

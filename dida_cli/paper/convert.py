@@ -16,24 +16,24 @@ import re
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
 
 from dida_cli import checkpoint, methods
-from dida_cli.config import Domains, Fit, ModelConfig
+from dida_cli.config import Domains, Fit, ModelConfig, short
 from dida_cli.errors import DidaError
 from dida_cli.paper import layouts
 from dida_cli.players import Network
 
-LAYER = re.compile(r"(?:l([0-9]{1,3})\.0(?:\.module)?|(?:full|main)\.([0-9]{1,3}))")
+TENSOR = re.compile(r"(?:l([0-9]{1,3})\.0(?:\.module)?|(?:full|main)\.([0-9]{1,3}))\.\w+")
 NORMED = ".module"  # ends the name of a layer with spectral norm
 COUNTER = "num_batches_tracked"  # of a batch norm: torch 0.4.0 had none, and no output needs it
 CRITIC = "disc"
 UNUSED = {"ae_opt", "disc_opt", "iters"}  # what training goes on from
 STAGES = 10  # no network has more
-LONGEST = 80  # characters of a name from a file, in a message
+STRANGE = "is it the authors' checkpoint?"
 
 Layers = dict[str, dict[str, Tensor]]  # name of a layer -> name of a tensor in it -> the tensor
 
@@ -49,6 +49,7 @@ class Kind(NamedTuple):
     older: dict[str, str]  # the same in older files, where it differs
 
 
+_ENCODERS = {"encoders.common": "e1", "encoders.separate_a": "e2"}
 KINDS = {
     "didd": Kind(
         what="Domain Intersection and Domain Difference (Benaim et al., ICCV 2019)",
@@ -68,12 +69,7 @@ KINDS = {
         method="mask",
         layout=layouts.MASK,
         fit="squash",
-        keys={
-            "encoders.common": "e1",
-            "encoders.separate_a": "e2",
-            "plain": "d_a",
-            "painter": "d_b",
-        },
+        keys=_ENCODERS | {"plain": "d_a", "painter": "d_b"},
         older={"plain": "decoder", "painter": "mustacher"},
     ),
     "press": Kind(
@@ -81,7 +77,7 @@ KINDS = {
         method="didd",
         layout=layouts.PRESS,
         fit="crop",
-        keys={"encoders.common": "e1", "encoders.separate_a": "e2", "decoder": "decoder"},
+        keys=_ENCODERS | {"decoder": "decoder"},
         older={},
     ),
 }
@@ -122,7 +118,7 @@ def read(path: Path) -> dict[Any, Any]:
     except Exception as error:  # a damaged or hostile file fails in any way there is
         if wanted := re.search(r"GLOBAL (\S+)", str(error)):
             raise DidaError(
-                f"{path}: asks to run {_shown(wanted[1])}, which was not done; a released "
+                f"{path}: asks to run {short(wanted[1])}, which was not done; a released "
                 "checkpoint holds tensors alone: get it from its authors"
             ) from None
         raise DidaError(f"{path}: is no whole checkpoint of torch's; get it again") from None
@@ -142,31 +138,29 @@ def _check_no_bomb(path: Path) -> None:
 def network(saved: dict[Any, Any], kind: Kind, domains: Domains) -> Network:
     """The model that a checkpoint holds. Raises DidaError naming the first thing wrong in it."""
     keys = _keys(saved, kind)
-    if "encoders.separate_b" in keys and not domains.b:
-        raise DidaError("B has a part too: say which, as --name-b glasses")
-    if "encoders.separate_b" not in keys and domains.b:
-        raise DidaError("A alone has a part here: leave out --name-b")
+    if ("encoders.separate_b" in keys) != bool(domains.b):
+        wrong = "A alone has a part here: leave out --name-b"
+        raise DidaError(wrong if domains.b else "B has a part too: say which, as --name-b glasses")
     found = {module: _layers(key, saved[key]) for module, key in keys.items()}
     model = checkpoint.blank(_config(found, saved[CRITIC], kind, domains))
     values: dict[str, Tensor] = {}
     for module, there in found.items():
-        here = _targets(model, module)
+        here = _grouped(model.get_submodule(module).state_dict(prefix=f"{module}."))
         if len(there) != len(here):
             raise DidaError(f"{keys[module]} has {len(there)} layers with tensors, not {len(here)}")
         for (name, layer), (target, like) in zip(there.items(), here.items(), strict=True):
             ready = _unnormed(name, layer, like) if name.endswith(NORMED) else layer
             if COUNTER in like:
                 ready = {COUNTER: torch.tensor(0)} | ready
-            _check(name, ready, {leaf: (t.shape, t.dtype) for leaf, t in like.items()})
+            _check(name, ready, like)
             values |= {f"{target}.{leaf}": tensor.detach() for leaf, tensor in ready.items()}
     model.load_state_dict(values, strict=True, assign=True)
     return model.requires_grad_(False)
 
 
-def _targets(model: Network, module: str) -> Layers:
-    """The layers of a network here, as `_layers` gives those of a file."""
+def _grouped(tensors: dict[str, Tensor]) -> Layers:
     layers: Layers = {}
-    for name, tensor in model.get_submodule(module).state_dict(prefix=f"{module}.").items():
+    for name, tensor in tensors.items():
         layer, _, leaf = name.rpartition(".")
         layers.setdefault(layer, {})[leaf] = tensor
     return layers
@@ -176,14 +170,15 @@ def _keys(saved: dict[Any, Any], kind: Kind) -> dict[str, str]:
     """Network here -> its key in this file, where every key is known and none is missing."""
     is_older = any(key in saved for key in kind.older.values())
     keys = kind.keys | (kind.older if is_older else {})
-    known = {*keys.values(), CRITIC}
-    if wrong := next((key for key in (*keys.values(), CRITIC) if key not in saved), None):
-        raise DidaError(f"{wrong} is missing; {_hint(saved)}")
+    known = (*keys.values(), CRITIC)
+    for key in known:
+        if key not in saved:
+            raise DidaError(f"{key} is missing; {_hint(saved)}")
+        if not isinstance(saved[key], dict):
+            raise DidaError(f"{key} holds no tensors; {STRANGE}")
     for key in saved:
-        if key not in known | UNUSED:
-            raise DidaError(f"{_shown(key)} does not belong there; {_hint(saved)}")
-        if key in known and not isinstance(saved[key], dict):
-            raise DidaError(f"{key} holds no tensors; is it the authors' checkpoint?")
+        if key not in UNUSED.union(known):
+            raise DidaError(f"{short(key)} does not belong there; {_hint(saved)}")
     return keys
 
 
@@ -193,26 +188,24 @@ def _hint(saved: dict[Any, Any]) -> str:
         for keys in (kind.keys, kind.keys | kind.older):
             if set(saved) - UNUSED == {*keys.values(), CRITIC}:
                 return f"its networks are those of --from {name}"
-    return "is it the authors' checkpoint?"
+    return STRANGE
 
 
 def _layers(key: str, tensors: dict[Any, Any]) -> Layers:
     """A network's layers in order; their numbers also count layers without tensors."""
     numbers: dict[str, int] = {}
-    layers: Layers = {}
     for name, tensor in tensors.items():
-        layer, _, leaf = name.rpartition(".") if isinstance(name, str) else ("", "", "")
-        match = LAYER.fullmatch(layer)
+        match = TENSOR.fullmatch(str(name))
         if not match or not _is_plain(tensor):
-            raise DidaError(f"{key}: {_shown(name)} is no tensor of such a network")
-        numbers[f"{key}.{layer}"] = int(match[1] or match[2])
-        layers.setdefault(f"{key}.{layer}", {})[leaf] = tensor
-    if not layers:
-        raise DidaError(f"{key} holds no tensors; is it the authors' checkpoint?")
-    return {name: layers[name] for name in sorted(numbers, key=numbers.__getitem__)}
+            raise DidaError(f"{key}: {short(name)} is no tensor of such a network")
+        numbers[name] = int(match[1] or match[2])
+    if not numbers:
+        raise DidaError(f"{key} holds no tensors; {STRANGE}")
+    inorder = sorted(numbers, key=numbers.__getitem__)
+    return _grouped({f"{key}.{name}": tensors[name] for name in inorder})
 
 
-def _is_plain(value: object) -> bool:
+def _is_plain(value: object) -> TypeGuard[Tensor]:
     if not isinstance(value, Tensor) or value.layout is not torch.strided:
         return False
     return value.device.type == "cpu" and not value.is_quantized
@@ -246,24 +239,20 @@ def _width(layers: Layers, index: int) -> int:
     """Channels that a network's first (0) or last (-1) layer puts out."""
     name, layer = [*layers.items()][index]
     bias = layer.get("bias")
-    if bias is None:
-        raise DidaError(f"{name}.bias is missing; is it the authors' checkpoint?")
-    if bias.ndim != 1 or not len(bias):
-        raise DidaError(f"{name}.bias has shape {list(bias.shape)}, not that of a bias")
+    if bias is None or bias.ndim != 1 or not len(bias):
+        raise DidaError(f"{name}.bias is missing, or not one number a channel; {STRANGE}")
     return len(bias)
 
 
 def _grid(critic: dict[Any, Any], common: int) -> int:
     """Side of the grid of codes: the critic reads common x grid x grid numbers."""
-    name = f"{CRITIC}.classify.0.weight"
     weight = critic.get("classify.0.weight")
-    if weight is None or not _is_plain(weight):
-        raise DidaError(f"{name} is missing, which tells the side of the pictures")
-    inputs = weight.shape[-1] if weight.ndim == 2 else 0
+    inputs = weight.shape[-1] if _is_plain(weight) and weight.ndim == 2 else 0
     grid = math.isqrt(inputs // common)
     if not inputs or grid**2 * common != inputs:
         raise DidaError(
-            f"{name} has shape {list(weight.shape)}: it does not read {common} channels on a square"
+            f"{CRITIC}.classify.0.weight is missing, or does not read {common} channels on a "
+            "square, which tells the side of the pictures"
         )
     return grid
 
@@ -273,15 +262,10 @@ def _unnormed(name: str, layer: dict[str, Tensor], like: dict[str, Tensor]) -> d
 
     As in a forward of the release: one step of power iteration, then sigma = u . (W v).
     """
-    shape, dtype = like["weight"].shape, like["weight"].dtype
-    rows = shape[0]
-    expected = {
-        "weight_bar": (shape, dtype),
-        "weight_u": (torch.Size([rows]), dtype),
-        "weight_v": (torch.Size([shape.numel() // rows]), dtype),
-        "bias": (like["bias"].shape, dtype),
-    }
-    _check(name, layer, expected)
+    normed = like["weight"]
+    rows = len(normed)
+    u, v = normed.new_empty(rows), normed.new_empty(normed.numel() // rows)
+    _check(name, layer, {"weight_bar": normed, "weight_u": u, "weight_v": v, "bias": like["bias"]})
     weight, u = layer["weight_bar"], layer["weight_u"]
     matrix = weight.reshape(rows, -1)
     v = matrix.t().mv(u)
@@ -291,31 +275,22 @@ def _unnormed(name: str, layer: dict[str, Tensor], like: dict[str, Tensor]) -> d
     return {"weight": weight / u.dot(matrix.mv(v)), "bias": layer["bias"]}
 
 
-def _check(
-    name: str,
-    layer: dict[str, Tensor],
-    expected: dict[str, tuple[torch.Size, torch.dtype]],
-) -> None:
+def _check(name: str, layer: dict[str, Tensor], like: dict[str, Tensor]) -> None:
     """Raises DidaError naming a missing, misshapen, mistyped, non-finite or extra tensor."""
-    for leaf, (shape, dtype) in expected.items():
+    for leaf, wanted in like.items():
         tensor = layer.get(leaf)
         if tensor is None:
-            raise DidaError(f"{name}.{leaf} is missing; is it the authors' checkpoint?")
-        if tensor.shape != shape:
-            raise DidaError(f"{name}.{leaf} has shape {list(tensor.shape)}, not {list(shape)}")
-        if tensor.dtype != dtype:
-            raise DidaError(f"{name}.{leaf} is {tensor.dtype}, not {dtype}")
+            raise DidaError(f"{name}.{leaf} is missing; {STRANGE}")
+        if tensor.shape != wanted.shape:
+            raise DidaError(
+                f"{name}.{leaf} has shape {list(tensor.shape)}, not {list(wanted.shape)}"
+            )
+        if tensor.dtype != wanted.dtype:
+            raise DidaError(f"{name}.{leaf} is {tensor.dtype}, not {wanted.dtype}")
         if not tensor.isfinite().all():
             raise DidaError(f"{name}.{leaf} holds values that are not finite; get the file again")
-    for leaf in layer:
-        if leaf not in expected:
-            raise DidaError(f"{name}.{_shown(leaf)} does not belong there")
-
-
-def _shown(name: object) -> str:
-    """A name from a file, fit for one line of a terminal."""
-    words = name if isinstance(name, str) and name.isprintable() else repr(name)
-    return words if len(words) <= LONGEST else f"{words[:LONGEST]}..."
+    if extra := layer.keys() - like.keys():
+        raise DidaError(f"{name}.{short(min(extra))} does not belong there")
 
 
 def card(path: Path, kind: Kind, config: ModelConfig, steps: object) -> str:
@@ -339,7 +314,7 @@ authors', under their authors' terms.
 | | |
 |---|---|
 | from | {kind.what} |
-| file | {_shown(path.name)}, sha256 {digest} |
+| file | {short(path.name)}, sha256 {digest} |
 | pictures | {config.side} px, {pictures} |{trained}
 | scores | not measured yet |
 """

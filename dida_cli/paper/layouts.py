@@ -31,19 +31,10 @@ class Layout(NamedTuple):
 
 _SETTINGS = {"architecture": "paper", "grid": 2, "width": 512, "separate": 25, "rate": 2e-4}
 _SETTINGS |= {"critic_target": "paper", "critic_start": 0}
-_PLAIN = {"zero": 1.0, "confusion": 0.001}
-_MASK = {  # for glasses
-    "reconstruction_a": 7.0,  # gama
-    "reconstruction_b": 5.0,  # delta
-    "repaint_a": 0.7,  # alpha1
-    "repaint_b": 0.7,  # alpha2
-    "cycle_common": 0.0,  # beta1
-    "cycle_separate": 0.001,  # beta2
-    "confusion": 0.005,  # discweight
-}
-DIDD = Layout(nn.InstanceNorm2d, True, 1, True, _SETTINGS | {"common": 462} | _PLAIN)
-PRESS = Layout(nn.InstanceNorm2d, True, 4, False, _SETTINGS | {"common": 487} | _PLAIN)
-MASK = Layout(nn.BatchNorm2d, False, 4, False, _SETTINGS | {"common": 487} | _MASK)
+_PLAIN = _SETTINGS | {"zero": 1.0, "confusion": 0.001}
+DIDD = Layout(nn.InstanceNorm2d, True, 1, True, _PLAIN | {"common": 462})
+PRESS = Layout(nn.InstanceNorm2d, True, 4, False, _PLAIN | {"common": 487})
+MASK = Layout(nn.BatchNorm2d, False, 4, False, _SETTINGS | {"common": 487})
 
 
 def encoders(layout: Layout, settings: nets.Settings, side: int, parts: int) -> nets.Encoders:
