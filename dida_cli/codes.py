@@ -12,7 +12,7 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from dida_cli.config import OTHER, ModelConfig, Part
+from dida_cli.config import OTHER, PARTS, ModelConfig, Part
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,8 @@ class Codes(NamedTuple):
 
     def without(self, *parts: Part) -> "Codes":
         """These codes with the named parts set to nothing."""
-        return self._replace(**{part: _nothing(self.of(part)) for part in parts})
+        library = _library(self.a)
+        return self._replace(**{part: library.zeros_like(self.of(part)) for part in parts})
 
     def of(self, part: Part) -> "Tensor":
         """The code of one part."""
@@ -90,10 +91,10 @@ def transfer(
     A part with no guide is dropped, G(E_c(x), E_A(a), 0), unless `keep` names it; two guides make
     the union G(E_c(x), E_A(a), E_B(b)), which no training picture shows.
     """
-    bare = content.without("a", "b")
-    a = guide_a.a if guide_a else (content if "a" in keep else bare).a
-    b = guide_b.b if guide_b else (content if "b" in keep else bare).b
-    return Codes(content.common, _repeated(a, content.a), _repeated(b, content.b))
+    kept = content.without(*(part for part in PARTS if part not in keep))
+    a, b = (guide_a or kept).a, (guide_b or kept).b
+    repeated = _library(a).broadcast_to  # one code for every picture of a batch
+    return Codes(content.common, repeated(a, content.a.shape), repeated(b, content.b.shape))
 
 
 def segment(model: Model, image: "Tensor", *parts: Part) -> "Tensor":
@@ -128,12 +129,10 @@ def grid(start: Codes, end: Codes, *, down: Code, across: Code, steps: int) -> l
     The third code is that of `start` everywhere: fixed common, fixed A or fixed B (paper,
     "Interpolations").
     """
-    rows = [
-        start._replace(**{down: getattr(step, down)}) for step in interpolate(start, end, steps)
-    ]
+    way = interpolate(start, end, steps)
     return [
-        [row._replace(**{across: getattr(step, across)}) for step in interpolate(start, end, steps)]
-        for row in rows
+        [start._replace(**{down: getattr(y, down), across: getattr(x, across)}) for x in way]
+        for y in way
     ]
 
 
@@ -141,15 +140,6 @@ def stack(codes: Sequence[Codes]) -> Codes:
     """Several batches of codes as one."""
     library = _library(codes[0].common)
     return Codes(*(library.concatenate(parts) for parts in zip(*codes, strict=True)))
-
-
-def _nothing(code: "Tensor") -> "Tensor":
-    return _library(code).zeros_like(code)  # type: ignore[no-any-return]
-
-
-def _repeated(code: "Tensor", like: "Tensor") -> "Tensor":
-    """One code for every picture of a batch."""
-    return _library(code).broadcast_to(code, like.shape)  # type: ignore[no-any-return]
 
 
 def _library(code: "Tensor") -> Any:

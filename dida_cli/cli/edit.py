@@ -2,12 +2,23 @@
 
 import time
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dida_cli.cli.editor import Guide, Job, Stage, Tell, check_stdout, each, opened, tell
+from dida_cli.cli.editor import (
+    Guide,
+    Job,
+    Stage,
+    Tell,
+    check_stdout,
+    each,
+    one_or_all,
+    opened,
+    tell,
+)
 from dida_cli.cli.files import check_apart, read_one, single_target, targets, write_picture
 from dida_cli.cli.options import (
     DeviceOpt,
@@ -24,7 +35,7 @@ from dida_cli.cli.options import (
     SizeOpt,
     parts,
 )
-from dida_cli.config import DEFAULT_MODEL, PARTS, Part
+from dida_cli.config import DEFAULT_MODEL, PARTS
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
@@ -32,6 +43,12 @@ if TYPE_CHECKING:
     from dida_cli.editor import Edit
     from dida_cli.images import Picture
 
+PicturesArg = Annotated[
+    list[Path], typer.Argument(metavar="IMAGE...", help="Pictures or folders; - is stdin.")
+]
+KeepOpt = Annotated[
+    str, typer.Option(help="Own parts the content keeps where no guide is given: a, b, both.")
+]
 NOTHING = Path("none")  # as a guide: the part is not there
 SegmentKind = Literal["mask", "soft", "overlay", "alpha"]
 
@@ -42,9 +59,7 @@ def transfer(
     ],
     guide_a: GuidesAOpt = None,
     guide_b: GuidesBOpt = None,
-    keep: Annotated[
-        str, typer.Option(help="Own parts the content keeps where no guide is given: a, b, both.")
-    ] = "none",
+    keep: KeepOpt = "none",
     strength: Annotated[
         float,
         typer.Option(min=0, max=2, help="0 changes nothing, 1 is the edit, more exaggerates."),
@@ -65,61 +80,49 @@ def transfer(
     --keep names it. Two guides: it gets both. A part of the same kind that it has is replaced.
     Several models, -m glasses -m beard, edit one after the other, each with its own --guide-a.
     """
-    names = model or [DEFAULT_MODEL]
-    turns = _turns(names, guide_a or [], guide_b or [])
-    paths = [path for given in turns for path in given.values()]
-    check_apart([content, *paths], [])
-    stages = []
+    names, of_a, of_b = model or [DEFAULT_MODEL], guide_a or [], guide_b or []
+    _check_guides(len(names), of_a, of_b)
+    check_apart([content, *of_a, *of_b], [])
+    stages: list[Stage] = []
     guides: list[Guide] = []
     left: list[str] = []  # of the content's own parts
-    for name, given in zip(names, turns, strict=True):
+    for name, paths in zip(names, zip_longest(of_a, of_b), strict=True):
         editor = opened(name, device, runtime)
         kept = parts(keep, editor.domains, "--keep")
-        own = [
-            Guide(editor.name_of(part), part, path, read_one(path)) for part, path in given.items()
-        ]
-        known = {guide.part: editor.guide(guide.picture, guide.part) for guide in own}
-        guides += own
-        left += [editor.name_of(part) for part in kept if part not in given]
-        edit = partial(
-            editor.transfer,
-            guide_a=known.get("a"),
-            guide_b=known.get("b"),
-            keep=kept,
-            strength=strength,
-            size=size,
-        )
+        known: dict[str, Any] = {}
+        for part, path in zip(PARTS, paths, strict=True):
+            if path:
+                guide = Guide(editor.name_of(part), path, read_one(path))
+                known[f"guide_{part}"] = editor.guide(guide.picture, part)
+                guides.append(guide)
+            elif part in kept:
+                left.append(editor.name_of(part))
+        edit = partial(editor.transfer, **known, keep=kept, strength=strength, size=size)
         stages.append(Stage(editor, edit))
-    told: dict[str, Any] = {}
-    for part in PARTS:
-        paths = [guide.path for guide in guides if guide.part == part]
-        if paths:
-            told[f"guide_{part}"] = str(paths[0]) if len(names) == 1 else [str(p) for p in paths]
+    told: dict[str, Any] = {
+        option: one_or_all([str(path) for path in given])
+        for option, given in (("guide_a", of_a), ("guide_b", of_b))
+        if given
+    }
     told["transferred"] = [guide.name for guide in guides]
     told |= {"kept": left, "strength": strength}
     Job(stages, "transfer", told, as_json).run([content], out, sheet, guides, mask_out, mask_as)
 
 
-def _turns(names: list[str], guide_a: list[Path], guide_b: list[Path]) -> list[dict[Part, Path]]:
-    """The guides of each model, in the order they were typed. Raises a usage error."""
+def _check_guides(models: int, guide_a: list[Path], guide_b: list[Path]) -> None:
+    """Raises a usage error when there is no guide, or not one for each of the models."""
     if not guide_a and not guide_b:
         raise typer.BadParameter("Give --guide-a or --guide-b, or both.")
-    turns: list[dict[Part, Path]] = [{} for _ in names]
     for part, guides in zip(PARTS, (guide_a, guide_b), strict=True):
-        if guides and len(guides) != len(names):
+        if guides and len(guides) != models:
             raise typer.BadParameter(
-                f"--guide-{part} is given {len(guides)} times for {len(names)} models; "
+                f"--guide-{part} is given {len(guides)} times for {models} models; "
                 "give one for each -m, in the same order."
             )
-        for turn, path in zip(turns, guides, strict=False):
-            turn[part] = path
-    return turns
 
 
 def remove_attribute(
-    pictures: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Pictures or folders; - is stdin.")
-    ],
+    pictures: PicturesArg,
     attribute: Annotated[
         str, typer.Option(help="What to remove: a, b, both, or a part's name, e.g. glasses.")
     ] = "both",
@@ -152,9 +155,7 @@ def remove_attribute(
 
 
 def segment(
-    pictures: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Pictures or folders; - is stdin.")
-    ],
+    pictures: PicturesArg,
     part: Annotated[
         str, typer.Option(help="Whose region: a, b, both, or a part's name, e.g. glasses.")
     ] = "both",
@@ -220,9 +221,7 @@ def interpolate(
     steps: Annotated[
         int, typer.Option(min=2, max=32, help="Pictures from one end to the other.")
     ] = 6,
-    keep: Annotated[
-        str, typer.Option(help="Own parts the content keeps where no guide is given: a, b, both.")
-    ] = "none",
+    keep: KeepOpt = "none",
     out: OutOpt = None,
     frames: Annotated[
         Path | None, typer.Option(help="Also write every picture into this folder.")
@@ -237,23 +236,21 @@ def interpolate(
     What is given twice moves, what is given once stays. A model without a common code moves guides
     alone.
     """
-    from dida_cli import images, render
+    from dida_cli import images
 
     given: dict[Code, list[Path]] = {"common": content, "a": guide_a or [], "b": guide_b or []}
     moving = _moving(given)
     target = single_target(content[0], out, "interpolated")
-    paths = [path for ends in given.values() for path in ends if path != NOTHING]
-    check_apart(paths, [target])
+    check_apart([path for ends in given.values() for path in ends if path != NOTHING], [target])
     check_stdout(target, as_json)
     editor = opened(model, device, runtime)
     kept = parts(keep, editor.domains, "--keep")
     began = time.perf_counter()
-    read = {path: read_one(path) for path in paths}
-    ends = {name: tuple(read.get(path) for path in given[name]) for name in given}
+    ends = {name: _one_or_two(paths) for name, paths in given.items()}
     made = editor.interpolate(
-        _one_or_two(ends["common"]),
-        guide_a=_one_or_two(ends["a"]),
-        guide_b=_one_or_two(ends["b"]),
+        ends["common"],
+        guide_a=ends["a"],
+        guide_b=ends["b"],
         keep=[part for part in kept if given[part] != [NOTHING]],
         steps=steps,
     )
@@ -263,13 +260,10 @@ def interpolate(
             for x, picture in enumerate(row):
                 images.write(picture, frames / f"{y:02d}-{x:02d}.png")
     words = {"common": "content", "a": editor.domains.a, "b": editor.domains.b}
-    down, across = (
-        [f"{words[name]} {i / (steps - 1):.2f}" for i in range(steps)]
-        for name in (moving[0], moving[-1])
-    )
-    write_picture(render.sheet(table, top=across, left=down if len(moving) == 2 else []), target)
-    told: dict[str, Any] = {"output": str(target), "moving": [words[name] for name in moving]}
-    told |= {words[name]: [str(path) for path in ends] for name, ends in given.items() if ends}
+    moved = [words[name] for name in moving]
+    write_picture(_labelled(table, moved), target)
+    told: dict[str, Any] = {"output": str(target), "moving": moved}
+    told |= {words[name]: [str(path) for path in paths] for name, paths in given.items() if paths}
     seconds = round(time.perf_counter() - began, 3)
     tell([editor], told | {"steps": steps, "seconds": seconds}, target, as_json)
 
@@ -286,6 +280,16 @@ def _moving(given: "dict[Code, list[Path]]") -> "list[Code]":
         raise typer.BadParameter(f"{error}.") from None
 
 
-def _one_or_two(ends: "tuple[Picture | None, ...]") -> Any:
+def _one_or_two(paths: list[Path]) -> Any:
     """As `Editor.interpolate` takes what stays, and what moves."""
-    return ends if len(ends) > 1 else next(iter(ends), None)
+    ends = [None if path == NOTHING else read_one(path) for path in paths]
+    return tuple(ends) if len(ends) > 1 else next(iter(ends), None)
+
+
+def _labelled(table: "list[list[Picture]]", moved: list[str]) -> "Picture":
+    """Steps as a sheet: those of a row from left to right, in a table those of the first down."""
+    from dida_cli import render
+
+    last = len(table[0]) - 1
+    down, across = ([f"{moved[i]} {step / last:.2f}" for step in range(last + 1)] for i in (0, -1))
+    return render.sheet(table, top=across, left=down if len(moved) == 2 else [])

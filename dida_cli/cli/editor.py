@@ -15,7 +15,7 @@ import typer
 from dida_cli.cli import console, models
 from dida_cli.cli.files import STREAM, check_apart, read_one, targets, write_picture
 from dida_cli.cli.options import MaskKind
-from dida_cli.config import Device, Part, Runtime
+from dida_cli.config import Device, Runtime
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ class Guide(NamedTuple):
     """A picture whose part is wanted, and the part's name."""
 
     name: str
-    part: Part
     path: Path
     picture: "Picture"
 
@@ -76,16 +75,16 @@ class Job:
         from dida_cli import images
 
         work = targets(inputs, out, self.suffix)
-        masks = self._masks(inputs, mask_out) or [None] * len(work)
-        sources = [source for source, _ in work] + [guide.path for guide in guides]
-        check_apart(sources, [sheet, *(target for _, target in work), *masks])
+        masks = self._masks(inputs, mask_out)
+        sources, results = zip(*work, strict=True)
+        mask_of = dict(zip(results, masks, strict=False))
+        check_apart([*sources, *(guide.path for guide in guides)], [sheet, *results, *masks])
         check_stdout(work[0][1], self.as_json)
         config = self.stages[0].editor.model.config
-        mask_of = dict(zip((target for _, target in work), masks, strict=True))
         rows: list[list[Picture]] = []
 
         def one(source: Path, target: Path) -> Tell:
-            before, after, told = self._one(source, target, mask_of[target], mask_as)
+            before, after, told = self._one(source, target, mask_of.get(target), mask_as)
             cells = [before, *(guide.picture for guide in guides), after]
             wanted = sheet and len(rows) < SHEET_ROWS  # of later pictures none is shown
             row = [images.fit(cell, config) for cell in cells] if wanted else []
@@ -107,7 +106,7 @@ class Job:
                 images.write(render.sheet(rows, top=top), sheet)
                 console.note(f"sheet: {sheet}")
 
-    def _masks(self, inputs: Sequence[Path], mask_out: Path | None) -> list[Path | None]:
+    def _masks(self, inputs: Sequence[Path], mask_out: Path | None) -> list[Path]:
         """Where the mask of each picture goes; nothing when none is wanted."""
         if mask_out is None:
             return []
@@ -203,10 +202,13 @@ def check_stdout(target: Path, as_json: bool) -> None:
 def tell(editors: "Sequence[Editor]", told: dict[str, Any], target: Path, as_json: bool) -> None:
     """The path that was written, or all about it as JSON; nothing when the picture is on stdout."""
     if as_json:
-        models = [(editor.name, editor.fingerprint()) for editor in editors]
-        names, prints = map(list, zip(*models, strict=True))
-        one = len(models) == 1
-        model = {"model": names[0] if one else names, "model_sha256": prints[0] if one else prints}
-        console.out_json(told | model | {"device": editors[0].device})
+        told = told | {"model": one_or_all([editor.name for editor in editors])}
+        told["model_sha256"] = one_or_all([editor.fingerprint() for editor in editors])
+        console.out_json(told | {"device": editors[0].device})
     elif target != STREAM:
         console.out(str(target))
+
+
+def one_or_all(values: list[str]) -> str | list[str]:
+    """One value by itself, more as they are."""
+    return values[0] if len(values) == 1 else values

@@ -46,22 +46,20 @@ def _folder_targets(
     root = out or Path(f"{inputs[0].stem}.{suffix}")
     if root.is_file():
         raise DidaError(f"{root}: is a file; give a folder with -o for several pictures")
-    sources: list[Path] = []
-    names: list[Path] = []  # below the output folder
+    found: list[tuple[Path, Path]] = []  # each picture with its name below the output folder
     for path in inputs:
-        files = pictures_in(path) if path.is_dir() else [path]
-        sources += files
-        names += [file.relative_to(path) if path.is_dir() else Path(file.name) for file in files]
-    stems = Counter(name.with_suffix("") for name in names)
-    plain = [
-        n.with_suffix(".png") if stems[n.with_suffix("")] == 1 else Path(f"{n}.png") for n in names
-    ]
-    seen: Counter[Path] = Counter()
+        folder, files = (path, pictures_in(path)) if path.is_dir() else (path.parent, [path])
+        found += [(file, file.relative_to(folder)) for file in files]
+    stems = Counter(name.with_suffix("") for _, name in found)
+    taken: Counter[Path] = Counter()
     work = []
-    for source, name in zip(sources, plain, strict=True):
-        seen[name] += 1  # the same name from two folders: the second is numbered
-        distinct = name if seen[name] == 1 else name.with_stem(f"{name.stem}-{seen[name]}")
-        work.append((source, root / distinct))
+    for source, name in found:
+        alone = stems[name.with_suffix("")] == 1
+        target = name.with_suffix(".png") if alone else Path(f"{name}.png")
+        taken[target] += 1
+        if (count := taken[target]) > 1:  # the same name from two folders: the second is numbered
+            target = target.with_stem(f"{target.stem}-{count}")
+        work.append((source, root / target))
     return work
 
 
