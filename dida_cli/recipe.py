@@ -153,7 +153,7 @@ class Recipe(Json):
     @property
     def expressions(self) -> dict[Place, tuple[str, str]]:
         """Which pictures have each part, and which lack it."""
-        return {place: (part["with"], part["without"]) for place, part in self.parts.items()}
+        return sides(self.parts)
 
     def to_toml(self) -> str:
         """The file of this recipe, such that `parse` gives it back."""
@@ -263,6 +263,11 @@ def chosen(
             "without": all_of([*other, *having], [one, *lacking]),
         }
     return parts
+
+
+def sides(parts: Mapping[Place, Part]) -> dict[Place, tuple[str, str]]:
+    """By place, which pictures have a part, and which lack it."""
+    return {place: (part["with"], part["without"]) for place, part in parts.items()}
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:

@@ -23,7 +23,7 @@ from trained import recipe_for
 from dida_cli import checkpoint, hub, images, recipe
 from dida_cli import run as runs
 from dida_cli import train as core
-from dida_cli.cli import costs, finish, trainer
+from dida_cli.cli import begin, costs, finish, trainer
 from dida_cli.codes import transfer
 from dida_cli.config import read_config
 from dida_cli.data import avatars
@@ -309,10 +309,10 @@ def test_enough_test_pictures_are_judged(
 ) -> None:
     monkeypatch.setattr(attributes, "LEAST_STEPS", 2)
     monkeypatch.setattr(attributes, "EPOCHS", 1)
-    monkeypatch.setattr(attributes, "BATCH", 8)
-    for name in ("testA", "testB"):
-        for index in range(12):
-            write_picture(domains / name / f"{index}.png", seed=len(name) + 7 * index)
+    counts = {"testA": 12, "testB": 12, "trainA": 20, "trainB": 20}
+    for number, (name, count) in enumerate(counts.items()):
+        for index in range(count):
+            write_picture(domains / name / f"{index}.png", seed=50 * number + index)
     run = tmp_path / "run"
     result = dida("train", small, "-o", run)
     assert result.code == 0 and "told apart (real from real)" in result.err, result.err
@@ -380,8 +380,8 @@ def test_drawn_faces_are_drawn_when_they_are_not_there(
     dida: Dida, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(trainer, "AVATAR_COUNT", 40)
-    monkeypatch.setattr(trainer, "go", lambda training, source, run, track: None)
+    monkeypatch.setattr(begin, "AVATAR_COUNT", 40)
+    monkeypatch.setattr(trainer, "go", lambda *_: None)
     result = dida("train", "avatars-beard", *FACES)
     assert result.code == 0 and "drawing 40 avatars into avatars first" in result.err, result.err
     assert len(list(Path("avatars/images").iterdir())) == 40
@@ -475,14 +475,14 @@ def test_a_bad_batch_is_told_by_its_files(
 
     monkeypatch.setattr(Training, "advance", fails)
     taken: list[str] = []
-    files = trainer.Source.batches
+    files = begin.Source.batches
 
-    def noted(self: trainer.Source, stage: recipe.Stage) -> Any:
+    def noted(self: begin.Source, stage: recipe.Stage) -> Any:
         batches = files(self, stage)
         taken[:] = [Path(name).name for name in batches.files(1)]
         return batches
 
-    monkeypatch.setattr(trainer.Source, "batches", noted)
+    monkeypatch.setattr(begin.Source, "batches", noted)
     run = tmp_path / "run"
     (domains / "trainA" / "0.png").write_bytes(b"")  # is skipped, with a warning that names it
     for number in range(8, 24):

@@ -6,13 +6,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dida_cli.cli import console, trainer
-from dida_cli.config import Part
+from dida_cli.cli import begin, console
 
 if TYPE_CHECKING:
     import torch
 
-    from dida_cli.players import Sides
     from dida_cli.recipe import Recipe, Stage
     from dida_cli.training import Training
 
@@ -23,6 +21,7 @@ DRAWN = 10  # faces
 def tell(wanted: "Recipe", device: "torch.device") -> None:
     """Make a few steps of each stage on noise, and print what the whole training will take."""
     from dida_cli import recipe
+    from dida_cli.data import folders
     from dida_cli.training import Training
 
     count = _tell_pictures(wanted)
@@ -43,8 +42,9 @@ def tell(wanted: "Recipe", device: "torch.device") -> None:
             f"stage {place + 1}   {stage.steps:,} steps at {stage.side} px, {stage.batch} pictures "
             f"of each set{weights}; {1 / a_step:.3g} steps/s, {_duration(stage.steps * a_step)}"
         )
-    decoded = [count * 3 * side**2 for side in {stage.side for stage in wanted.stages}]
-    kept, cached = _kept(decoded)
+    sides = {stage.side for stage in wanted.stages}
+    decoded = [folders.decoded_bytes(count, side) for side in sides]
+    kept, cached = max(size for size, _ in decoded), sum(size for _, size in decoded)
     memory = _megabytes(_peak_memory(device) + state + kept)
     console.out(f"time      {_duration(seconds)}; drawing, reading, saves and scores apart")
     console.out(f"memory    about {memory} at most, on {device.type}")
@@ -57,20 +57,20 @@ def _tell_pictures(wanted: "Recipe") -> int:
     from dida_cli.data import avatars, folders, sources
 
     root = Path(wanted.data)
-    if wanted.data == recipe.AVATARS and not sources.is_labelled(root):
+    if begin.is_undrawn(wanted):
         began = time.perf_counter()
         for index in range(DRAWN):
-            avatars.draw(avatars.factors_at(trainer.AVATAR_SEED, index))
+            avatars.draw(avatars.factors_at(begin.AVATAR_SEED, index))
         a_face = (time.perf_counter() - began) / DRAWN / (os.cpu_count() or 1)
-        taken = _duration(trainer.AVATAR_COUNT * a_face)
-        console.out(f"pictures  {trainer.AVATAR_COUNT:,} faces, which are drawn first: {taken}")
-        return trainer.AVATAR_COUNT
+        taken = _duration(begin.AVATAR_COUNT * a_face)
+        console.out(f"pictures  {begin.AVATAR_COUNT:,} faces, which are drawn first: {taken}")
+        return begin.AVATAR_COUNT
     if wanted.method == recipe.JUDGE:
         console.out(f"pictures  all of {root}")
         return len(list((root / "images").glob("*")))
     train = sources.split(root, wanted.expressions).train
     for stage in wanted.stages:
-        folders.check_enough(train, stage.batch)
+        folders.enough(train, stage.batch).enforce()
     named = folders.named(train.rows)
     told = ", ".join(f"{len(rows):,} {name}" for name, rows in named.items())
     names = ", ".join(part["name"] for part in wanted.parts.values())
@@ -79,8 +79,15 @@ def _tell_pictures(wanted: "Recipe") -> int:
 
 
 def _step_of(training: "Training") -> float:
-    """How long a step takes, making one that warms up and some more."""
-    batch = _noise(training.settings, tuple(training.recipe.parts))
+    """How long a step takes on pictures that show nothing, after one that warms up."""
+    import torch
+
+    from dida_cli.players import Sides
+
+    stage = training.settings
+    shape = (stage.batch, 3, stage.side, stage.side)
+    parts = training.recipe.parts
+    batch = {p: Sides(torch.rand(shape) * 2 - 1, torch.rand(shape) * 2 - 1) for p in parts}
     training.advance(batch)
     began = time.perf_counter()
     for _ in range(1, TRIED):
@@ -91,43 +98,18 @@ def _step_of(training: "Training") -> float:
 def _step_of_judge(stage: "Stage") -> float:
     import torch
 
+    from dida_cli.data import folders
     from dida_cli.evaluate import attributes
 
     pictures = torch.zeros(stage.batch, 3, stage.side, stage.side, dtype=torch.uint8)
     truth = {name: torch.zeros(stage.batch, dtype=torch.long) for name in attributes.FACTORS}
     judge, began = attributes.FactorClassifier(), time.perf_counter()
-    attributes.fit(
-        judge,
-        pictures,
-        truth,
-        seed=0,
-        on_progress=lambda done, total: None,
-        steps=TRIED,
-        batch=stage.batch,
-    )
+    attributes.fit(judge, pictures, truth, 0, folders.unheard, steps=TRIED, batch=stage.batch)
     return (time.perf_counter() - began) / TRIED
-
-
-def _noise(stage: "Stage", parts: tuple[Part, ...]) -> dict[Part, "Sides"]:
-    """Pictures that show nothing, as many as a step takes."""
-    import torch
-
-    from dida_cli.players import Sides
-
-    shape = (stage.batch, 3, stage.side, stage.side)
-    return {part: Sides(torch.rand(shape) * 2 - 1, torch.rand(shape) * 2 - 1) for part in parts}
 
 
 def _bytes_of(module: "torch.nn.Module") -> int:
     return sum(value.nbytes for value in module.state_dict().values())
-
-
-def _kept(decoded: list[int]) -> tuple[int, int]:
-    """Bytes of decoded pictures in memory, at most, and on the disk, which keeps many."""
-    from dida_cli.data import folders
-
-    many = [size for size in decoded if size > folders.SMALL]
-    return max([0, *(size for size in decoded if size not in many)]), sum(many)
 
 
 def _peak_memory(device: "torch.device") -> int:

@@ -10,6 +10,8 @@ from dida_cli.cli.options import (
     EYEGLASSES,
     SMILING,
     JsonOpt,
+    PartAOpt,
+    PartBOpt,
     WithOpt,
     WithoutOpt,
     refuse_expressions,
@@ -71,12 +73,11 @@ def split(
     An expression names attributes with not, and, or, (): --a "Mustache or Goatee or not No_Beard".
     Pictures of the list's validation part are left out, as nothing learned may have seen them.
     """
+    from dida_cli import recipe
     from dida_cli.data import folders, sources
-    from dida_cli.data.celeba import all_of
 
-    having, lacking = having or [], lacking or []
-    in_a, in_b = (all_of([x, *having], [y, *lacking]) for x, y in ((a, b), (b, a)))
-    found = sources.split(data, {"a": (in_a, in_b)})
+    parts = recipe.chosen("domains", a, b, having or [], lacking or [])
+    found = sources.split(data, {"a": recipe.sides(parts)["a"]})
     wanted = {
         "trainA": found.train.having("a"),
         "trainB": found.train.lacking("a"),
@@ -96,14 +97,8 @@ def check(
     data: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="What dida train takes as --data.")
     ] = Path("avatars"),
-    a: Annotated[
-        str | None,
-        typer.Option(help="Part a, an expression over attributes. [default: Smiling]"),
-    ] = None,
-    b: Annotated[
-        str | None,
-        typer.Option(help="Part b; none where only --a is given. [default: Eyeglasses]"),
-    ] = None,
+    a: PartAOpt = None,
+    b: PartBOpt = None,
     having: WithOpt = None,
     lacking: WithoutOpt = None,
     side: SideOpt = 128,
@@ -152,8 +147,7 @@ def _parts(
         refuse_expressions(data, a, b, having, lacking)
         return sources.DOMAINS
     other = b or ("" if a else EYEGLASSES)
-    chosen = recipe.chosen("parts", a or SMILING, other, having, lacking)
-    return {part: (of["with"], of["without"]) for part, of in chosen.items()}
+    return recipe.sides(recipe.chosen("parts", a or SMILING, other, having, lacking))
 
 
 def _told(survey: "Survey") -> dict[str, Any]:
@@ -178,10 +172,11 @@ def _tell(survey: "Survey", side: int, cache: Path) -> None:
         for name, seen in sets.items():
             console.out(f"{kind}, {name}\t{_words(seen, side)}")
     console.out(f"imbalance\t{survey.imbalance:.1f} to 1")
-    if survey.bytes_in_memory:
-        console.out(f"memory\t{survey.bytes_in_memory / 1e6:.1f} MB of decoded pictures")
-    if survey.bytes_on_disk:
-        console.out(f"disk\t{survey.bytes_on_disk / 1e6:.1f} MB of decoded pictures, in {cache}")
+    told = {"memory": survey.bytes_in_memory, "disk": survey.bytes_on_disk}
+    for where, size in told.items():
+        there = f", in {cache}" if where == "disk" else ""
+        if size:
+            console.out(f"{where}\t{size / 1e6:.1f} MB of decoded pictures{there}")
     for line in survey.verdict.noted:
         console.note(f"warning: {line}")
     for line in survey.verdict.refused[1:]:  # the first one is the error of the command
@@ -196,16 +191,14 @@ def _words(seen: "Seen", side: int) -> str:
     if least != largest:
         size += f" ({least[0]} x {least[1]} to {largest[0]} x {largest[1]})"
     modes = ", ".join(f"{count} {mode}" for mode, count in seen.modes.items())
-    told = [f"{seen.pictures} pictures", size, modes]
-    for count, words in (
-        (seen.enlarged, f"smaller than {side} px"),
-        (seen.unreadable, "unreadable"),
-        (seen.one_colour, "of one colour"),
-        (seen.copies, "copies"),
-    ):
-        if count:
-            told.append(f"{count} {words}")
-    return "\t".join(told)
+    counts = {
+        f"smaller than {side} px": seen.enlarged,
+        "unreadable": seen.unreadable,
+        "of one colour": seen.one_colour,
+        "copies": seen.copies,
+    }
+    told = [f"{count} {words}" for words, count in counts.items() if count]
+    return "\t".join([f"{seen.pictures} pictures", size, modes, *told])
 
 
 def _write_examples(survey: "Survey", path: Path) -> None:
@@ -215,7 +208,7 @@ def _write_examples(survey: "Survey", path: Path) -> None:
     rows = []
     for one in survey.train.values():
         step = max(1, len(one.places) // SHOWN)
-        pictures = one.pictures.rows[one.places[::step][:SHOWN]]
+        pictures = one.pictures[one.places[::step][:SHOWN]]
         rows.append(images.to_pictures(images.to_unit(pictures)))
     if not any(rows):
         raise DidaError(f"no picture can be read, so there is nothing to draw into {path}")

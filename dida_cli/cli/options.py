@@ -69,6 +69,13 @@ MaskKindOpt = Annotated[
     MaskKind,
     typer.Option("--mask-as", help="grey: white is painted; alpha: the result, cut out by it."),
 ]
+PartAOpt = Annotated[
+    str | None, typer.Option(help="What has part a, in an attribute list.", show_default=SMILING)
+]
+PartBOpt = Annotated[
+    str | None,
+    typer.Option(help="What has part b; none where only --a is given.", show_default=EYEGLASSES),
+]
 WithOpt = Annotated[
     list[str] | None, typer.Option("--with", help="What both domains must have; repeatable.")
 ]

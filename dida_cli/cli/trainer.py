@@ -1,4 +1,4 @@
-"""A training at work: what it reads, what is shown and told of it, and how it is stopped."""
+"""A training at work: what is shown and told of it, and how it is stopped."""
 
 import signal
 import sys
@@ -11,86 +11,17 @@ from typing import TYPE_CHECKING
 import typer
 
 from dida_cli.cli import console, finish
+from dida_cli.cli.begin import Source
 from dida_cli.config import Part, Tracking
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
     from dida_cli.cli.console import Report
-    from dida_cli.data.cache import Pictures
-    from dida_cli.data.folders import Batches, Split
-    from dida_cli.distributed import Group
     from dida_cli.evaluate.validation import Validation
     from dida_cli.players import Network, Sides
-    from dida_cli.recipe import Recipe, Stage
     from dida_cli.run import Line
     from dida_cli.tracking import Tracker
     from dida_cli.training import Training
-
-AVATAR_COUNT, AVATAR_SEED = 24_000, 0  # of the faces that are drawn when they are not there
-HELD_OUT = 64  # pictures of each side of a part that are scored
-
-
-def pictures(wanted: "Recipe") -> Path:
-    """Where a recipe's pictures are; drawn faces are drawn if they are not there."""
-    from dida_cli import recipe
-    from dida_cli.data import avatars, sources
-
-    root = Path(wanted.data)
-    if wanted.data == recipe.AVATARS and not sources.is_labelled(root):
-        console.note(f"drawing {AVATAR_COUNT} avatars into {root} first, some minutes")
-        with console.progress("drawing", "faces") as report:
-            avatars.write_set(root, count=AVATAR_COUNT, seed=AVATAR_SEED, on_progress=report)
-    return root
-
-
-class Source:
-    """What a training comes from: its recipe and command, and its pictures as each stage sees them.
-
-    `command` is as it was typed, for the card.
-    """
-
-    def __init__(
-        self, wanted: "Recipe", command: str, root: Path, split: "Split", group: "Group"
-    ) -> None:
-        self.wanted, self.command = wanted, command
-        self.root, self.split, self.group = root, split, group
-        self._read: tuple[int, Pictures] | None = None  # at which side, what
-
-    def batches(self, stage: "Stage") -> "Batches":
-        """What a stage learns from. Raises DidaError for pictures that no training is made of."""
-        from dida_cli import hub
-        from dida_cli.data import check, folders
-
-        train, wanted = self.split.train, self.wanted
-        folders.check_enough(train, stage.batch)
-        if self._read is None or self._read[0] != stage.side:
-            cache = hub.home() / "pictures"
-            with console.progress("reading", "pictures") as report, self.group.first():
-                read = folders.read(train.files, stage.side, wanted.fit, report, cache=cache)
-            if self._read is None:
-                check.training(train, read).enforce()
-            self._read = stage.side, read
-        flip = wanted.training.flip
-        return folders.Batches.of(
-            train, self._read[1], batch=stage.batch, seed=wanted.seed, flip=flip
-        )
-
-    def held_out(self, side: int) -> dict[Part, "Sides"]:
-        """Pictures of each part that are not learned from, (N, 3, side, side) in [-1, 1]."""
-        from dida_cli import images
-        from dida_cli.data import folders
-        from dida_cli.players import Sides
-
-        sets, fit = self.split.validation, self.wanted.fit
-        return {
-            part: Sides(
-                *(
-                    images.to_unit(folders.load(files[:HELD_OUT], side, fit))
-                    for files in (sets.having(part), sets.lacking(part))
-                )
-            )
-            for part in sets.rows
-        }
 
 
 class Watching:

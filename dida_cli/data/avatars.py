@@ -8,6 +8,7 @@ On disk it has the layout of CelebA: `images/`, an attribute list, a partition l
 
 import functools
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -16,13 +17,15 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 import python_avatars as parts
 import resvg_py
 from PIL import Image
 
+from dida_cli.config import read_json
 from dida_cli.errors import DidaError
-from dida_cli.images import write_bytes
+from dida_cli.images import write, write_bytes
 
 NONE = "NONE"
 GLASSES = (
@@ -64,23 +67,23 @@ CLOTHES_COLORS = (
 ).split()
 BACKGROUNDS = "#E8F0FE #FDF3E1 #E6F4EA #F3E8FD #D9E2EC #FFE3E3".split()
 
-HEAD = (
-    52,
-    32,
-    212,
-    192,
-)  # the part of the 264 x 280 drawing that is kept: left, top, right, bottom
+HEAD = (52, 32, 212, 192)  # of the 264 x 280 drawing what is kept: left, top, right, bottom
 FACTORS_LIST = "factors.jsonl"  # of a set: every face's factors
-DIGITS = 6  # of a picture's file name, as in CelebA
-# Attribute -> the factors that it is about.
-FIELDS = {
-    "Smiling": ("mouth",),
-    "Eyeglasses": ("glasses",),
-    "Beard": ("beard", "beard_color"),
+
+
+class Attribute(NamedTuple):
+    """What a face may have: the factors it is about, the values of the first with and without."""
+
+    factors: tuple[str, ...]
+    present: list[str]
+    absent: list[str]
+
+
+ATTRIBUTES = {
+    "Smiling": Attribute(("mouth",), SMILES, OTHER_MOUTHS),
+    "Eyeglasses": Attribute(("glasses",), GLASSES, [NONE]),
+    "Beard": Attribute(("beard", "beard_color"), BEARDS, [NONE]),
 }
-ATTRIBUTES = tuple(FIELDS)
-# Attribute -> what its first factor may be in a face that lacks it.
-LACKING = {"Smiling": OTHER_MOUTHS, "Eyeglasses": [NONE], "Beard": [NONE]}
 # What no set draws: for pictures other than those a model was trained on.
 FOREIGN_EYES = "CRY EYE_ROLL HEART WINK_WACKY X_DIZZY".split()
 FOREIGN_BACKGROUNDS = "#102A43 #7B241C #145A32 #F4D03F".split()
@@ -106,22 +109,18 @@ class Factors:
 
     def has(self, attribute: str) -> bool:
         """Whether the face carries one of `ATTRIBUTES`."""
-        return {
-            "Smiling": self.mouth in SMILES,
-            "Eyeglasses": self.glasses != NONE,
-            "Beard": self.beard != NONE,
-        }[attribute]
+        factors, present, _ = ATTRIBUTES[attribute]
+        return getattr(self, factors[0]) in present
 
-    def with_parts_of(
-        self, guide: "Factors", attributes: Sequence[str] = ("Smiling", "Eyeglasses")
-    ) -> "Factors":
+    def with_parts_of(self, guide: "Factors", attributes: Sequence[str]) -> "Factors":
         """The true answer of a transfer: this face with the guide's mouth, glasses or beard."""
-        fields = [field for attribute in attributes for field in FIELDS[attribute]]
-        return replace(self, **{field: getattr(guide, field) for field in fields})
+        names = [name for attribute in attributes for name in ATTRIBUTES[attribute].factors]
+        return replace(self, **{name: getattr(guide, name) for name in names})
 
     def without(self, attribute: str) -> list["Factors"]:
         """Every face that is this one but lacks one of `ATTRIBUTES`, all of them right answers."""
-        return [replace(self, **{FIELDS[attribute][0]: name}) for name in LACKING[attribute]]
+        factors, _, absent = ATTRIBUTES[attribute]
+        return [replace(self, **{factors[0]: value}) for value in absent]
 
 
 def factors_at(seed: int, index: int) -> Factors:
@@ -153,12 +152,10 @@ def factors_at(seed: int, index: int) -> Factors:
 
 def faces_with(seed: int, present: str | None, absent: str | None) -> Iterator[Factors]:
     """Endless faces of the set `seed` that have one attribute and lack another; None: any."""
-    index = 0
-    while True:
+    for index in itertools.count():
         face = factors_at(seed, index)
         if (present is None or face.has(present)) and (absent is None or not face.has(absent)):
             yield face
-        index += 1
 
 
 def foreign(face: Factors, index: int) -> Factors:
@@ -204,15 +201,11 @@ def write_set(
 ) -> None:
     """Draw faces 0 .. count-1 of the set `seed` into `out`, in the layout of CelebA.
 
-    Pictures that are there already are kept, so a stopped run goes on where it was. The last
-    tenth is the test partition, the twentieth before it the validation partition.
+    Pictures that are there already are kept, so a stopped run goes on where it was.
     Raises DidaError when `out` holds a set drawn with other arguments.
     """
-    claim(out, {"seed": seed, "side": side})
+    _claim(out / "avatars.json", {"seed": seed, "side": side})
     images = out / "images"
-    images.mkdir(exist_ok=True)
-    for stale in images.glob("*.tmp"):
-        stale.unlink()
     missing = [i for i in range(count) if not (images / file_name(i)).exists()]
     done = count - len(missing)
     on_progress(done, count)
@@ -225,61 +218,41 @@ def write_set(
     _write_lists(out, count, seed)
 
 
-def claim(out: Path, arguments: dict[str, int]) -> None:
-    """Record in `out/avatars.json` what is drawn there; DidaError if it is something else."""
-    record = out / "avatars.json"
-    out.mkdir(parents=True, exist_ok=True)
-    if record.exists():
-        try:
-            found = json.loads(record.read_text())
-        except ValueError:
-            raise DidaError(f"{record}: damaged; delete it or choose another --out") from None
-        if found != arguments:
-            was, now = (", ".join(f"{k} {v}" for k, v in d.items()) for d in (found, arguments))
-            raise DidaError(
-                f"{out} holds avatars with {was}, not {now}; choose another folder with --out"
-            )
-    else:
-        _replace(record, json.dumps(arguments))
+def _claim(record: Path, arguments: dict[str, int]) -> None:
+    """Write down what is drawn into a folder; DidaError if it is something else."""
+    if not record.exists():
+        write_bytes(f"{json.dumps(arguments)}\n".encode(), record)
+    found = read_json(record)
+    if found != arguments:
+        was, now = (", ".join(f"{k} {v}" for k, v in d.items()) for d in (found, arguments))
+        raise DidaError(
+            f"{record.parent} holds avatars with {was}, not {now}; choose another folder with --out"
+        )
 
 
 def file_name(index: int) -> str:
     """`000001.png` for face 0: CelebA counts from one."""
-    return f"{index + 1:0{DIGITS}d}.png"
+    return f"{index + 1:06d}.png"
 
 
 def partition(index: int, count: int) -> int:
-    """0 training, 1 validation, 2 test: index ranges, so that no face is in two of them."""
-    if index >= count - count // 10:
-        return 2
-    return 1 if index >= count - count // 10 - count // 20 else 0
+    """0 training, 1 validation, a twentieth, 2 test, the last tenth: no face is in two of them."""
+    test = count - count // 10
+    return 2 if index >= test else 1 if index >= test - count // 20 else 0
 
 
 def _write_picture(images: Path, seed: int, side: int, index: int) -> None:
-    path = images / file_name(index)
-    temporary = path.with_suffix(".tmp")
-    draw(factors_at(seed, index), side).save(temporary, format="PNG")
-    os.replace(temporary, path)
+    write(draw(factors_at(seed, index), side), images / file_name(index))
 
 
 def _write_lists(out: Path, count: int, seed: int) -> None:
-    faces = [factors_at(seed, index) for index in range(count)]
-    names = [file_name(index) for index in range(count)]
-    rows = (
-        name + "".join(f" {1 if face.has(attribute) else -1:2d}" for attribute in ATTRIBUTES)
-        for name, face in zip(names, faces, strict=True)
-    )
+    faces = {file_name(index): factors_at(seed, index) for index in range(count)}
+    signs = {name: [1 if face.has(a) else -1 for a in ATTRIBUTES] for name, face in faces.items()}
+    rows = [name + "".join(f" {sign:2d}" for sign in of_face) for name, of_face in signs.items()]
     lists = {
         "list_attr_celeba.txt": [str(count), " ".join(ATTRIBUTES), *rows],
-        "list_eval_partition.txt": [f"{n} {partition(i, count)}" for i, n in enumerate(names)],
-        FACTORS_LIST: [
-            json.dumps({"image": name} | asdict(face))
-            for name, face in zip(names, faces, strict=True)
-        ],
+        "list_eval_partition.txt": [f"{n} {partition(i, count)}" for i, n in enumerate(faces)],
+        FACTORS_LIST: [json.dumps({"image": n} | asdict(face)) for n, face in faces.items()],
     }
     for name, lines in lists.items():
-        _replace(out / name, "\n".join(lines))
-
-
-def _replace(path: Path, text: str) -> None:
-    write_bytes(f"{text}\n".encode(), path)
+        write_bytes("".join(f"{line}\n" for line in lines).encode(), out / name)

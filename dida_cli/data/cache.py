@@ -16,6 +16,7 @@ import shutil
 import struct
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,13 +63,13 @@ def in_memory(items: Iterable[Item], count: int, shape: Shape) -> Pictures:
 
 def facts_alone(items: Iterable[Item], shape: Shape) -> Pictures:
     """What there is to know of the pictures, without keeping any."""
-    nothing = torch.empty(0, *shape, dtype=torch.uint8)
-    return Pictures(nothing, *_gathered(items, lambda pixels: None))
+    return Pictures(torch.empty(0, *shape, dtype=torch.uint8), *_gathered(items, lambda _: None))
 
 
 def _gathered(
     items: Iterable[Item], put: Callable[[np.ndarray], object]
 ) -> tuple[np.ndarray, list[str]]:
+    """The facts of all that are pictures, each of which is put away, and lines on the others."""
     facts, unreadable = bytearray(), []
     for place, one in enumerate(items):
         if isinstance(one, str):
@@ -97,15 +98,13 @@ def opened(path: Path, shape: Shape) -> Pictures | None:
         if hashlib.sha256(tail).digest() != digest:
             return None
         facts = np.frombuffer(tail[:known], FACTS)
-        rows = torch.empty(0, *shape, dtype=torch.uint8)
-        if count:
-            rows = torch.from_numpy(np.memmap(path, np.uint8, "c", shape=(count, *shape)))
+        mapped = np.memmap(path, np.uint8, "c", shape=(count, *shape))
     except OSError:
         return None
     for place in np.linspace(0, count - 1, min(count, SAMPLED), dtype=int):
-        if hashlib.sha1(rows[place].numpy().data).digest() != facts["digest"][place].tobytes():
+        if hashlib.sha1(mapped[place].data).digest() != facts["digest"][place].tobytes():
             return None
-    return Pictures(rows, facts, json.loads(tail[known:]))
+    return Pictures(torch.from_numpy(mapped), facts, json.loads(tail[known:]))
 
 
 def write(path: Path, items: Iterable[Item], expected: int) -> None:
@@ -128,34 +127,21 @@ def write(path: Path, items: Iterable[Item], expected: int) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _sync(folder: Path) -> None:
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
 def _remove_stale(folder: Path) -> None:
     for left in folder.glob(f".*{SUFFIX}.*"):
-        try:
+        with suppress(OSError):  # another process was faster
             if time.time() - left.stat().st_mtime > STALE:
                 left.unlink()
-        except OSError:  # another process was faster
-            pass
 
 
 def memory_left() -> int | None:
     """Bytes of memory that may still be taken, where the system tells."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        words = next(line for line in lines if line.startswith("MemAvailable:")).split()
-        return int(words[1]) * 1024
-    except (OSError, StopIteration):
+        told = Path("/proc/meminfo").read_text()
+        return int(told.partition("MemAvailable:")[2].split()[0]) * 1024
+    except (OSError, IndexError):
         return None

@@ -40,61 +40,51 @@ class Attributes:
 
         bool (files,). Raises DidaError naming what it does not know, or where it went wrong.
         """
+        words = WORD.findall(expression)[::-1]  # still to be read, the next one last
         try:
-            return _Expression(self, expression).value()
+            found = self._any_of(words)
+            if words:
+                raise ValueError(f"{words[-1]!r} is out of place")
+        except ValueError as error:
+            known = ", ".join(self.has)
+            raise DidaError(f"{self.path}: {error} (in {expression!r}); it has {known}") from None
         except RecursionError:
             raise DidaError(f"{self.path}: brackets within brackets, too deep to be read") from None
-
-
-class _Expression:
-    """An expression that is read from left to right."""
-
-    def __init__(self, attributes: Attributes, text: str) -> None:
-        self.attributes, self.text = attributes, text
-        self.words = WORD.findall(text)[::-1]  # still to be read, the next one last
-
-    def value(self) -> np.ndarray:
-        found = self._alternatives()
-        if self.words:
-            raise self._error(f"{self.words[-1]!r} is out of place")
         return found
 
-    def _alternatives(self) -> np.ndarray:
-        found = self._conditions()
-        while self._comes("or"):
-            found = found | self._conditions()
+    def _any_of(self, words: list[str]) -> np.ndarray:
+        found = self._all_of(words)
+        while _comes("or", words):
+            found = found | self._all_of(words)
         return found
 
-    def _conditions(self) -> np.ndarray:
-        found = self._condition()
-        while self._comes("and"):
-            found = found & self._condition()
+    def _all_of(self, words: list[str]) -> np.ndarray:
+        found = self._one_of(words)
+        while _comes("and", words):
+            found = found & self._one_of(words)
         return found
 
-    def _condition(self) -> np.ndarray:
-        if self._comes("not"):
-            return ~self._condition()
-        if self._comes("("):
-            found = self._alternatives()
-            if not self._comes(")"):
-                raise self._error("a ) is missing")
+    def _one_of(self, words: list[str]) -> np.ndarray:
+        if _comes("not", words):
+            return ~self._one_of(words)
+        if _comes("(", words):
+            found = self._any_of(words)
+            if not _comes(")", words):
+                raise ValueError("a ) is missing")
             return found
-        if not self.words:
-            raise self._error("an attribute is missing at the end")
-        if (name := self.words.pop()) not in self.attributes.has:
-            raise self._error(f"no attribute {name!r}")
-        return self.attributes.has[name]
+        if not words:
+            raise ValueError("an attribute is missing at the end")
+        if (name := words.pop()) not in self.has:
+            raise ValueError(f"no attribute {name!r}")
+        return self.has[name]
 
-    def _comes(self, word: str) -> bool:
-        """Whether this is the next word, which is then read."""
-        if self.words[-1:] != [word]:
-            return False
-        self.words.pop()
-        return True
 
-    def _error(self, what: str) -> DidaError:
-        known = ", ".join(self.attributes.has)
-        return DidaError(f"{self.attributes.path}: {what} (in {self.text!r}); it has {known}")
+def _comes(word: str, words: list[str]) -> bool:
+    """Whether this is the next word, which is then read."""
+    if words[-1:] != [word]:
+        return False
+    words.pop()
+    return True
 
 
 def all_of(true: Sequence[str], false: Sequence[str] = ()) -> str:
@@ -157,9 +147,8 @@ def pictures_in(root: Path) -> Callable[[str], File]:
             return folder.joinpath
     for path in (place / IMAGE_ARCHIVE for place in places):
         if path.is_file():
-            archive = Archive(path)
-            prefix = f"{path.stem}/"
-            inside = prefix if any(name.startswith(prefix) for name in archive.names) else ""
+            archive, prefix = Archive(path), f"{path.stem}/"
+            inside = prefix if any(name.startswith(prefix) for name in archive.members) else ""
             return lambda file: Member(archive, inside + file)
     raise DidaError(
         f"{root}: has no folder {' or '.join(IMAGE_FOLDERS)}, and no {IMAGE_ARCHIVE}; "
@@ -179,8 +168,8 @@ def found(root: Path, parts: Names) -> Found:
         for part, (has, lacks) in parts.items()
     }
     files = [where(file) for file in attributes.files]
-    if partition_list := list_in(root, PARTITION_LIST):
-        return Found(files, rows, read_partition(partition_list, attributes.files), ())
+    if listed := list_in(root, PARTITION_LIST):
+        return Found(files, rows, read_partition(listed, attributes.files), ())
     return Found(files, rows, np.full(len(files), TRAIN), (VALIDATION, TEST))
 
 

@@ -1,9 +1,9 @@
 """What a training would see, told before hours are spent on it."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from dida_cli import images
 from dida_cli.config import Fit
 from dida_cli.data import folders
 from dida_cli.data.cache import Pictures
-from dida_cli.data.folders import File, Sets, Split, Verdict
+from dida_cli.data.folders import File, Progress, Sets, Split, Verdict
 from dida_cli.errors import DidaError
 
 NO_PICTURE = (
@@ -26,46 +26,40 @@ NO_PICTURE = (
 Header = tuple[int, int, str]  # width, height, mode
 
 
-@dataclass(frozen=True, eq=False)
 class Decoded:
-    """A set of pictures, decoded, or all of one kind."""
+    """A set of pictures, decoded, or all of one kind.
 
-    name: str  # with a, without a ...; for train, for validation, for test
-    files: Sequence[File]  # of all sets of its kind
-    rows: np.ndarray  # which of them are in this one: int (n,)
-    pictures: Pictures  # of all
+    Attributes:
+        name: with a, without a ...; for train, for validation, for test.
+        rows: which of the files that were asked for are in it: int (n,).
+        pictures: of all these files, uint8 (N, 3, side, side).
+        places: which of them are in it, in the order of the files: int (readable,).
+        facts, files: of these, in the same order.
+        unreadable: a line for each file of the set that is no picture.
+        first: the digest of each different picture, with its first place among `files`.
+    """
 
-    @cached_property
-    def places(self) -> np.ndarray:
-        """Which of the pictures are in this set, in the order of the files: int (readable,)."""
-        return np.flatnonzero(np.isin(self.pictures.facts["file"], self.rows))
-
-    @cached_property
-    def facts(self) -> np.ndarray:
-        """What is known of each of them."""
-        facts: np.ndarray = self.pictures.facts[self.places]
-        return facts
-
-    @cached_property
-    def unreadable(self) -> list[str]:
-        """A line for each file of the set that is no picture."""
-        lacking = np.setdiff1d(np.arange(len(self.files)), self.pictures.facts["file"])
-        lines = zip(np.isin(lacking, self.rows), self.pictures.unreadable, strict=True)
-        return [line for is_here, line in lines if is_here]
-
-    @cached_property
-    def contents(self) -> dict[bytes, int]:
-        """The digest of each different picture, with the first row of `facts` that is it."""
-        digests, rows = np.unique(self.facts["digest"], return_index=True)
-        return {digest.tobytes(): int(row) for digest, row in zip(digests, rows, strict=True)}
-
-    def file(self, row: int) -> File:
-        """The file of a row of `facts`."""
-        return self.files[int(self.facts["file"][row])]
+    def __init__(
+        self, name: str, files: Sequence[File], rows: np.ndarray, pictures: Pictures
+    ) -> None:
+        read = pictures.facts["file"]
+        self.name, self.rows, self.pictures = name, rows, pictures.rows
+        self.places = np.flatnonzero(np.isin(read, rows))
+        self.facts = pictures.facts[self.places]
+        self.files = [files[row] for row in self.facts["file"]]
+        others = np.setdiff1d(np.arange(len(files)), read)
+        self.unreadable = list(compress(pictures.unreadable, np.isin(others, rows)))
+        digests, firsts = np.unique(self.facts["digest"], return_index=True)
+        self.first = {d.tobytes(): int(row) for d, row in zip(digests, firsts, strict=True)}
 
     def share(self, count: int) -> str:
         """So many of these pictures, in words."""
         return f"{count} of {len(self.rows)} pictures {self.name}"
+
+    def shared_with(self, other: "Decoded") -> list[tuple[File, File]]:
+        """The pictures that are in both, in this order, each as the file here and there."""
+        both = sorted((row, other.first[d]) for d, row in self.first.items() if d in other.first)
+        return [(self.files[here], other.files[there]) for here, there in both]
 
 
 @dataclass(frozen=True)
@@ -113,11 +107,14 @@ def training(train: Sets, pictures: Pictures) -> Verdict:
     same = _same_sets(train)
     decoded = _decoded(train, pictures, same)
     for one in decoded.values():
-        verdict += folders.too_many(one.unreadable, len(one.rows), f"pictures {one.name}")
-        verdict += _of_one_colour(one) + _copies(one)
+        verdict += _within(one)
     pairs = [sorted((same[f"with {part}"], same[f"without {part}"])) for part in train.rows]
     for has, lacks in dict.fromkeys(map(tuple, pairs)):
-        verdict += _on_both_sides(decoded[has], decoded[lacks])
+        if shared := decoded[has].shared_with(decoded[lacks]):
+            files = " and ".join(map(str, shared[0]))
+            more = f" (and {len(shared) - 1} more such pairs)" if len(shared) > 1 else ""
+            line = f"{files} are the same picture, {has} and {lacks}{more}"
+            verdict += Verdict((f"{line}; take it out of one of them",))
     return verdict
 
 
@@ -126,7 +123,7 @@ def survey(
     side: int,
     fit: Fit,
     batch: int,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Progress = folders.unheard,
     *,
     cache: Path | None = None,
 ) -> Survey:
@@ -141,30 +138,26 @@ def survey(
     def report(here: int, _: int) -> None:
         on_progress(done + here, total)
 
-    pictures = {}
-    for kind, sets in split.kinds.items():
-        if kind == "train":
-            pictures[kind] = folders.read(sets.files, side, fit, report, cache=cache)
-        else:
-            pictures[kind] = folders.look_through(sets.files, side, fit, report)
+    kinds, pictures = split.kinds, {}
+    for kind, sets in kinds.items():
+        pictures[kind] = folders.read(
+            sets.files, side, fit, report, cache=cache, keep=kind == "train"
+        )
         done += len(sets.files)
     same = _same_sets(split.train)
-    decoded = {k: _decoded(sets, pictures[k], same) for k, sets in split.kinds.items()}
-    verdict = _enough(split.train, batch) + training(split.train, pictures["train"])
+    decoded = {kind: _decoded(sets, pictures[kind], same) for kind, sets in kinds.items()}
+    verdict = folders.enough(split.train, batch) + training(split.train, pictures["train"])
     train, *held_out = (
         Decoded(f"for {kind}", sets.files, np.arange(len(sets.files)), pictures[kind])
-        for kind, sets in split.kinds.items()
+        for kind, sets in kinds.items()
     )
     for one in held_out:
-        verdict += _also_trained_on(train, one) + _unreadable(one)
-    size = len(split.train.files) * 3 * side**2
-    on_disk = size if cache and size > folders.SMALL else 0
+        verdict += _held_out(one, train)
     return Survey(
-        sets={kind: _seen(sets, decoded[kind], side) for kind, sets in split.kinds.items()},
-        train=decoded["train"],
-        verdict=verdict,
-        bytes_in_memory=size - on_disk,
-        bytes_on_disk=on_disk,
+        {kind: _seen(sets, decoded[kind], side) for kind, sets in kinds.items()},
+        decoded["train"],
+        verdict,
+        *folders.decoded_bytes(len(split.train.files), side),
     )
 
 
@@ -183,32 +176,22 @@ def _decoded(sets: Sets, pictures: Pictures, same: dict[str, str]) -> dict[str, 
 
 def _seen(sets: Sets, decoded: dict[str, Decoded], side: int) -> dict[str, Seen]:
     headers = list(folders.in_threads(_header, sets.files))
-    return {
-        name: _counted(one, [headers[row] for row in one.rows], side)
-        for name, one in decoded.items()
-    }
-
-
-def _counted(one: Decoded, headers: Sequence[Header | None], side: int) -> Seen:
-    whole = [header for header in headers if header]
-    sizes = np.array([header[:2] for header in whole], int).reshape(-1, 2)
-    width, height = (_range(column) for column in sizes.T)
-    return Seen(
-        pictures=len(one.rows),
-        unreadable=len(one.unreadable),
-        one_colour=int(one.facts["blank"].sum()),
-        copies=len(one.facts) - len(one.contents),
-        enlarged=int((sizes.min(axis=1) < side).sum()),
-        width=width,
-        height=height,
-        modes=dict(Counter(header[2] for header in whole).most_common()),
-    )
-
-
-def _range(values: np.ndarray) -> tuple[int, int, int]:
-    if not len(values):
-        return 0, 0, 0
-    return int(values.min()), int(np.median(values)), int(values.max())
+    seen = {}
+    for name, one in decoded.items():
+        whole = [header for header in (headers[row] for row in one.rows) if header]
+        sizes = np.array([header[:2] for header in whole] or [(0, 0)])
+        width, height = ((int(c.min()), int(np.median(c)), int(c.max())) for c in sizes.T)
+        seen[name] = Seen(
+            pictures=len(one.rows),
+            unreadable=len(one.unreadable),
+            one_colour=int(one.facts["blank"].sum()),
+            copies=len(one.facts) - len(one.first),
+            enlarged=sum(min(header[:2]) < side for header in whole),
+            width=width,
+            height=height,
+            modes=dict(Counter(header[2] for header in whole).most_common()),
+        )
+    return seen
 
 
 def _header(file: File) -> Header | None:
@@ -220,67 +203,31 @@ def _header(file: File) -> Header | None:
         return None
 
 
-def _enough(train: Sets, batch: int) -> Verdict:
-    try:
-        folders.check_enough(train, batch)
-    except DidaError as error:
-        return Verdict((str(error),))
-    return Verdict()
+def _within(one: Decoded) -> Verdict:
+    """What is wrong with a training's set by itself."""
+    verdict = folders.too_many(one.unreadable, len(one.rows), f"pictures {one.name}")
+    blank = list(compress(one.files, one.facts["blank"]))
+    if blank:
+        line = f"{one.share(len(blank))} are of one colour, the first: {blank[0]}"
+        if len(blank) > folders.SKIPPED_SHARE * len(one.rows):
+            verdict += Verdict((f"{line}; take them out",))
+        else:
+            verdict += Verdict(noted=(line,))
+    again = np.setdiff1d(np.arange(len(one.facts)), list(one.first.values()))
+    if len(again):
+        original = one.first[one.facts["digest"][again[0]].tobytes()]
+        copy = f"{one.files[again[0]]} of {one.files[original]}"
+        line = f"{one.share(len(again))} are exact copies, the first: {copy}"
+        verdict += Verdict(noted=(line,))
+    return verdict
 
 
-def _of_one_colour(one: Decoded) -> Verdict:
-    rows = np.flatnonzero(one.facts["blank"])
-    if not len(rows):
-        return Verdict()
-    line = f"{one.share(len(rows))} are of one colour, the first: {one.file(rows[0])}"
-    if len(rows) > folders.SKIPPED_SHARE * len(one.rows):
-        return Verdict((f"{line}; take them out",))
-    return Verdict(noted=(line,))
-
-
-def _copies(one: Decoded) -> Verdict:
-    again = np.setdiff1d(np.arange(len(one.facts)), list(one.contents.values()))
-    if not len(again):
-        return Verdict()
-    original = one.contents[one.facts["digest"][again[0]].tobytes()]
-    copy = f"{one.file(again[0])} of {one.file(original)}"
-    return Verdict(noted=(f"{one.share(len(again))} are exact copies, the first: {copy}",))
-
-
-def _on_both_sides(has: Decoded, lacks: Decoded) -> Verdict:
-    same = _same(has, lacks)
-    if not same:
-        return Verdict()
-    row, other = same[0]
-    more = f" (and {len(same) - 1} more such pairs)" if len(same) > 1 else ""
-    return Verdict(
-        (
-            f"{has.file(row)} and {lacks.file(other)} are the same picture, {has.name} and "
-            f"{lacks.name}{more}; take it out of one of them",
-        )
-    )
-
-
-def _also_trained_on(train: Decoded, held: Decoded) -> Verdict:
-    same = _same(held, train)
-    if not same:
-        return Verdict()
-    row, other = same[0]
-    pair = f"{held.file(row)} is {train.file(other)}"
-    return Verdict(noted=(f"{held.share(len(same))} are also trained on, the first: {pair}",))
-
-
-def _unreadable(held: Decoded) -> Verdict:
-    lines = held.unreadable
-    if not lines:
-        return Verdict()
-    return Verdict(noted=(f"{held.share(len(lines))} cannot be read, the first: {lines[0]}",))
-
-
-def _same(one: Decoded, other: Decoded) -> list[tuple[int, int]]:
-    """The rows of the pictures that are in both, in the order of the first."""
-    return sorted(
-        (row, other.contents[digest])
-        for digest, row in one.contents.items()
-        if digest in other.contents
-    )
+def _held_out(held: Decoded, train: Decoded) -> Verdict:
+    """What is wrong with pictures that are held out, none of which refuses a training."""
+    noted = []
+    if shared := held.shared_with(train):
+        first = " is ".join(map(str, shared[0]))
+        noted.append(f"{held.share(len(shared))} are also trained on, the first: {first}")
+    if lines := held.unreadable:
+        noted.append(f"{held.share(len(lines))} cannot be read, the first: {lines[0]}")
+    return Verdict(noted=tuple(noted))

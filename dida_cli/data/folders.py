@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import PIL
@@ -47,6 +47,12 @@ ARCHIVE_DAMAGE = (  # what zipfile raises at archives that are broken, locked or
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
+Progress = Callable[[int, int], None]  # is told how many are done, and of how many
+Stat = tuple[int | None, str]  # bytes, None where it cannot be asked; what changes with the file
+
+
+def unheard(done: int, total: int) -> None:
+    """Progress that nobody is told of."""
 
 
 class Archive:
@@ -58,43 +64,28 @@ class Archive:
         self._lock = threading.Lock()
         try:
             self._zip = zipfile.ZipFile(path)
-            self.names = frozenset(self._zip.namelist())
         except ARCHIVE_DAMAGE as error:
             raise DidaError(f"{path}: no whole zip archive ({error}); get it again") from None
+        self.members = {member.filename: member for member in self._zip.infolist()}
 
     def read(self, name: str) -> bytes:
         """The contents of a member. Raises DidaError naming it when it is absent or damaged."""
         where = f"{self.path}/{name}"
+        if (found := self.members.get(name)) is None:
+            raise DidaError(f"{where}: no such file in the archive")
+        if found.file_size > MEMBER_BYTES:
+            raise DidaError(f"{where}: larger than any picture; take it out")
         try:
             with self._lock:  # a ZipFile counts its open members, and not safely among threads
-                found = self._zip.getinfo(name)
-                if found.file_size > MEMBER_BYTES:
-                    raise DidaError(f"{where}: larger than any picture; take it out")
                 return self._zip.read(found)
-        except KeyError:
-            raise DidaError(f"{where}: no such file in the archive") from None
         except ARCHIVE_DAMAGE as error:
             raise DidaError(f"{where}: damaged in the archive ({error}); get it again") from None
 
-    def stamp(self, name: str) -> str:
-        """What changes with a member's contents."""
-        if name not in self.names:
-            return ""
-        found = self._zip.getinfo(name)
-        return f"{found.file_size} {found.CRC}"
-
-    def size(self, name: str) -> int | None:
-        """Bytes of a member; None when it is absent."""
-        return self._zip.getinfo(name).file_size if name in self.names else None
-
     def pictures(self) -> "list[Member]":
-        """The members that are named like pictures, by name, hidden ones left out.
-
-        Raises DidaError if there are none.
-        """
+        """Those named like pictures, by name, hidden ones left out. DidaError if there are none."""
         found = sorted(
             name
-            for name in self.names
+            for name in self.members
             if name.lower().endswith(images.SUFFIXES)
             and not any(part.startswith(".") for part in name.split("/"))
         )
@@ -118,20 +109,20 @@ class Member:
         return Path(self.inside).name
 
     def exists(self) -> bool:
-        return self.inside in self.archive.names
+        return self.inside in self.archive.members
 
     def resolve(self) -> Path:
-        """A path that no other picture has."""
         return Path(f"{self.archive.path.resolve()}/{self.inside}")
 
+    def stat(self) -> Stat:
+        found = self.archive.members.get(self.inside)
+        return (found.file_size, f"{found.file_size} {found.CRC}") if found else (None, "")
+
     def read_bytes(self) -> bytes:
-        """Its contents. Raises DidaError when they are damaged or not there."""
         return self.archive.read(self.inside)
 
 
 File = Path | Member
-
-
 # Of each part, which pictures have it and which lack it: int (n,), places in a sequence.
 Rows = Mapping[Part, tuple[np.ndarray, np.ndarray]]
 Names = Mapping[Part, tuple[str, str]]  # the same as expressions over labels, or as folders
@@ -145,11 +136,9 @@ class Sets:
     rows: Rows  # of files
 
     def having(self, part: Part) -> list[File]:
-        """The files of the pictures with a part."""
         return [self.files[row] for row in self.rows[part][0]]
 
     def lacking(self, part: Part) -> list[File]:
-        """The files of the pictures without it."""
         return [self.files[row] for row in self.rows[part][1]]
 
     def only(self, chosen: np.ndarray) -> "Sets":
@@ -261,29 +250,21 @@ def _archive_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.zip")
 
 
-def check_enough(train: Sets, batch: int) -> None:
-    """Raises DidaError when a set is smaller than its share of a batch."""
+def enough(train: Sets, batch: int) -> Verdict:
+    """A refusal when a set is smaller than its share of a batch."""
     for name, rows in named(train.rows).items():
         if len(rows) < batch:
-            raise DidaError(
-                f"there are {len(rows)} pictures {name}, fewer than the batch of {batch}; "
-                f"add pictures or use --batch {max(1, len(rows))}"
-            )
+            line = f"there are {len(rows)} pictures {name}, fewer than the batch of {batch}"
+            return Verdict((f"{line}; add pictures or use --batch {max(1, len(rows))}",))
+    return Verdict()
 
 
-def load(
-    files: Sequence[File],
-    side: int,
-    fit: Fit = "crop",
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-    *,
-    cache: Path | None = None,
-) -> Tensor:
-    """All files as the model sees them: uint8 (N, 3, side, side), as `read` keeps them.
+def load(files: Sequence[File], side: int, fit: Fit = "crop") -> Tensor:
+    """All files as the model sees them: uint8 (N, 3, side, side), in memory.
 
     Unreadable files are named in warnings and skipped; DidaError above 5 % of them.
     """
-    pictures = read(files, side, fit, on_progress, cache=cache)
+    pictures = read(files, side, fit)
     (too_many(pictures.unreadable, len(files)) + skipped(pictures.unreadable)).enforce()
     return pictures.rows
 
@@ -303,47 +284,47 @@ def skipped(lines: Sequence[str]) -> Verdict:
     return Verdict(noted=tuple(noted))
 
 
+def decoded_bytes(count: int, side: int) -> tuple[int, int]:
+    """What so many pictures take when they are read: in memory, and in a file of the cache."""
+    size = count * 3 * side**2
+    return (0, size) if size > SMALL else (size, 0)
+
+
 def read(
     files: Sequence[File],
     side: int,
     fit: Fit = "crop",
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Progress = unheard,
     *,
     cache: Path | None = None,
+    keep: bool = True,
 ) -> store.Pictures:
     """All files as the model sees them, decoded in threads; unreadable ones are left out.
 
     They are in memory or, with a folder `cache` and above 256 MB, in a file there, mapped: the
     next call for the same files, sizes and times decodes nothing. Where that folder cannot hold
     them they are kept in memory, with a warning; DidaError when they do not fit there either.
+    Without `keep` only their facts are.
     """
-    square = images.Square(side, fit)
-    shape = (3, side, side)
-    size = len(files) * 3 * side**2
-    if cache is not None and size > SMALL:
-        path = cache / f"{_key(files, square)}{store.SUFFIX}"
+    square, shape = images.Square(side, fit), (3, side, side)
+    decoded = _decoded(files, square, on_progress)
+    if not keep:
+        return store.facts_alone(decoded, shape)
+    _, size = decoded_bytes(len(files), side)
+    if cache is None or not size:
+        return store.in_memory(decoded, len(files), shape)
+    path = cache / f"{_key(files, square)}{store.SUFFIX}"
+    if found := store.opened(path, shape):
+        on_progress(len(files), len(files))
+        return found
+    try:
+        store.write(path, decoded, size)
         if found := store.opened(path, shape):
-            on_progress(len(files), len(files))
             return found
-        try:
-            store.write(path, _decoded(files, square, on_progress), size)
-            if found := store.opened(path, shape):
-                return found
-            raise OSError(0, "does not keep what is written")
-        except OSError as error:
-            _keep_in_memory(cache, size, str(error.strerror or error))
+        raise OSError(0, "does not keep what is written")
+    except OSError as error:
+        _keep_in_memory(cache, size, str(error.strerror or error))
     return store.in_memory(_decoded(files, square, on_progress), len(files), shape)
-
-
-def look_through(
-    files: Sequence[File],
-    side: int,
-    fit: Fit = "crop",
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> store.Pictures:
-    """The facts of all files as the model would see them; the pictures are not kept."""
-    square = images.Square(side, fit)
-    return store.facts_alone(_decoded(files, square, on_progress), (3, side, side))
 
 
 def contents(file: File) -> Path | io.BytesIO:
@@ -372,47 +353,36 @@ def _key(files: Sequence[File], square: images.Square) -> str:
     how = [DECODING, PIL.__version__, *square]
     digest = hashlib.sha256(json.dumps(how).encode())
     for file in files:
-        digest.update(json.dumps([os.path.abspath(str(file)), _stamp(file)]).encode())
+        digest.update(json.dumps([os.path.abspath(str(file)), stat(file)[1]]).encode())
     return digest.hexdigest()
 
 
-def _stamp(file: File) -> str:
-    """What changes with a file's contents, or with whether it may be read."""
+def stat(file: File) -> Stat:
+    """Bytes of a file, and what changes with its contents, or with whether it may be read."""
     if isinstance(file, Member):
-        return file.archive.stamp(file.inside)
+        return file.stat()
     try:
         found = file.stat()
     except OSError:
-        return ""
-    return f"{found.st_size} {found.st_mtime_ns} {found.st_mode}"
-
-
-def size_of(file: File) -> int | None:
-    """Bytes of a file; None when it cannot be asked."""
-    if isinstance(file, Member):
-        return file.archive.size(file.inside)
-    try:
-        return file.stat().st_size
-    except OSError:
-        return None
+        return None, ""
+    return found.st_size, f"{found.st_size} {found.st_mtime_ns} {found.st_mode}"
 
 
 def _decoded(
-    files: Sequence[File], square: images.Square, on_progress: Callable[[int, int], None]
+    files: Sequence[File], square: images.Square, on_progress: Progress
 ) -> Iterator[store.Item]:
     """Each file as the model sees it, in order."""
-    decode = functools.partial(_item, square=square)
+
+    def decode(file: File) -> store.Item:
+        try:
+            picture = images.read(contents(file), str(file))
+        except DidaError as error:
+            return str(error)
+        return store.item(images.pixels(images.fit(picture, square)))
+
     for done, item in enumerate(in_threads(decode, files), start=1):
         yield item
         on_progress(done, len(files))
-
-
-def _item(file: File, square: images.Square) -> store.Item:
-    try:
-        picture = images.read(contents(file), str(file))
-    except DidaError as error:
-        return str(error)
-    return store.item(images.pixels(images.fit(picture, square)))
 
 
 def in_threads(work: Callable[[Given], Made], given: Sequence[Given]) -> Iterator[Made]:
@@ -430,39 +400,25 @@ class Batches:
     """
 
     def __init__(
-        self,
-        pictures: Tensor,
-        rows: Rows,
-        *,
-        batch: int,
-        seed: int,
-        flip: bool,
-        names: Sequence[object] = (),
+        self, sets: Sets, pictures: store.Pictures, *, batch: int, seed: int, flip: bool
     ) -> None:
-        """pictures: uint8 (N, 3, side, side); rows are of them, and so are the files' names."""
-        self.pictures, self.rows, self.names = pictures, rows, names
-        self.batch, self.seed, self.flip = batch, seed, flip
-        self._order = functools.lru_cache(maxsize=8)(self._shuffled)  # two epochs of four sets
-
-    @classmethod
-    def of(cls, sets: Sets, pictures: store.Pictures, *, batch: int, seed: int, flip: bool) -> Self:
-        """Batches of sets whose files were read; those that cannot be read are left out."""
+        """pictures: what was read of the sets' files; those that cannot be read are left out."""
         read = pictures.facts["file"]
         places = np.full(len(sets.files), -1)
         places[read] = np.arange(len(read))
-        rows, names = moved(sets.rows, places), [sets.files[row] for row in read]
-        return cls(pictures.rows, rows, batch=batch, seed=seed, flip=flip, names=names)
+        self.pictures, self.rows = pictures.rows, moved(sets.rows, places)
+        self.names = [str(sets.files[row]) for row in read]
+        self.batch, self.seed, self.flip = batch, seed, flip
+        self._order = functools.lru_cache(maxsize=8)(self._shuffled)  # two epochs of four sets
 
     def __call__(self, step: int) -> dict[Part, Sides]:
         """The pictures of a step (0, 1, ...): (batch, 3, side, side) in [-1, 1] of each set."""
         return {p: Sides(self._take(p, False, step), self._take(p, True, step)) for p in self.rows}
 
     def files(self, step: int) -> list[str]:
-        """The names of a step's pictures, where they are known, in the order of `Sides`."""
-        if not self.names:
-            return []
+        """The names of a step's pictures, in the order of `Sides`."""
         taken = [self.taken(part, lacks, step) for part in self.rows for lacks in (False, True)]
-        return [str(self.names[row]) for row in np.concatenate(taken)]
+        return [self.names[row] for row in np.concatenate(taken)]
 
     def taken(self, part: Part, lacks: bool, step: int) -> np.ndarray:
         """Which pictures of a set a step takes, in the order of its batch: int (batch,)."""
@@ -490,7 +446,7 @@ def write_folders(
     wanted: Mapping[str, Sequence[File]],
     *,
     link: bool = False,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Progress = unheard,
 ) -> None:
     """Copy (or link) the wanted files into folders of those names, made at once in `out`."""
     total = sum(map(len, wanted.values()))
@@ -501,14 +457,15 @@ def write_folders(
         for name, files in wanted.items():
             (new / name).mkdir(parents=True)
             for file in files:
+                copy = new / name / file.name
                 if not file.exists():
                     raise DidaError(f"{file}: no such file, though it is listed; get it too")
-                if (new / name / file.name).exists():
+                if copy.exists():
                     raise DidaError(f"{file}: a second picture of this name in {name}; rename it")
                 if not link:
-                    (new / name / file.name).write_bytes(file.read_bytes())
+                    copy.write_bytes(file.read_bytes())
                 elif isinstance(file, Path):
-                    (new / name / file.name).symlink_to(file.resolve())
+                    copy.symlink_to(file.resolve())
                 else:
                     raise DidaError(f"{file}: no link can lead into an archive; drop --link")
                 done += 1

@@ -285,7 +285,7 @@ def test_what_a_survey_decodes_a_training_finds(
     assert len(kept) == 1  # of the training; the tests are looked at and not kept
     assert (found.bytes_in_memory, found.bytes_on_disk) == (0, 43 * 3 * 32 * 32)
     again = sources.split(root, sources.DOMAINS).train
-    folders.load(again.files, SIDE, cache=tmp_path / "kept")
+    folders.read(again.files, SIDE, cache=tmp_path / "kept")
     assert sorted((tmp_path / "kept").iterdir()) == kept
 
 

@@ -101,8 +101,8 @@ def test_faces_are_drawn_only_for_trainings_on_drawn_faces(tmp_path: Path) -> No
 
 
 def test_validation_pairs_are_not_those_of_the_test() -> None:
-    from dida_cli.cli import evaluate, trainer
+    from dida_cli.cli import begin, evaluate
     from dida_cli.evaluate import report
 
     tested = evaluate.PAIRS_SEED
-    assert validation.SEED not in {tested, tested + report.VALIDATION_SEED, trainer.AVATAR_SEED}
+    assert validation.SEED not in {tested, tested + report.VALIDATION_SEED, begin.AVATAR_SEED}

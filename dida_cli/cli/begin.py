@@ -1,0 +1,160 @@
+"""A training at its first step, or where it was left; and what it comes from."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dida_cli.cli import console, finish
+from dida_cli.config import Part
+from dida_cli.errors import DidaError
+
+if TYPE_CHECKING:
+    import torch
+
+    from dida_cli.data.cache import Pictures
+    from dida_cli.data.folders import Batches, File
+    from dida_cli.data.sources import Fingerprint
+    from dida_cli.distributed import Group
+    from dida_cli.players import Sides
+    from dida_cli.recipe import Recipe, Stage
+    from dida_cli.training import Training
+
+AVATAR_COUNT, AVATAR_SEED = 24_000, 0  # of the faces that are drawn when they are not there
+HELD_OUT = 64  # pictures of each side of a part that are scored
+
+
+class Source:
+    """What a training comes from: its recipe and command, and its pictures as each stage sees them.
+
+    `command` is as it was typed, for the card.
+    """
+
+    def __init__(self, wanted: "Recipe", command: str, root: Path, group: "Group") -> None:
+        from dida_cli.data import sources
+
+        self.wanted, self.command, self.root, self.group = wanted, command, root, group
+        self.split = sources.split(root, wanted.expressions)
+        self._read: tuple[int, Pictures] | None = None  # at which side, what
+
+    @property
+    def fingerprint(self) -> "Fingerprint":
+        """What tells its pictures from others."""
+        from dida_cli.data import sources
+
+        return sources.fingerprint(self.split.train)
+
+    def batches(self, stage: "Stage") -> "Batches":
+        """What a stage learns from. Raises DidaError for pictures that no training is made of."""
+        from dida_cli import hub
+        from dida_cli.data import check, folders
+
+        train, wanted = self.split.train, self.wanted
+        folders.enough(train, stage.batch).enforce()
+        if self._read is None or self._read[0] != stage.side:
+            cache = hub.home() / "pictures"
+            with console.progress("reading", "pictures") as report, self.group.first():
+                read = folders.read(train.files, stage.side, wanted.fit, report, cache=cache)
+            if self._read is None:
+                check.training(train, read).enforce()
+            self._read = stage.side, read
+        flip = wanted.training.flip
+        return folders.Batches(train, self._read[1], batch=stage.batch, seed=wanted.seed, flip=flip)
+
+    def held_out(self, side: int) -> dict[Part, "Sides"]:
+        """Pictures of each part that are not learned from, (N, 3, side, side) in [-1, 1]."""
+        from dida_cli import images
+        from dida_cli.data import folders
+        from dida_cli.players import Sides
+
+        def some(files: "list[File]") -> "torch.Tensor":
+            return images.to_unit(folders.load(files[:HELD_OUT], side, self.wanted.fit))
+
+        sets = self.split.validation
+        return {p: Sides(some(sets.having(p)), some(sets.lacking(p))) for p in sets.rows}
+
+    def record(self, run: Path) -> None:
+        """Write into a run's folder what is trained, and on what."""
+        from dida_cli import run as runs
+
+        if self.group.writes:
+            begun = runs.Begun(self.command, str(self.root.resolve()), self.fingerprint)
+            runs.record(run, self.wanted, begun)
+
+
+def is_undrawn(wanted: "Recipe") -> bool:
+    """Whether a recipe's pictures are faces that are yet to be drawn."""
+    from dida_cli import recipe
+    from dida_cli.data import sources
+
+    return wanted.data == recipe.AVATARS and not sources.is_labelled(Path(wanted.data))
+
+
+def pictures(wanted: "Recipe") -> Path:
+    """Where a recipe's pictures are; drawn faces are drawn if they are not there."""
+    from dida_cli.data import avatars
+
+    root = Path(wanted.data)
+    if is_undrawn(wanted):
+        console.note(f"drawing {AVATAR_COUNT} avatars into {root} first, some minutes")
+        with console.progress("drawing", "faces") as report:
+            avatars.write_set(root, count=AVATAR_COUNT, seed=AVATAR_SEED, on_progress=report)
+    return root
+
+
+def anew(
+    run: Path, wanted: "Recipe", command: str, device: "torch.device", group: "Group"
+) -> tuple[Source, "Training"]:
+    """A training at its first step; its run's folder is there, and its pictures are read."""
+    from dida_cli.training import Training
+
+    with group.first():
+        root = pictures(wanted)
+    source = Source(wanted, command, root, group)
+    training = Training(wanted, 0, str(device), group)
+    source.batches(training.settings)
+    source.record(run)
+    return source, training
+
+
+def again(
+    run: Path,
+    wanted: "Recipe",
+    command: str,
+    device: "torch.device",
+    group: "Group",
+    override: bool,
+) -> tuple[Source, "Training"]:
+    """A run as it was saved; with `override` by another recipe, and on pictures that changed."""
+    from dida_cli import recipe
+    from dida_cli import run as runs
+    from dida_cli.data import sources
+    from dida_cli.training import resumed
+
+    before, begun = runs.recorded(run)
+    last = runs.last_of(run)
+    changes = recipe.differences(before, wanted)
+    root = Path(begun.root if before.data == wanted.data else wanted.data).resolve()
+    source = Source(wanted, begun.command, root, group)
+    others = sources.differences(begun.fingerprint, source.fingerprint)
+    if others and not override:
+        raise DidaError(
+            f"{run}: its pictures have changed ({'; '.join(others)}); put them back, "
+            "or add --override to go on with these"
+        )
+    try:
+        training = resumed(wanted, last, str(device), group)
+    except DidaError as error:
+        if not changes:
+            raise
+        told = "; ".join(changes)
+        raise DidaError(f"{error}; the run goes on with its own networks, not by {told}") from None
+    source.batches(training.settings)
+    for line in changes + others:
+        console.note(f"override: {line}")
+    if changes or others:
+        source.command += f"; {command}"
+        source.record(run)
+    if others:  # scores of other pictures cannot be compared
+        training.best = None
+        shutil.rmtree(run / finish.JUDGE, ignore_errors=True)
+    return source, training
