@@ -7,7 +7,7 @@ deepest stage outwards, so that twice the side costs little more.
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Literal
 
 import torch
@@ -69,8 +69,7 @@ class Settings(Json):
         """How often pictures are halved. Raises DidaError when they do not come to the grid."""
         stages = (side // self.grid).bit_length() - 1
         if stages < 2 or side != self.grid << stages:
-            smallest, largest = SIDES
-            fitting = [s for k in range(2, 8) if smallest <= (s := self.grid << k) <= largest]
+            fitting = [s for k in range(2, 8) if SIDES[0] <= (s := self.grid << k) <= SIDES[1]]
             tip = f"try side {' or '.join(map(str, fitting))}" if fitting else "try grid 4"
             raise DidaError(
                 f"side {side} does not halve two or more times to a grid of {self.grid}; {tip}"
@@ -84,40 +83,37 @@ class Settings(Json):
 
 def encoder(widths: list[int], code: int) -> nn.Module:
     """Pictures (N, 3, side, side) to a code (N, code, grid, grid)."""
-    blocks: list[nn.Module] = []
-    for narrow, wide in zip([3, *widths], widths, strict=False):
-        blocks += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), *normed(wide)]
-    return nn.Sequential(*blocks, nn.Conv2d(widths[-1], code, 3, padding=1))
+    stages = [halved(*pair) for pair in pairwise([3, *widths])]
+    return nn.Sequential(*chain(*stages), nn.Conv2d(widths[-1], code, 3, padding=1))
 
 
 def decoder(settings: Settings, side: int, parts: int, out: int = 3) -> nn.Module:
     """Codes side by side (N, channels, grid, grid) to `out` raw channels (N, out, side, side)."""
     widths = settings.widths(side)[::-1]
     channels = settings.common + parts * settings.separate
-    blocks: list[nn.Module] = []
-    for wide, narrow in zip([channels, *widths], widths, strict=False):
-        blocks += [nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1), *normed(narrow)]
-    return nn.Sequential(*blocks, nn.Conv2d(widths[-1], out, 3, padding=1))
+    stages = [doubled(*pair) for pair in pairwise([channels, *widths])]
+    return nn.Sequential(*chain(*stages), nn.Conv2d(widths[-1], out, 3, padding=1))
 
 
-def normed(channels: int) -> list[nn.Module]:
-    """What comes after a convolution: group norm and a leaky ReLU."""
-    return [nn.GroupNorm(math.gcd(8, channels), channels), nn.LeakyReLU(SLOPE, inplace=True)]
-
-
-def same(before: int, after: int) -> nn.Module:
+def same(before: int, after: int) -> nn.Sequential:
     """A 3x3 convolution, normed: (N, before, h, w) to (N, after, h, w)."""
-    return nn.Sequential(nn.Conv2d(before, after, 3, padding=1), *normed(after))
+    return _normed(nn.Conv2d(before, after, 3, padding=1))
 
 
-def halved(before: int, after: int) -> nn.Module:
+def halved(before: int, after: int) -> nn.Sequential:
     """The same to half the side."""
-    return nn.Sequential(nn.Conv2d(before, after, 4, stride=2, padding=1), *normed(after))
+    return _normed(nn.Conv2d(before, after, 4, stride=2, padding=1))
 
 
-def doubled(before: int, after: int) -> nn.Module:
+def doubled(before: int, after: int) -> nn.Sequential:
     """The same to twice the side."""
-    return nn.Sequential(nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), *normed(after))
+    return _normed(nn.ConvTranspose2d(before, after, 4, stride=2, padding=1))
+
+
+def _normed(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
+    channels = conv.out_channels
+    norm = nn.GroupNorm(math.gcd(8, channels), channels)
+    return nn.Sequential(conv, norm, nn.LeakyReLU(SLOPE, inplace=True))
 
 
 class Encoders(nn.Module):
@@ -203,14 +199,10 @@ class PictureCritic(nn.Module):
     def __init__(self, kinds: int, width: int) -> None:
         super().__init__()
         widths = [12, width, 2 * width, 3 * width]
-        convs = [
-            nn.Conv2d(narrow, wide, 4, stride=2, padding=1) for narrow, wide in pairwise(widths)
-        ]
+        convs = [nn.Conv2d(*pair, 4, stride=2, padding=1) for pair in pairwise(widths)]
         convs += [nn.Conv2d(widths[-1], wide, 3, padding=1) for wide in (widths[-1], kinds)]
-        layers: list[nn.Module] = []
-        for conv in convs:
-            layers += [spectral(conv), nn.LeakyReLU(SLOPE, inplace=True)]
-        self.layers = nn.Sequential(*layers[:-1])
+        layers = chain(*((spectral(conv), nn.LeakyReLU(SLOPE, inplace=True)) for conv in convs))
+        self.layers = nn.Sequential(*layers)[:-1]
 
     def forward(self, picture: Tensor) -> Tensor:
         """Pictures (N, 3, s, s) to what is said of each patch: (N, kinds, s / 16, s / 16)."""
@@ -218,9 +210,10 @@ class PictureCritic(nn.Module):
         return said.float()
 
 
-def players(network: Network, settings: Settings) -> Players:
+def players(network: Network) -> Players:
     """A network against a critic of its common codes, both by Adam as the papers have it."""
-    betas = (0.5, 0.999)
+    settings, betas = network.settings, (0.5, 0.999)
+    assert isinstance(settings, Settings)
     critic = Critic(settings)
     return Players(network, critic, rate=settings.rate, betas=betas, clip=5.0, critic_betas=betas)
 
@@ -236,11 +229,8 @@ def own_parts(codes: Codes) -> Codes:
     `codes` are of 2 B pictures, A's first.
     """
     (a, other_a), (other_b, b) = codes.a.chunk(2), codes.b.chunk(2)
-    return Codes(
-        codes.common,
-        torch.cat([a, torch.zeros_like(other_a)]),
-        torch.cat([torch.zeros_like(other_b), b]),
-    )
+    own_a, own_b = [a, torch.zeros_like(other_a)], [torch.zeros_like(other_b), b]
+    return Codes(codes.common, torch.cat(own_a), torch.cat(own_b))
 
 
 def zero(codes: Codes) -> Tensor:

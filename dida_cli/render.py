@@ -26,10 +26,7 @@ def overlay(picture: Image.Image, region: Image.Image) -> Image.Image:
 
 
 def sheet(
-    rows: Sequence[Sequence[Cell]],
-    *,
-    top: Sequence[str] = (),
-    left: Sequence[str] = (),
+    rows: Sequence[Sequence[Cell]], *, top: Sequence[str] = (), left: Sequence[str] = ()
 ) -> Image.Image:
     """Pictures in rows, with words above the columns and left of the rows; None leaves a gap."""
     side = max([CELL, *(cell.width for row in rows for cell in row if cell)])
@@ -41,42 +38,37 @@ def sheet(
     size = (margin_left + columns * step + GAP, margin_top + len(rows) * step + GAP)
     paper = Image.new("RGB", size, GROUND)
     draw = ImageDraw.Draw(paper)
-    for column, word in enumerate(top):
-        word = _shortened(word, font, side)
-        middle = margin_left + GAP + column * step + side / 2
-        draw.text((middle, margin_top - GAP / 2), word, INK, font, anchor="ms")
-    for row, word in enumerate(left):
-        draw.text((GAP, margin_top + GAP + row * step + side / 2), word, INK, font, anchor="lm")
-    for y, row_of_cells in enumerate(rows):
-        for x, cell in enumerate(row_of_cells):
+    for x, word in enumerate(top):
+        middle = margin_left + GAP + x * step + side / 2
+        shown = _shortened(word, font, side)
+        draw.text((middle, margin_top - GAP / 2), shown, INK, font, anchor="ms")
+    for y, word in enumerate(left):
+        draw.text((GAP, margin_top + GAP + y * step + side / 2), word, INK, font, anchor="lm")
+    for y, row in enumerate(rows):
+        for x, cell in enumerate(row):
             if cell:
-                scaled = cell.resize(
-                    (side, side),
-                    Image.Resampling.NEAREST
-                    if cell.width * 2 <= side
-                    else Image.Resampling.LANCZOS,
-                )
-                paper.paste(scaled, (margin_left + GAP + x * step, margin_top + GAP + y * step))
+                small = cell.width * 2 <= side
+                filter_ = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
+                place = (margin_left + GAP + x * step, margin_top + GAP + y * step)
+                paper.paste(cell.resize((side, side), filter_), place)
     return paper
 
 
 def _shortened(word: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    if font.getlength(word) <= width:
-        return word
-    while word and font.getlength(word + "...") > width:
+    shown = word
+    while word and font.getlength(shown) > width:
         word = word[:-1]
-    return word + "..."
+        shown = f"{word}..."
+    return shown
 
 
 def bars(shares: Mapping[str, tuple[float, float, float]], path: Path) -> None:
     """A bar for each share 0..1 with the ends of its interval: name -> (share, low, high)."""
-    with _plot(1, path) as panels:
-        panel = panels[0]
-        names = list(shares)
-        values = [share for share, _, _ in shares.values()]
-        below = [max(0.0, share - low) for share, low, _ in shares.values()]
-        above = [max(0.0, high - share) for share, _, high in shares.values()]
-        panel.barh(names, values, xerr=[below, above], height=0.5, capsize=4)
+    values = [share for share, _, _ in shares.values()]
+    below = [max(0.0, share - low) for share, low, _ in shares.values()]
+    above = [max(0.0, high - share) for share, _, high in shares.values()]
+    with _plot(1, path) as (panel,):
+        panel.barh(list(shares), values, xerr=[below, above], height=0.5, capsize=4)
         panel.set_xlim(0, 1)
         panel.grid(axis="x", alpha=0.3)
 
@@ -100,17 +92,10 @@ def curves(log: Sequence[Mapping[str, Any]], path: Path) -> None:
 @contextmanager
 def _plot(panels: int, path: Path) -> Iterator[Any]:
     """Panels below each other to draw in, saved as a PNG file at the end."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    size = (8, 1.8 * max(panels, 1.2))
-    figure, axes = pyplot.subplots(
-        panels, 1, figsize=size, sharex=True, layout="constrained", squeeze=False
-    )
-    yield axes[:, 0]
+    figure = Figure(figsize=(8, 1.8 * max(panels, 1.2)), layout="constrained")
+    yield figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
-    pyplot.close(figure)
     write_bytes(buffer.getvalue(), path)

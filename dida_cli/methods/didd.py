@@ -38,6 +38,7 @@ from dida_cli.players import Network as Base
 
 ABILITIES: frozenset[Ability] = frozenset({"two parts", "common code"})
 TAKES = "domains"
+players = nets.players
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +80,6 @@ class Network(Base):
     ) -> Rendering:
         """G of the codes: pictures (N, 3, side, side) in [-1, 1]. Only the codes are looked at."""
         return Rendering(torch.tanh(self.decoder(torch.cat(codes, dim=1)).float()), None)
-
-
-def players(network: Base) -> Players:
-    """The autoencoder against d."""
-    return nets.players(network, settings_of(network.config))
 
 
 def losses(players: Players, batch: Batch, step: int) -> dict[str, Tensor]:

@@ -31,10 +31,10 @@ from dida_cli.config import ModelConfig
 from dida_cli.methods import settings_of
 from dida_cli.painter import Painter, blend
 from dida_cli.players import Batch, Players
-from dida_cli.players import Network as Base
 
 ABILITIES: frozenset[Ability] = frozenset({"masks", "two parts", "common code"})
 TAKES = "domains"
+players = nets.players
 
 RISE = (800, 1600)  # steps between which the weights of repaint and mask rise to their value
 FIRST_MASK = 1.0  # added to the mask's logit: the first masks are open
@@ -84,11 +84,6 @@ class Network(Painter):
         """
         grown = F.max_pool2d((mask >= REMOVED_FROM).to(mask.dtype), 3, stride=1, padding=1)
         return F.avg_pool2d(grown, 3, stride=1, padding=1, count_include_pad=False)
-
-
-def players(network: Base) -> Players:
-    """The encoders and the decoder against the critic."""
-    return nets.players(network, settings_of(network.config))
 
 
 def losses(players: Players, batch: Batch, step: int) -> dict[str, Tensor]:

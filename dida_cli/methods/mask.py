@@ -38,10 +38,10 @@ from dida_cli.methods import settings_of
 from dida_cli.painter import Painter, blend
 from dida_cli.paper import layouts
 from dida_cli.players import Batch, Players
-from dida_cli.players import Network as Base
 
 ABILITIES: frozenset[Ability] = frozenset({"masks", "common code"})
 TAKES = "domains"
+players = nets.players
 
 REMOVED_FROM = 0.1  # of a part's own mask on, the base is shown where the part is taken off
 
@@ -75,15 +75,15 @@ class Network(Painter):
                 f"{config.domains.b}; method layers has masks for both"
             )
         self.abilities = ABILITIES
+        shape = self.settings, config.side, 1
         if self.settings.architecture == "paper":
-            released = layouts.MASK, self.settings, config.side, 1
-            self.encoders = layouts.encoders(*released)
-            self.plain = layouts.decoder(*released)
-            self.painter = layouts.decoder(*released, out=4)
+            self.encoders = layouts.encoders(layouts.MASK, *shape)
+            self.plain = layouts.decoder(layouts.MASK, *shape)
+            self.painter = layouts.decoder(layouts.MASK, *shape, out=4)
         else:
-            self.encoders = nets.encoders(self.settings, config.side, 1)
-            self.plain = nets.decoder(self.settings, config.side, 1)
-            self.painter = nets.decoder(self.settings, config.side, 1, out=4)
+            self.encoders = nets.encoders(*shape)
+            self.plain = nets.decoder(*shape)
+            self.painter = nets.decoder(*shape, out=4)
 
     def encode(self, image: Tensor) -> Codes:
         """Pictures (N, 3, side, side) in [-1, 1] to (E1(x), E2(x))."""
@@ -103,11 +103,6 @@ class Network(Painter):
     def removal(self, mask: Tensor) -> Tensor:
         """Where the mask, (N, 1, side, side), is `REMOVED_FROM` or more."""
         return (mask >= REMOVED_FROM).to(mask.dtype)
-
-
-def players(network: Base) -> Players:
-    """The encoders and decoders against d."""
-    return nets.players(network, settings_of(network.config))
 
 
 def losses(players: Players, batch: Batch, step: int) -> dict[str, Tensor]:

@@ -64,7 +64,7 @@ def test_a_removal_shows_the_base_where_the_own_mask_is_a_tenth_or_more(
     own = model.encode(picture)
     made = model.compose(own.without("a"), picture, own)
     inside = values > 0.1
-    assert torch.allclose(made.image[..., inside], model.base(own)[..., inside])
+    assert torch.allclose(made.image[..., inside], model.base(own)[..., inside], atol=1e-6)
     assert torch.equal(made.image[..., ~inside], picture[..., ~inside])
     assert made.mask is not None and not made.mask[..., ~inside].any()
     assert made.mask[..., inside].mean() > 0.9  # but where the base is as the picture
@@ -89,7 +89,8 @@ def test_a_transfer_is_the_painters_blend_onto_the_picture(model: mask.Network) 
     expected = blend(rgb, blend(model.base(own), picture, left), where)
     far = (expected - picture).abs().amax(1, keepdim=True).expand_as(picture) > 6 / 127.5
     assert far[..., :16].any() and far[..., 16:].any()
-    assert torch.allclose(made[far], expected[far])  # what nobody would see is left out
+    # what nobody would see is left out
+    assert torch.allclose(made[far], expected[far], atol=1e-6)
 
 
 class Stub(mask.Network):
