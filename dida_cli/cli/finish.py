@@ -11,7 +11,7 @@ from dida_cli.config import Part, read_json
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
-    from dida_cli.cli.trainer import Source
+    from dida_cli.cli.begin import Source
     from dida_cli.data.folders import Sets
     from dida_cli.evaluate.attributes import FactorClassifier
     from dida_cli.evaluate.report import Judged
@@ -37,13 +37,13 @@ def write(training: "Training", source: "Source", run: Path) -> None:
     """Judge the model of a training that is over, and write its folder."""
     from dida_cli import checkpoint, images
     from dida_cli import run as runs
-    from dida_cli.evaluate import tables
+    from dida_cli.evaluate import sheets, tables
 
     network = checkpoint.baked(training.network).to("cpu")
     try:
         result, judged = _judged(network, source, run)
         scores = tables.card_tables(result)
-        pictures = _examples(judged, network)
+        pictures = sheets.examples(judged, network.config.domains, PAIRS_SEED)
         for line in tables.headlines(result):
             console.note(line)
     except DidaError as error:
@@ -83,9 +83,8 @@ def _domains(sets: "Sets") -> tuple[list[Any], list[Any]]:
 
     a, lacks_a = sets.rows["a"]
     b, lacks_b = sets.rows.get("b", (lacks_a, a))
-    rows = np.intersect1d(a, lacks_b), np.intersect1d(b, lacks_a)
-    in_a, in_b = ([sets.files[row] for row in of_domain] for of_domain in rows)
-    return in_a, in_b
+    in_a, in_b = np.intersect1d(a, lacks_b), np.intersect1d(b, lacks_a)
+    return [sets.files[row] for row in in_a], [sets.files[row] for row in in_b]
 
 
 def judge_of(run: Path, source: "Source") -> "FactorClassifier":
@@ -96,7 +95,6 @@ def judge_of(run: Path, source: "Source") -> "FactorClassifier":
     if (run / JUDGE).exists():
         return attributes.load(run / JUDGE, factors)
     batches = source.batches(source.wanted.stages[-1])
-
     pictures, some = batches.pictures, attributes.some
     sides = {
         part: (pictures[some(has)], pictures[some(lacks)])
@@ -107,23 +105,6 @@ def judge_of(run: Path, source: "Source") -> "FactorClassifier":
     card = f"Says which parts pictures of {run.name} have, to score its training.\n"
     attributes.save(judge, run / JUDGE, card, factors)
     return judge
-
-
-def _examples(judged: "Judged", network: "Network") -> "dict[str, tuple[Picture, str]]":
-    """Pictures by file name, with what they show: the first pairs, and the worst edits."""
-    from dida_cli.evaluate import report, sheets
-
-    found: dict[str, tuple[Picture, str]] = {}
-    for part, (drawn, edits) in judged.items():
-        way = report.direction(network.config.domains, part)
-        words = f"{way}: the first {sheets.SHOWN} pairs of seed {PAIRS_SEED}, unchosen"
-        found[f"part-{part}.png"] = sheets.first(drawn, edits), words
-    if worst := sheets.worst_sheet(judged, network.config.domains):
-        found["worst.png"] = (
-            worst,
-            f"the {sheets.WORST} worst of all judged edits of each direction",
-        )
-    return found
 
 
 def card(
@@ -263,11 +244,9 @@ def sheet(model: "Network", held_out: Mapping[Part, "Sides"]) -> "Picture | None
             bare = model.compose(of_guides.without(part), guides, of_guides).image
             rows += [[None, *to_pictures(guides)], [None, *to_pictures(bare)]]
             for i, content in enumerate(to_pictures(contents)):
-                row = [content]
+                codes, onto, row = own.take(i), contents[i : i + 1], [content]
                 for j in range(len(guides)):
-                    codes, onto = own.take(i), contents[i : i + 1]
                     guided: dict[str, Any] = {f"guide_{part}": of_guides.take(j)}
-                    moved = transfer(codes, **guided)
-                    row += to_pictures(model.compose(moved, onto, codes).image)
+                    row += to_pictures(model.compose(transfer(codes, **guided), onto, codes).image)
                 rows.append(row)
     return render.sheet(rows) if rows else None

@@ -1,19 +1,18 @@
 """The commands of the user study: make, score."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dida_cli.cli import console, models
-from dida_cli.cli.evaluate import PAIRS_SEED
-from dida_cli.cli.options import JsonOpt
+from dida_cli.cli.evaluate import PAIRS_SEED, print_tables
+from dida_cli.cli.options import JsonOpt, ModelsOpt
 from dida_cli.config import DEFAULT_MODEL
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
-    from dida_cli.evaluate.study import Entrant, Key, Way
+    from dida_cli.evaluate.study import Entrant, Key
 
 app = typer.Typer(
     help="Ask people what edits are worth: a blind study as one web page.", no_args_is_help=False
@@ -22,15 +21,7 @@ app = typer.Typer(
 
 @app.command()
 def make(
-    models: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="A bundled model's name, a model folder, or a run's folder; repeat to compare.",
-            show_default=DEFAULT_MODEL,
-        ),
-    ] = None,
+    models: ModelsOpt = None,
     pairs: Annotated[
         int, typer.Option(min=1, max=500, help="Pairs of content and guide, each way.")
     ] = 20,
@@ -38,10 +29,7 @@ def make(
         int, typer.Option(min=0, help="Which pairs, in which order.")
     ] = PAIRS_SEED,  # as `evaluate`: faces that no training drew
     content: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of contents; default: each guide folder's are the other's contents."
-        ),
+        Path | None, typer.Option(help="Folder of contents; default: the other domain's guides.")
     ] = None,
     guide_a: Annotated[
         Path | None, typer.Option(help="Folder of guides of domain A; default: drawn avatars.")
@@ -65,7 +53,10 @@ def make(
     if out.suffix.lower() not in (".html", ".htm"):
         raise typer.BadParameter(f"-o must end in .html, not {out.name!r}.")
     entrants = [_entrant(name) for name in models or [DEFAULT_MODEL]]
-    ways = _ways(entrants, pairs, seed, (content, guide_a, guide_b))
+    if content or guide_a or guide_b:
+        ways = study.folder_ways(pairs, seed, content=content, guide_a=guide_a, guide_b=guide_b)
+    else:
+        ways = study.drawn_ways(entrants, pairs, seed)
     with console.progress("editing", "pictures") as report:
         page, key = study.make(entrants, ways, seed=seed, on_progress=report)
     key_file = _key_file(out, key)
@@ -85,25 +76,6 @@ def _entrant(name: str) -> "Entrant":
 
     folder = models.folder_of(name)
     return Entrant(name, hub.fingerprint(folder), checkpoint.load(folder))
-
-
-def _ways(
-    entrants: "Sequence[Entrant]", pairs: int, seed: int, folders: Sequence[Path | None]
-) -> "list[Way]":
-    """The pairs to ask about: of the folders given, or else drawn."""
-    from dida_cli.evaluate import study
-
-    content, guide_a, guide_b = folders
-    if any(folders):
-        return study.folder_ways(pairs, seed, content=content, guide_a=guide_a, guide_b=guide_b)
-    for name, _, model in entrants:
-        if (domains := model.config.domains) != study.DRAWN:
-            raise DidaError(
-                f"avatars are drawn for {study.DRAWN.a} and {study.DRAWN.b}, {name} knows "
-                f"{' and '.join(map(domains.of, domains.parts))}; give --guide-a FOLDER and "
-                "--guide-b FOLDER"
-            )
-    return study.drawn_ways(pairs, seed)
 
 
 def _key_file(page: Path, key: "Key") -> Path:
@@ -137,26 +109,20 @@ def score(
     if as_json:
         console.out_json(result)
     else:
-        _print_table(result)
+        _print(result)
 
 
-def _print_table(result: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-    from rich.text import Text
+def _print(result: dict[str, Any]) -> None:
+    from dida_cli.evaluate.tables import Table
 
-    screen = Console()
-    for model, directions in result["scores"].items():
-        table = Table("question", *map(escape, directions), title=Text(model), title_justify="left")
-        for question in result["questions"]:
-            table.add_row(question, *(_told(cells[question]) for cells in directions.values()))
-        screen.print(table)
+    for model, ways in result["scores"].items():
+        rows = [[q, *(_told(cells[q]) for cells in ways.values())] for q in result["questions"]]
+        print_tables([Table(model, ["question", *ways], rows)])
     given = result["asked"] - result["missing"]
     raters = f"{result['raters']} rater{'' if result['raters'] == 1 else 's'}"
-    screen.print(f"{raters}, {given} of {result['asked']} questions answered", soft_wrap=True)
+    console.out(f"{raters}, {given} of {result['asked']} questions answered")
     for name, meaning in (result["questions"] | result["definitions"]).items():
-        screen.print(f"{name}: {meaning}", soft_wrap=True)
+        console.out(f"{name}: {meaning}")
 
 
 def _told(score: dict[str, Any]) -> str:

@@ -1,8 +1,7 @@
 """Classifiers that judge edits: of an avatar's factors, or of the domain of any picture.
 
-They are trained on training pictures alone, with mild noise and blur so that a decoder's softness
-does not decide, and their own accuracy on real pictures is always told beside what they say of
-edited ones.
+They learn from training pictures alone, with mild noise and blur so that a decoder's softness does
+not decide; their accuracy on real pictures is told beside what they say of edited ones.
 """
 
 import json
@@ -29,9 +28,9 @@ LEARNED = 2000  # pictures with a part, and without it, are enough to tell them 
 UNKNOWN = -100  # as a true class: what cross entropy leaves out
 
 Many = TypeVar("Many", Sequence[File], np.ndarray)
-
-# Factor -> its values in the order of the classifier's outputs.
-FACTORS: dict[str, list[str]] = {
+Progress = Callable[[int, int], None]  # told how much is done, and of how much
+Heads = Mapping[str, Sequence[str]]  # factor -> its values in the order of a judge's outputs
+FACTORS: Heads = {
     "glasses": [avatars.NONE, *avatars.GLASSES],
     "mouth": [*avatars.SMILES, *avatars.OTHER_MOUTHS],
     "beard": [avatars.NONE, *avatars.BEARDS],
@@ -49,7 +48,7 @@ FACTORS: dict[str, list[str]] = {
 class FactorClassifier(nn.Module):
     """Pictures (N, 3, h, w) in [-1, 1], h and w multiples of 64, to logits for every factor."""
 
-    def __init__(self, factors: Mapping[str, Sequence[str]] = FACTORS) -> None:
+    def __init__(self, factors: Heads = FACTORS) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
         for c_in, c_out in zip((3, *WIDTHS), WIDTHS, strict=False):
@@ -66,7 +65,7 @@ class FactorClassifier(nn.Module):
         )
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Logits (N, values) by factor, in the order of its values."""
+        """Logits (N, values) by factor."""
         features = self.trunk(F.adaptive_avg_pool2d(image, SIDE))
         return {name: head(features) for name, head in self.heads.items()}
 
@@ -81,38 +80,23 @@ def labels(faces: Sequence[avatars.Factors]) -> dict[str, Tensor]:
 
 def probability(logits: dict[str, Tensor], attribute: str) -> Tensor:
     """log p(attribute present) and log p(absent), (N, 2), from a face's logits."""
-    factor, present = {
-        "Smiling": ("mouth", avatars.SMILES),
-        "Eyeglasses": ("glasses", avatars.GLASSES),
-        "Beard": ("beard", avatars.BEARDS),
-    }[attribute]
-    log_p = logits[factor].log_softmax(dim=1)
-    is_present = torch.tensor([value in present for value in FACTORS[factor]])
+    factors, present, _ = avatars.ATTRIBUTES[attribute]
+    log_p = logits[factors[0]].log_softmax(dim=1)
+    is_present = torch.tensor([value in present for value in FACTORS[factors[0]]])
     return torch.stack([log_p[:, is_present].logsumexp(1), log_p[:, ~is_present].logsumexp(1)], 1)
 
 
 def train(
     root: Path,
     seed: int = 0,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Progress = lambda done, total: None,
     *,
     steps: int = 0,
-    batch: int = 0,
+    batch: int = BATCH,
 ) -> FactorClassifier:
-    """A factor classifier trained on the training partition of the avatar set in `root`.
-
-    Raises DidaError when `root` is no avatar set, or a small one. For `steps` see `fit`.
-    """
-    pictures, truth = faces(root, folders.TRAIN)
-    return fit(
-        FactorClassifier(),
-        pictures,
-        truth,
-        seed=seed,
-        on_progress=on_progress,
-        steps=steps,
-        batch=batch,
-    )
+    """A factor classifier of the training partition of the avatar set in `root`, as `fit` says."""
+    learned = faces(root, folders.TRAIN)
+    return fit(FactorClassifier(), *learned, seed, on_progress, steps=steps, batch=batch)
 
 
 def faces(root: Path, kind: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -125,8 +109,8 @@ def faces(root: Path, kind: int) -> tuple[Tensor, dict[str, Tensor]]:
         raise DidaError(f"{root}: holds no avatars; draw some with dida data avatars --out {root}")
     records = [json.loads(line) for line in factors.read_text().splitlines()]
     names = [record.pop("image") for record in records]
-    parts = celeba.read_partition(root / celeba.PARTITION_LIST, names)
-    chosen = [i for i in range(len(names)) if parts[i] == kind]
+    kinds = celeba.read_partition(root / celeba.PARTITION_LIST, names)
+    chosen = [i for i in range(len(names)) if kinds[i] == kind]
     # Twice the side, as most models' pictures come, then averaged down.
     pictures = folders.load([root / "images" / names[i] for i in chosen], 2 * SIDE)
     return pictures, labels([avatars.Factors(**records[i]) for i in chosen])
@@ -155,40 +139,33 @@ def some(files: Many) -> Many:
 def train_on_parts(
     sides: Mapping[Part, tuple[Tensor, Tensor]],
     seed: int = 0,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Progress = lambda done, total: None,
 ) -> FactorClassifier:
-    """A classifier of whether pictures have each part.
-
-    From uint8 pictures (N, 3, h, w) with each part, and without it.
-    """
-    parts, both = list(sides), [torch.cat(pictures) for pictures in sides.values()]
+    """A classifier of uint8 pictures (N, 3, h, w) with each part, and without it."""
+    both = [torch.cat(pictures) for pictures in sides.values()]
     truth: dict[str, Tensor] = {}
-    for part in parts:
-        has, lacks = sides[part]
-        unknown = [torch.full((len(pictures),), UNKNOWN) for pictures in both]
-        unknown[parts.index(part)] = torch.tensor([0] * len(has) + [1] * len(lacks))
-        truth[part] = torch.cat(unknown)
-    judge = FactorClassifier(of_parts(parts))
-    return fit(judge, torch.cat(both), truth, seed=seed, on_progress=on_progress)
+    for place, (part, (has, lacks)) in enumerate(sides.items()):
+        classes = [torch.full((len(pictures),), UNKNOWN) for pictures in both]
+        classes[place] = torch.tensor([0] * len(has) + [1] * len(lacks))
+        truth[part] = torch.cat(classes)
+    return fit(FactorClassifier(of_parts([*sides])), torch.cat(both), truth, seed, on_progress)
 
 
 def fit(
     classifier: FactorClassifier,
     pictures: Tensor,
     truth: Mapping[str, Tensor],
-    *,
     seed: int,
-    on_progress: Callable[[int, int], None],
+    on_progress: Progress,
+    *,
     steps: int = 0,
-    batch: int = 0,
+    batch: int = BATCH,
 ) -> FactorClassifier:
     """Train on uint8 pictures (N, 3, h, w) and true classes (N,) by factor; returned in eval mode.
 
-    A class may be `UNKNOWN`.
-    0 steps: six epochs, or 200 steps if that is more. Raises DidaError without a whole batch, 64
-    pictures unless it is said.
+    A class may be `UNKNOWN`. 0 steps: six epochs, or 200 steps if that is more. Raises DidaError
+    without a whole batch.
     """
-    batch = batch or BATCH
     a_epoch = len(pictures) // batch
     if not a_epoch:
         raise DidaError(f"the classifier needs {batch} pictures to learn from, not {len(pictures)}")
@@ -205,11 +182,10 @@ def fit(
                 order = torch.randperm(len(pictures))
             rows = order[step % a_epoch * batch :][:batch]
             logits = classifier(_spoil(images.to_unit(pictures[rows])))
-            wanted = {name: classes[rows] for name, classes in truth.items()}
             losses = [
-                F.cross_entropy(logits[name], classes)
-                for name, classes in wanted.items()
-                if (classes != UNKNOWN).any()
+                F.cross_entropy(logits[name], classes[rows])
+                for name, classes in truth.items()
+                if (classes[rows] != UNKNOWN).any()
             ]
             optimizer.zero_grad(set_to_none=True)
             torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
@@ -226,35 +202,25 @@ def _spoil(pictures: Tensor) -> Tensor:
     return pictures + amount * (blurred - pictures) + 0.05 * torch.randn_like(pictures)
 
 
-def save(
-    classifier: FactorClassifier,
-    folder: Path,
-    card: str,
-    factors: Mapping[str, Sequence[str]] = FACTORS,
-) -> None:
+def save(classifier: FactorClassifier, folder: Path, card: str, factors: Heads = FACTORS) -> None:
     """Write the classifier as a folder, beside the models it judges."""
-    description = {"method": "factors", "side": SIDE, "factors": factors}
-    checkpoint.write_folder(
-        folder,
-        {
-            CONFIG: (json.dumps(description) + "\n").encode(),
-            checkpoint.CARD: card.encode(),
-            checkpoint.WEIGHTS: dict(classifier.state_dict()),
-        },
-    )
+    files: dict[str, bytes | dict[str, Tensor]] = {
+        CONFIG: (json.dumps(_description(factors)) + "\n").encode(),
+        checkpoint.CARD: card.encode(),
+        checkpoint.WEIGHTS: dict(classifier.state_dict()),
+    }
+    checkpoint.write_folder(folder, files)
 
 
-def load(folder: Path, factors: Mapping[str, Sequence[str]] = FACTORS) -> FactorClassifier:
+def _description(factors: Heads) -> dict[str, object]:
+    return {"method": "factors", "side": SIDE, "factors": factors}
+
+
+def load(folder: Path, factors: Heads = FACTORS) -> FactorClassifier:
     """The classifier of a folder. Raises DidaError when it was trained for other factors."""
-    description = read_json(folder / CONFIG)
-    if description != {"method": "factors", "side": SIDE, "factors": factors}:
+    if read_json(folder / CONFIG) != _description(factors):
         raise DidaError(f"{folder}: was trained for other factors; train one with --classifier")
     classifier = FactorClassifier(factors)
     weights = checkpoint.read_tensors(folder / checkpoint.WEIGHTS, classifier.state_dict())
     classifier.load_state_dict(weights)
     return classifier.eval().requires_grad_(False)
-
-
-def to_batch(pictures: Sequence[images.Picture], side: int) -> Tensor:
-    """RGB pictures of one size to (N, 3, side, side) in [-1, 1]."""
-    return images.to_tensor(pictures, images.Square(side))

@@ -1,7 +1,6 @@
 """Edits held against their true answer and known factors, which only drawn faces have.
 
-For a pair (content, guide) of avatars the true transfer is the content drawn with the guide's
-mouth and glasses. Everything is told per direction; `DEFINITIONS` says what each figure means.
+The true transfer of a pair is the content drawn with the guide's mouth and glasses.
 """
 
 import math
@@ -9,10 +8,10 @@ import math
 import torch
 from torch import Tensor
 
-from dida_cli.config import OTHER
+from dida_cli.config import OTHER, Part
 from dida_cli.data import avatars
 from dida_cli.evaluate.attributes import FACTORS, FactorClassifier, labels, probability
-from dida_cli.evaluate.pairs import BATCH, Edits, Known, Pairs
+from dida_cli.evaluate.pairs import BATCH, Edits, Pairs
 from dida_cli.evaluate.realism import (
     each_within,
     mean_within,
@@ -44,22 +43,16 @@ DEFINITIONS = {
     "held against _real: the same on the unedited contents, and _of_truth: on the true answers, "
     "where dark glasses hide eyes too",
 }
-# Attribute -> the factor that tells its kinds apart, and how many there are.
-KINDS = {"Smiling": ("mouth", 4), "Eyeglasses": ("glasses", 8), "Beard": ("beard", 7)}
 
 
 def classification(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, float]:
     """Table 1: what the judge says of outputs, of contents (floor), of true answers (ceiling)."""
-    known = _known(pairs)
     output = _verdict(judge, edits.output, pairs)
-    low, high = wilson(output["target"], len(edits.output))
     return {
         "pairs": len(edits.output),
-        "target": output["target"],
-        "target_low": low,
-        "target_high": high,
+        **with_interval("target", output["target"], len(edits.output)),
         "target_of_content": _verdict(judge, pairs.content, pairs)["target"],
-        "target_of_truth": _verdict(judge, known.truth, pairs)["target"],
+        "target_of_truth": _verdict(judge, pairs.facts.truth, pairs)["target"],
         "both_parts": output["both_parts"],
     }
 
@@ -75,48 +68,36 @@ def by_parts(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, f
     def share(pictures: Tensor, value: int) -> float:
         return (classify(judge, pictures)[head].argmax(1) == value).float().mean().item()
 
-    target = share(edits.output, wanted)
-    low, high = wilson(target, len(edits.output))
     return {
         "pairs": len(edits.output),
-        "target": target,
-        "target_low": low,
-        "target_high": high,
+        **with_interval("target", share(edits.output, wanted), len(edits.output)),
         "target_of_content": share(pairs.content, wanted),
         "classifier_accuracy": (share(pairs.guide, wanted) + share(pairs.content, 1 - wanted)) / 2,
     }
 
 
 def removal(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, float] | None:
-    """Table 6: whether the content's own part is gone from the bare picture.
-
-    None where contents have no part of their own.
-    """
-    if content_attribute(pairs) is None:
+    """Table 6: whether the content's own part is gone from the bare picture; None without one."""
+    if pairs.facts.task.of(OTHER[pairs.guide_part]) is None:
         return None
-    share = _verdict(judge, edits.bare, pairs)["content_gone"]
-    low, high = wilson(share, len(edits.bare))
-    before = _verdict(judge, pairs.content, pairs)["content_gone"]
-    return {
-        "removed": share,
-        "removed_low": low,
-        "removed_high": high,
-        "removed_of_content": before,
-    }
+    after, before = (
+        _verdict(judge, shown, pairs)["content_gone"] for shown in (edits.bare, pairs.content)
+    )
+    return with_interval("removed", after, len(edits.bare)) | {"removed_of_content": before}
 
 
 def guide_type(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, float] | None:
     """Whether the output carries this guide's kind of part; None where guides have none."""
-    known = _known(pairs)
-    attribute = known.task.of(pairs.guide_part)
-    if attribute is None:
+    known = pairs.facts
+    if not (attribute := known.task.of(pairs.guide_part)):
         return None
-    factor, kinds = KINDS[attribute]
+    factors, kinds, _ = avatars.ATTRIBUTES[attribute]
+    factor = factors[0]
     wanted = labels(known.guides)[factor]
     return {
         "guide_type": _share(classify(judge, edits.output)[factor], wanted),
         "guide_type_of_truth": _share(classify(judge, known.truth)[factor], wanted),
-        "guide_type_chance": 1 / kinds,
+        "guide_type_chance": 1 / len(kinds),
     }
 
 
@@ -125,7 +106,7 @@ def truth(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, floa
 
     Each figure over whole pictures, and inside and outside of what should change or did.
     """
-    answer = _known(pairs).truth
+    answer = pairs.facts.truth
     places = {"_inside": inside(pairs, edits), "_outside": ~true_region(pairs.content, answer)}
     compared = {
         "": (edits.output, answer),
@@ -146,23 +127,20 @@ def truth(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, floa
 
 def inside(pairs: Pairs, edits: Edits) -> Tensor:
     """Where one looks: what should change or did, a little widened: bool (N, 1, side, side)."""
-    return touched_region(pairs.content, _known(pairs).truth, edits.output)
+    return touched_region(pairs.content, pairs.facts.truth, edits.output)
 
 
 def errors_inside(pairs: Pairs, edits: Edits) -> Tensor:
     """Mean squared error (N,) of each edit there, pictures in [0, 1]; NaN where that is nowhere."""
-    return each_within(squared_error(edits.output, _known(pairs).truth), inside(pairs, edits))
+    return each_within(squared_error(edits.output, pairs.facts.truth), inside(pairs, edits))
 
 
 def preservation(
     judge: FactorClassifier, pairs: Pairs, edits: Edits
 ) -> dict[str, dict[str, float]]:
-    """For each factor that both domains share: named right after the edit, and in real pictures.
-
-    Real are the contents before it, and the true answers.
-    """
-    known = _known(pairs)
-    changed = {KINDS[attribute][0] for attribute in known.task.attributes}
+    """For each factor that both domains share: named right after the edit, before, in the truth."""
+    known = pairs.facts
+    changed = {name for one in known.task.attributes for name in avatars.ATTRIBUTES[one].factors}
     wanted = labels(known.contents)
     pictures = {"": edits.output, "_real": pairs.content, "_of_truth": known.truth}
     classified = {suffix: classify(judge, shown) for suffix, shown in pictures.items()}
@@ -178,16 +156,10 @@ def preservation(
 
 def classifier_accuracy(judge: FactorClassifier, pairs: Pairs) -> dict[str, float]:
     """Share of real (drawn) pictures whose factor is named right, by factor."""
-    known = _known(pairs)
+    known = pairs.facts
     logits = classify(judge, torch.cat([pairs.content, pairs.guide, known.truth]))
     wanted = labels([*known.contents, *known.guides, *known.truths])
     return {name: _share(logits[name], wanted[name]) for name in FACTORS}
-
-
-def domain_labels(of_a: list[avatars.Factors], of_b: list[avatars.Factors]) -> dict[str, Tensor]:
-    """What probes ask of codes of A's faces, then B's: the domain, and every factor."""
-    domain = torch.tensor([0] * len(of_a) + [1] * len(of_b))
-    return {"domain": domain} | labels([*of_a, *of_b])
 
 
 def classify(judge: FactorClassifier, pictures: Tensor) -> dict[str, Tensor]:
@@ -203,29 +175,26 @@ def psnr(pictures: Tensor, answer: Tensor) -> float:
     return float((-10 * error.clamp_min(1e-10).log10()).mean())
 
 
-def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson score interval (95 %) of a share of `count` trials."""
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    spread = (
-        z
-        / (1 + z * z / count)
-        * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    )
-    return max(0.0, middle - spread), min(1.0, middle + spread)
-
-
-def content_attribute(pairs: Pairs) -> str | None:
-    """What the contents have and the guides have not; None in a one-sided task's transfer."""
-    return _known(pairs).task.of(OTHER[pairs.guide_part])
+def with_interval(name: str, share: float, count: int) -> dict[str, float]:
+    """A share of `count` trials under its name, and its Wilson 95 % interval: _low, _high."""
+    z = 1.96
+    shrink = 1 + z * z / count
+    middle = (share + z * z / (2 * count)) / shrink
+    variance = share * (1 - share) / count + z * z / (4 * count * count)
+    spread = z / shrink * math.sqrt(variance)
+    low, high = max(0.0, middle - spread), min(1.0, middle + spread)
+    return {name: share, f"{name}_low": low, f"{name}_high": high}
 
 
 def _verdict(judge: FactorClassifier, pictures: Tensor, pairs: Pairs) -> dict[str, float]:
     """Shares of pictures that should have the guide's part and not the content's."""
     logits = classify(judge, pictures)
-    gained, lost = _known(pairs).task.of(pairs.guide_part), content_attribute(pairs)
-    nothing = torch.zeros(len(pictures), 2)  # says neither yes nor no
-    guide = probability(logits, gained) if gained else nothing  # (N, 2): log p present, absent
-    content = probability(logits, lost) if lost else nothing
+
+    def known(part: Part) -> Tensor:  # (N, 2): log p present, absent; 0 says neither yes nor no
+        attribute = pairs.facts.task.of(part)
+        return probability(logits, attribute) if attribute else torch.zeros(len(pictures), 2)
+
+    guide, content = known(pairs.guide_part), known(OTHER[pairs.guide_part])
     in_target = guide[:, 0] + content[:, 1] > guide[:, 1] + content[:, 0]
     gone = content[:, 1] >= content[:, 0]
     return {
@@ -237,8 +206,3 @@ def _verdict(judge: FactorClassifier, pictures: Tensor, pairs: Pairs) -> dict[st
 
 def _share(logits: Tensor, wanted: Tensor) -> float:
     return (logits.argmax(1) == wanted).float().mean().item()
-
-
-def _known(pairs: Pairs) -> Known:
-    assert pairs.known is not None, "asked for the true answer of pictures that have none"
-    return pairs.known

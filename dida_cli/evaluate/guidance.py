@@ -29,17 +29,15 @@ STAGE = 2  # of the classifier's trunk: an 8 x 8 grid, fine enough for a mouth
 def retrieval(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, float]:
     """How often, and how far up, the true guide is found among up to 64 by the edited region."""
     count = min(CANDIDATES, len(edits.output))
-    ranks = []
-    for start in range(0, len(edits.output) - count + 1, count):
-        rows = slice(start, start + count)
-        where = (edits.output[rows] - edits.bare[rows]).abs().mean(1, keepdim=True)
-        ranks.append(_ranks(judge, edits.output[rows], pairs.guide[rows], where))
-    all_ranks = torch.cat(ranks).double()
+    where = (edits.output - edits.bare).abs().mean(1, keepdim=True)
+    groups = zip(*(torch.split(x, count) for x in (edits.output, pairs.guide, where)), strict=True)
+    found = [_ranks(judge, *group) for group in groups if len(group[0]) == count]
+    ranks = torch.cat(found).double()
     return {
         "candidates": count,
-        "retrieval_first": (all_ranks == 1).double().mean().item(),
+        "retrieval_first": (ranks == 1).double().mean().item(),
         "retrieval_first_chance": 1 / count,
-        "retrieval_rank": all_ranks.mean().item(),
+        "retrieval_rank": ranks.mean().item(),
         "retrieval_rank_chance": (count + 1) / 2,
     }
 
@@ -50,12 +48,12 @@ def _ranks(judge: FactorClassifier, output: Tensor, guides: Tensor, where: Tenso
         of_output, of_guides = (stages(judge, pictures)[STAGE] for pictures in (output, guides))
     weight = F.adaptive_avg_pool2d(where, of_output.shape[-1])  # (N, 1, g, g)
     weight = weight / weight.sum(dim=(2, 3), keepdim=True).clamp_min(1e-12)
-    distances = torch.stack(
+    distances = torch.stack(  # (N, N): output i to guide j
         [
-            ((of_output[i : i + 1] - of_guides).square().sum(1) * weight[i]).sum(dim=(1, 2))
-            for i in range(len(output))
+            ((one - of_guides).square().sum(1) * of_one).sum(dim=(1, 2))
+            for one, of_one in zip(of_output, weight, strict=True)
         ]
-    )  # (N, N): output i to guide j
+    )
     own = distances.diagonal()[:, None]
     # A tie counts half a place: a model that ignores its guide gets the rank of a guess.
     return 1 + (distances < own).sum(1) + ((distances == own).sum(1) - 1) / 2

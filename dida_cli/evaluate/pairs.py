@@ -5,7 +5,7 @@ Pairs are drawn avatars, whose true answer is known, or pictures of any two doma
 
 import functools
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -13,11 +13,12 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from dida_cli import images
 from dida_cli.codes import Codes, Model, stack, transfer
 from dida_cli.config import OTHER, PARTS, ModelConfig, Part
 from dida_cli.data import avatars
 from dida_cli.errors import DidaError
-from dida_cli.evaluate.attributes import to_batch
+from dida_cli.evaluate.attributes import Progress
 from dida_cli.images import Picture
 
 BATCH = 50
@@ -26,13 +27,10 @@ MANY = 200  # faces that are worth several processes to draw them
 
 @dataclass(frozen=True)
 class Task:
-    """What tells drawn faces of A and B apart, as attributes of avatars.
-
-    A one-sided task has no `b`: faces of B just lack what A's have.
-    """
+    """What tells drawn faces of A and B apart, as attributes of avatars."""
 
     a: str
-    b: str | None = None
+    b: str | None = None  # None: faces of B just lack what A's have
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -40,8 +38,12 @@ class Task:
         return (self.a, self.b) if self.b else (self.a,)
 
     def of(self, part: Part) -> str | None:
-        """The attribute of one domain."""
         return self.a if part == "a" else self.b
+
+    @property
+    def is_open(self) -> bool:
+        """Whether removals have several right answers, as whichever mouth comes for a smile."""
+        return not self.b and len(avatars.ATTRIBUTES[self.a].absent) > 1
 
 
 SMILE_GLASSES = Task("Smiling", "Eyeglasses")
@@ -76,13 +78,19 @@ class Known:
 class Pairs:
     """N contents, each with a guide that has part `guide_part`; pictures in [-1, 1].
 
-    In a one-sided task the guides of part b have nothing, and the transfer is a removal.
+    Guides of part b of a one-sided task have nothing, and the transfer is a removal.
     """
 
     guide_part: Part
     content: Tensor  # (N, 3, side, side)
     guide: Tensor
     known: Known | None = None
+
+    @property
+    def facts(self) -> Known:
+        """What is known of drawn faces, for scores of these alone."""
+        assert self.known is not None, "asked for the true answer of pictures that have none"
+        return self.known
 
 
 @dataclass(frozen=True)
@@ -104,21 +112,16 @@ def draw(
     *,
     seed: int,
     foreign: bool = False,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Progress = lambda done, total: None,
 ) -> dict[Part, Pairs]:
     """`count` pairs of avatars each way: the contents of one way are the guides of the other.
 
     `foreign`: with eyes, brows, backgrounds and colours that no training set has.
     """
-    faces: dict[Part, list[avatars.Factors]] = {
-        "a": list(islice(avatars.faces_with(seed, task.a, task.b), count)),
-        "b": list(islice(avatars.faces_with(seed, task.b, task.a), count)),
-    }
-    if foreign:
-        faces = {
-            part: [avatars.foreign(face, i) for i, face in enumerate(of_part)]
-            for part, of_part in faces.items()
-        }
+    faces: dict[Part, list[avatars.Factors]] = {}
+    for part, other in OTHER.items():
+        found = islice(avatars.faces_with(seed, task.of(part), task.of(other)), count)
+        faces[part] = [avatars.foreign(f, i) if foreign else f for i, f in enumerate(found)]
     truths = {
         part: [
             content.with_parts_of(guide, task.attributes)
@@ -130,17 +133,13 @@ def draw(
     for picture in _drawn([*faces["a"], *faces["b"], *truths["a"], *truths["b"]], side):
         drawn.append(picture)
         on_progress(len(drawn), 4 * count)
-    batch = to_batch(drawn, side)
+    batch = images.to_tensor(drawn, images.Square(side))
     if foreign:  # red, green and blue change places: skin and hair of colours never seen
         batch = batch[:, [1, 2, 0]]
     of_a, of_b, true_a, true_b = torch.split(batch, count)
-    pictures: dict[Part, Tensor] = {"a": of_a, "b": of_b}
-    answers: dict[Part, Tensor] = {"a": true_a, "b": true_b}
-    pairs: dict[Part, Pairs] = {}
-    for part, other in OTHER.items():
-        known = Known(task, answers[part], faces[other], faces[part], truths[part])
-        pairs[part] = Pairs(part, pictures[other], pictures[part], known)
-    return pairs
+    known_a = Known(task, true_a, faces["b"], faces["a"], truths["a"])
+    known_b = Known(task, true_b, faces["a"], faces["b"], truths["b"])
+    return {"a": Pairs("a", of_b, of_a, known_a), "b": Pairs("b", of_a, of_b, known_b)}
 
 
 def _drawn(faces: Sequence[avatars.Factors], side: int) -> Iterator[Picture]:
@@ -154,22 +153,16 @@ def _drawn(faces: Sequence[avatars.Factors], side: int) -> Iterator[Picture]:
         yield from pool.map(one, faces, chunksize=16)
 
 
-def nearest_answers(drawn: Pairs, output: Tensor) -> Tensor | None:
-    """Of all right answers to removals the one nearest to each output (N, 3, side, side).
-
-    Who takes a smile off is not told which other mouth the true answer has: any is right. None
-    where there is but one right answer.
-    """
-    known = drawn.known
-    if not known or known.task.of(drawn.guide_part):
-        return None
-    answers = [face.without(known.task.a) for face in known.contents]
-    if len(answers[0]) == 1:
-        return None
+def nearest_answers(drawn: Pairs, output: Tensor) -> Tensor:
+    """Of all right answers the one nearest to each output, both (N, 3, side, side)."""
+    task = drawn.facts.task
+    if task.of(drawn.guide_part):
+        return drawn.facts.truth
+    answers = [face.without(task.a) for face in drawn.facts.contents]
     side, nearest = output.shape[-1], []
-    drawn_faces = _drawn([face for faces in answers for face in faces], side)
-    for faces, made in zip(answers, output, strict=True):
-        pictures = to_batch(list(islice(drawn_faces, len(faces))), side)  # (K, 3, side, side)
+    faces = _drawn([face for right in answers for face in right], side)
+    for right, made in zip(answers, output, strict=True):
+        pictures = images.to_tensor(list(islice(faces, len(right))), images.Square(side))
         nearest.append(pictures[(pictures - made).square().flatten(1).mean(1).argmin()])
     return torch.stack(nearest)
 
@@ -182,8 +175,7 @@ def of_pictures(
     (N, 3, side, side) in [-1, 1]. Where b is not among them, pictures without a are of domain B.
     """
     has, lacks = sides["a"]
-    both = dict(sides)
-    both.setdefault("b", (lacks, has))
+    both = {**sides, "b": sides.get("b", (lacks, has))}
     count = min(count, *(len(pictures) for side in both.values() for pictures in side))
     generator = torch.Generator().manual_seed(seed)
 
@@ -194,41 +186,21 @@ def of_pictures(
 
 
 def edit(model: Model, pairs: Pairs) -> Edits:
-    """Every edit that the scores look at, made on the device of the model a batch at a time."""
-    with torch.inference_mode():
-        batches = [
-            _edit(model, pairs.content[rows], pairs.guide[rows], pairs.guide_part)
-            for rows in in_batches(len(pairs.content))
-        ]
-    masks = [batch.mask for batch in batches if batch.mask is not None]
-    return Edits(
-        torch.cat([batch.output for batch in batches]),
-        torch.cat([batch.rebuilt for batch in batches]),
-        torch.cat([batch.bare for batch in batches]),
-        torch.cat(masks) if masks else None,
-        stack([batch.content for batch in batches]),
-        stack([batch.guide for batch in batches]),
-    )
-
-
-def in_batches(count: int) -> list[slice]:
-    """`count` rows, `BATCH` at a time."""
-    return [slice(first, first + BATCH) for first in range(0, count, BATCH)]
-
-
-def _edit(model: Model, content: Tensor, guide: Tensor, guide_part: Part) -> Edits:
-    own, of_guide = model.encode(content), model.encode(guide)
-    moved = moved_to(own, of_guide, guide_part)
-    made = model.compose(moved, content, own)
+    """Every edit that the scores look at, made a batch at a time."""
     through = "common code" in model.abilities
-    return Edits(
-        made.image,
-        model.compose(own, content, own).image if through else content,
-        model.compose(own.without("a", "b"), content, own).image,
-        made.mask,
-        own,
-        of_guide,
-    )
+    batches = []
+    with torch.inference_mode():
+        rows = zip(torch.split(pairs.content, BATCH), torch.split(pairs.guide, BATCH), strict=True)
+        for content, guide in rows:
+            own, of_guide = model.encode(content), model.encode(guide)
+            moved = model.compose(moved_to(own, of_guide, pairs.guide_part), content, own)
+            rebuilt = model.compose(own, content, own).image if through else content
+            bare = model.compose(own.without("a", "b"), content, own).image
+            batches.append((moved.image, rebuilt, bare, moved.mask, own, of_guide))
+    *pictures, masks, contents, guides = zip(*batches, strict=True)
+    output, rebuilt, bare = map(torch.cat, pictures)
+    mask = None if masks[0] is None else torch.cat(masks)
+    return Edits(output, rebuilt, bare, mask, stack(contents), stack(guides))
 
 
 def moved_to(content: Codes, guide: Codes, guide_part: Part) -> Codes:

@@ -2,21 +2,19 @@
 
 With the losses minimised the common code should not tell the domain, each separate code should hold
 its own factor and be nothing in the other domain, and E_c(A) should be independent of E_A(A), as
-E_c(B) of E_B(B). Everything here takes frozen codes and labels; a code without channels (that of b
-in a model of one part, the common one of a model that has none) is left out of every answer.
+E_c(B) of E_B(B). A code without channels is left out of every answer.
 """
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dida_cli.codes import Code, Codes
-from dida_cli.config import Part
-from dida_cli.errors import DidaError
+from dida_cli.codes import Codes
+from dida_cli.config import OTHER, PARTS, Part
 
 DEFINITIONS = {
     "accuracy": "share of held-out codes whose class a linear softmax probe names right, trained "
@@ -35,7 +33,6 @@ DEFINITIONS = {
 }
 RIDGE = 1e-2  # weight of the squared probe weights beside the mean cross-entropy
 ROWS = 500  # pictures that an independence test looks at
-LEAST = 4  # pictures below which no half or shuffle says anything
 
 
 class Probe(NamedTuple):
@@ -48,46 +45,38 @@ class Probe(NamedTuple):
 
 def table(
     codes: Codes, labels: Mapping[str, Tensor], *, seed: int = 0
-) -> dict[str, dict[Code, Probe]]:
-    """Every factor from every code: rows are factors, columns codes.
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """`probe` of every factor from every code, for JSON: rows are factors, columns codes.
 
-    `labels` gives the true class (N,) of each factor of the N pictures, in the order of the codes;
-    the domain is a factor like any other (0 = A, 1 = B). `attributes.labels` makes the rest.
-    Raises DidaError as `probe` does.
+    `labels` gives the true class (N,) of each factor of the N pictures, in the order of the codes.
     """
     columns = present(codes)
     return {
-        factor: {name: probe(code, truth, seed=seed) for name, code in columns.items()}
+        factor: {name: probe(code, truth, seed=seed)._asdict() for name, code in columns.items()}
         for factor, truth in labels.items()
     }
 
 
-def present(codes: Codes) -> dict[Code, Tensor]:
+def present(codes: Codes) -> dict[str, Tensor]:
     """The codes that have channels, by name."""
-    named: dict[Code, Tensor] = {name: getattr(codes, name) for name in get_args(Code)}
-    return {name: code for name, code in named.items() if code.numel()}
+    return {name: code for name, code in codes._asdict().items() if code.numel()}
 
 
 def probe(code: Tensor, truth: Tensor, *, seed: int = 0) -> Probe:
     """How well a linear probe names the class (N,) of a code (N, ...); equal for equal seeds.
 
-    A random half trains it, the other half is told. Raises DidaError below four pictures.
+    A random half trains it, the other half is told.
     """
-    if len(code) < LEAST:
-        raise DidaError(f"a probe needs {LEAST} pictures or more, not {len(code)}")
     order = torch.randperm(len(code), generator=torch.Generator().manual_seed(seed))
     train, test = order[: len(code) // 2], order[len(code) // 2 :]
-    inputs = code.detach().flatten(1).double()
+    inputs = code.flatten(1).double()
     inputs = _standardised(inputs, inputs[train])
     if inputs.shape[1] > len(train):
         inputs = _rotated(inputs, train)
     weights, bias = _fit(inputs[train], truth[train], int(truth.max()) + 1)
     right = (inputs[test] @ weights + bias).argmax(1) == truth[test]
-    return Probe(
-        right.double().mean().item(),
-        truth[test].bincount().max().item() / len(test),
-        len(test),
-    )
+    most = truth[test].bincount().max().item()
+    return Probe(right.double().mean().item(), most / len(test), len(test))
 
 
 def _standardised(values: Tensor, of: Tensor) -> Tensor:
@@ -133,21 +122,20 @@ def _fit(inputs: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tensor]:
 def leak(of_a: Codes, of_b: Codes) -> dict[Part, float]:
     """mean |E_A(b)| / mean |E_A(a)| under "a", mean |E_B(a)| / mean |E_B(b)| under "b"; 0 or more.
 
-    `of_a` and `of_b` are the codes of pictures of A and of B, as many as there are. The zero loss
-    of the paper is the numerator. inf when a code is nothing in its own domain too.
+    From the codes of pictures of A and of B. The zero loss of the paper is the numerator. inf when
+    a code is nothing in its own domain too.
     """
-    ratios: dict[Part, float] = {}
+    ratios = {}
     for part, own, other in _parts(of_a, of_b):
-        found = getattr(own, part).double().abs().mean().item()
-        stray = getattr(other, part).double().abs().mean().item()
+        found, stray = (codes.of(part).double().abs().mean().item() for codes in (own, other))
         ratios[part] = stray / found if found else math.inf
     return ratios
 
 
 def _parts(of_a: Codes, of_b: Codes) -> list[tuple[Part, Codes, Codes]]:
     """Each part that has channels, the codes of its own domain, those of the other."""
-    all_parts: list[tuple[Part, Codes, Codes]] = [("a", of_a, of_b), ("b", of_b, of_a)]
-    return [row for row in all_parts if row[0] in present(row[1])]
+    of = {"a": of_a, "b": of_b}
+    return [(part, of[part], of[OTHER[part]]) for part in PARTS if part in present(of[part])]
 
 
 class Independence(NamedTuple):
@@ -164,11 +152,10 @@ def independence(
 ) -> dict[Part, Independence]:
     """Whether E_c(A) and E_A(A) are independent ("a"), and E_c(B) and E_B(B) ("b").
 
-    `of_a` and `of_b` are codes of pictures of A and of B; the first 500 of each are looked at.
-    Nothing where no code is common.
+    From codes of pictures of A and of B. Nothing where no code is common.
     """
     return {
-        part: dependence(own.common, getattr(own, part), permutations=permutations, seed=seed)
+        part: dependence(own.common, own.of(part), permutations=permutations, seed=seed)
         for part, own, _ in _parts(of_a, of_b)
         if "common" in present(own)
     }
@@ -179,27 +166,21 @@ def dependence(x: Tensor, y: Tensor, *, permutations: int = 200, seed: int = 0) 
 
     The biased estimate tr(K H L H) / n^2 (Gretton et al. 2008, equation 4) with Gaussian kernels;
     p = (1 + shufflings at least as dependent) / (1 + shufflings), so never 0.
-    Equal for equal seeds. Raises DidaError below four pictures.
+    Equal for equal seeds.
     """
     n = min(len(x), ROWS)
-    if n < LEAST:
-        raise DidaError(f"a test of independence needs {LEAST} pictures or more, not {n}")
     centred, other = _centred(_kernel(x[:n])), _kernel(y[:n])
     generator = torch.Generator().manual_seed(seed)
-    orders = torch.stack([torch.randperm(n, generator=generator) for _ in range(permutations)])
+    orders = [torch.randperm(n, generator=generator) for _ in range(permutations)]
     observed = (centred * other).sum() / n**2
-    shuffled = torch.stack(
-        [(centred * other[order[:, None], order]).sum() / n**2 for order in orders]
-    )
-    as_dependent = (shuffled >= observed).sum().item()
-    return Independence(
-        observed.item(), shuffled.mean().item(), (1 + as_dependent) / (1 + permutations), n
-    )
+    shuffled = torch.stack([(centred * other[o[:, None], o]).sum() / n**2 for o in orders])
+    p = (1 + (shuffled >= observed).sum().item()) / (1 + permutations)
+    return Independence(observed.item(), shuffled.mean().item(), p, n)
 
 
 def _kernel(values: Tensor) -> Tensor:
     """exp(-|u - v|^2 / (2 s^2)) for all pairs of rows, s the median distance between them."""
-    rows = values.detach().flatten(1).double()
+    rows = values.flatten(1).double()
     exact = "donot_use_mm_for_euclid_dist"  # the quick way is not 0 between equal rows
     distance = torch.cdist(rows, rows, compute_mode=exact)
     apart = distance[distance > 0]  # many equal rows would otherwise make the median 0

@@ -2,7 +2,7 @@
 
 import math
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dida_cli import __version__
 from dida_cli.codes import Codes, Model, stack
-from dida_cli.config import PARTS, Domains, Part
+from dida_cli.config import OTHER, PARTS, Domains, Part
 from dida_cli.errors import DidaError
 from dida_cli.evaluate import (
     counterfactual,
@@ -23,7 +23,7 @@ from dida_cli.evaluate import (
     segmentation,
     told_apart,
 )
-from dida_cli.evaluate.attributes import FactorClassifier
+from dida_cli.evaluate.attributes import FactorClassifier, Progress, labels
 from dida_cli.evaluate.pairs import Edits, Pairs
 from dida_cli.evaluate.realism import Network
 
@@ -33,7 +33,6 @@ DILATION = 3  # pixels at a side of 128 that a true region is widened by
 VALIDATION_SEED = 1  # added to the seed for the validation pictures of segmentation
 
 Judged = Mapping[Part, tuple[Pairs, Edits]]  # what was judged, by the part of the guides
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,8 @@ def judge_avatars(
     task = pairs.task_of(config)
     drawn = pairs.draw(task, settings.pairs, config.side, seed=seed, on_progress=on_progress)
     judged = {part: (of_part, pairs.edit(model, of_part)) for part, of_part in drawn.items()}
-    result = _common(model, judge, settings, judged, network)
+    factors = labels([face for part in PARTS for face in drawn[part].facts.guides])
+    result = _common(model, judge, settings, judged, network, factors)
     masks = _segmentation(model, judged, settings)
     for part, (of_part, edits) in judged.items():
         row = result["directions"][direction(config.domains, part)]
@@ -74,10 +74,6 @@ def judge_avatars(
             "classifier_accuracy": counterfactual.classifier_accuracy(judge, of_part),
             "segmentation": masks.get(part),
         }
-    faces = {part: of_part.known.guides for part, of_part in drawn.items() if of_part.known}
-    result["codes"]["probes"] = _probes(
-        judged, counterfactual.domain_labels(faces["a"], faces["b"]), settings
-    )
     result["definitions"] |= {
         "on drawn faces": counterfactual.DEFINITIONS,
         "segmentation": segmentation.DEFINITIONS,
@@ -102,12 +98,11 @@ def judge_pictures(
     if (count := min(len(a), len(b))) < LEAST:
         raise DidaError(f"scores need {LEAST} test pictures of each domain, not {count}; add some")
     drawn = pairs.of_pictures({"a": (a, b)}, settings.pairs, seed=settings.seed)
-    judged = {part: (drawn[part], pairs.edit(model, drawn[part])) for part in PARTS}
-    result = _common(model, judge, settings, judged, network)
+    judged = {part: (of_part, pairs.edit(model, of_part)) for part, of_part in drawn.items()}
+    result = _common(model, judge, settings, judged, network, {})
     for part, (of_part, edits) in judged.items():
         row = result["directions"][direction(model.config.domains, part)]
         row["classification"] = counterfactual.by_parts(judge, of_part, edits)
-    result["codes"]["probes"] = _probes(judged, {"domain": _domains(judged)}, settings)
     told = {name: counterfactual.DEFINITIONS[name] for name in ("pairs", "target")}
     result["definitions"]["classification"] = told
     return result, judged
@@ -117,7 +112,7 @@ def direction(domains: Domains, guide_part: Part) -> str:
     """`glasses to smile`: whose content, whose guide; of the only part, `put on`, `taken off`."""
     if not domains.b:
         return "put on" if guide_part == "a" else "taken off"
-    return f"{domains.b} to {domains.a}" if guide_part == "a" else f"{domains.a} to {domains.b}"
+    return f"{domains.of(OTHER[guide_part])} to {domains.of(guide_part)}"
 
 
 def _common(
@@ -126,8 +121,9 @@ def _common(
     settings: Settings,
     judged: Judged,
     network: Network | None,
+    factors: Mapping[str, Tensor],
 ) -> dict[str, Any]:
-    """The scores that any pair of domains has."""
+    """The scores that any pair of domains has. `factors`: what is known of A's and B's guides."""
     see = network or realism.bundled(judge)
     directions = {}
     data = sha256()
@@ -149,7 +145,7 @@ def _common(
         "domains": model.config.domains.to_json(),
         "features": "inception" if network else "bundled classifier",
         "directions": directions,
-        "codes": _codes(judged, settings),
+        "codes": _codes(judged, factors, settings),
         "definitions": {
             "told apart": told_apart.DEFINITIONS,
             "retrieval": guidance.DEFINITIONS,
@@ -189,61 +185,39 @@ def _by_many_guides(model: Model, drawn: Pairs, edits: Edits, row: int) -> Tenso
         return model.compose(moved, onto, content).image
 
 
-def _codes(judged: Judged, settings: Settings) -> dict[str, Any]:
+def _codes(judged: Judged, factors: Mapping[str, Tensor], settings: Settings) -> dict[str, Any]:
     """What the codes hold: the domain in the common one, what leaks, whether they are independent.
 
     What a model has no code for is left out.
     """
-    of_a, of_b = judged["a"][1].guide, judged["b"][1].guide
-    independence = probes.independence(
-        of_a, of_b, permutations=settings.permutations, seed=settings.seed
-    )
-    leaks = probes.leak(of_a, of_b).items()
+    seed, permutations = settings.seed, settings.permutations
+    of_a, of_b = (judged[part][1].guide for part in PARTS)
+    independence = probes.independence(of_a, of_b, permutations=permutations, seed=seed)
+    domain = torch.tensor([0] * len(of_a.common) + [1] * len(of_b.common))
+    table = probes.table(stack([of_a, of_b]), {"domain": domain, **factors}, seed=seed)
     found: dict[str, Any] = {
         # JSON has no infinity: a code that is nothing in its own domain too leaks null
-        "leak": {part: value if math.isfinite(value) else None for part, value in leaks},
+        "leak": {p: x if math.isfinite(x) else None for p, x in probes.leak(of_a, of_b).items()},
         "independence": {part: row._asdict() for part, row in independence.items()},
     }
-    if "common" in probes.present(of_a):
-        common = torch.cat([of_a.common, of_b.common])
-        found["domain"] = _domain(judged, common, settings.seed)
-    return found
-
-
-def _domain(judged: Judged, common: Tensor, seed: int) -> dict[str, float]:
-    """How well a probe names the domain from the common code, and from the pictures themselves."""
-    pictures = torch.cat([judged[part][0].guide for part in PARTS])
-    by_code, by_pixels = (
-        probes.probe(values, _domains(judged), seed=seed) for values in (common, pictures)
-    )
-    return {"common": by_code.accuracy, "pixels": by_pixels.accuracy, "chance": by_code.chance}
-
-
-def _domains(judged: Judged) -> Tensor:
-    """The domains of A's guides, then B's."""
-    return torch.tensor([n for n, part in enumerate(PARTS) for _ in judged[part][0].guide])
-
-
-def _probes(judged: Judged, labels: Mapping[str, Tensor], settings: Settings) -> dict[str, Any]:
-    codes = stack([judged["a"][1].guide, judged["b"][1].guide])
-    table = probes.table(codes, labels, seed=settings.seed)
-    return {
-        factor: {code: probe._asdict() for code, probe in row.items()}
-        for factor, row in table.items()
-    }
+    if common := table["domain"].get("common"):
+        pixels = torch.cat([judged[part][0].guide for part in PARTS])
+        found["domain"] = {
+            "common": common["accuracy"],
+            "pixels": probes.probe(pixels, domain, seed=seed).accuracy,
+            "chance": common["chance"],
+        }
+    return found | {"probes": table}
 
 
 def _segmentation(model: Model, judged: Judged, settings: Settings) -> dict[Part, dict[str, float]]:
     """IoU of the transfer's mask with the true region; nothing for a model that has no mask."""
     if "masks" not in model.abilities:
         return {}
-    side, few = model.config.side, max(20, settings.pairs // 10)
-    task, seed = pairs.task_of(model.config), settings.seed
+    side, seed, few = model.config.side, settings.seed, max(20, settings.pairs // 10)
+    task = pairs.task_of(model.config)
     validation = pairs.draw(task, few, side, seed=seed + VALIDATION_SEED)
     foreign = pairs.draw(task, few, side, seed=seed, foreign=True)
-    answers = {
-        part: pairs.nearest_answers(drawn, edits.output) for part, (drawn, edits) in judged.items()
-    }
     scores = {}
     for part, (drawn, edits) in judged.items():
         tuned = _masks(validation[part], pairs.edit(model, validation[part]))
@@ -256,28 +230,20 @@ def _segmentation(model: Model, judged: Judged, settings: Settings) -> dict[Part
             "changed_outside_foreign": _changed_outside(*abroad),
             "iou_foreign": segmentation.mean_iou(*_masks(*abroad), chosen).value,
         }
-        if any(right is not None for right in answers.values()):
-            scores[part] |= _nearest(drawn, edits, answers[part], chosen)
+        if task.is_open:
+            answers = pairs.nearest_answers(drawn, edits.output)
+            region = segmentation.true_region(drawn.content, answers)
+            scores[part] |= {
+                "iou_nearest": segmentation.mean_iou(mask, region, chosen).value,
+                "psnr_nearest": counterfactual.psnr(edits.output, answers),
+            }
     return scores
-
-
-def _nearest(
-    drawn: Pairs, edits: Edits, right: Tensor | None, threshold: float
-) -> dict[str, float]:
-    """Mask and output against the nearest right answers, or against the only ones."""
-    assert edits.mask is not None and drawn.known is not None
-    answers = drawn.known.truth if right is None else right
-    region = segmentation.true_region(drawn.content, answers)
-    return {
-        "iou_nearest": segmentation.mean_iou(edits.mask, region, threshold).value,
-        "psnr_nearest": counterfactual.psnr(edits.output, answers),
-    }
 
 
 def _masks(drawn: Pairs, edits: Edits) -> tuple[Tensor, Tensor]:
     """Where a model paints and where it should: (N, 1, side, side) in [0, 1], and bool."""
-    assert edits.mask is not None and drawn.known is not None
-    return edits.mask, segmentation.true_region(drawn.content, drawn.known.truth)
+    assert edits.mask is not None
+    return edits.mask, segmentation.true_region(drawn.content, drawn.facts.truth)
 
 
 def _changed_outside(drawn: Pairs, edits: Edits) -> float:

@@ -4,7 +4,6 @@ Only drawn faces have a true answer, hence a true region. `DEFINITIONS` says wha
 """
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -36,12 +35,12 @@ DEFINITIONS = {
 }
 
 
-def true_region(content: Tensor, truth: Tensor, tolerance: float = TOLERANCE) -> Tensor:
-    """Where the pictures differ: bool (N, 1, h, w) from two (N, 3, h, w) in [-1, 1].
+def true_region(content: Tensor, truth: Tensor) -> Tensor:
+    """Where any channel differs by more than `TOLERANCE`: bool (N, 1, h, w).
 
-    A pixel belongs to it when any channel differs by more than `tolerance` levels of 255.
+    From two (N, 3, h, w) in [-1, 1].
     """
-    return _change(content, truth).amax(1, keepdim=True) > tolerance
+    return _change(content, truth).amax(1, keepdim=True) > TOLERANCE
 
 
 def _change(before: Tensor, after: Tensor) -> Tensor:
@@ -72,21 +71,17 @@ class Mean(NamedTuple):
 def mean_iou(mask: Tensor, region: Tensor, threshold: float) -> Mean:
     """Mean IoU of mask > threshold, mask (N, 1, h, w) in [0, 1], region bool (N, 1, h, w).
 
-    Normal interval over pictures, kept within 0..1; one picture alone says nothing: 0 to 1.
+    Normal interval over pictures, two or more, kept within 0..1.
     """
     each = iou(mask > threshold, region)
     value = each.mean().item()
-    if len(each) < 2:
-        return Mean(value, 0.0, 1.0)
     spread = 1.96 * each.std().item() / math.sqrt(len(each))
     return Mean(value, max(0.0, value - spread), min(1.0, value + spread))
 
 
-def choose_threshold(
-    mask: Tensor, region: Tensor, thresholds: Sequence[float] = THRESHOLDS
-) -> float:
+def choose_threshold(mask: Tensor, region: Tensor) -> float:
     """The threshold with the best mean IoU, the first of equals; for validation pictures only."""
-    return max(thresholds, key=lambda threshold: mean_iou(mask, region, threshold).value)
+    return max(THRESHOLDS, key=lambda threshold: mean_iou(mask, region, threshold).value)
 
 
 def score(mask: Tensor, region: Tensor, threshold: float) -> dict[str, float]:
@@ -94,26 +89,18 @@ def score(mask: Tensor, region: Tensor, threshold: float) -> dict[str, float]:
 
     `threshold` is what `choose_threshold` found on other pictures. Shares 0..1.
     """
-    chosen, half = (mean_iou(mask, region, level) for level in (threshold, 0.5))
-    return {
-        "n": len(mask),
-        "threshold": threshold,
-        "iou": chosen.value,
-        "iou_low": chosen.low,
-        "iou_high": chosen.high,
-        "iou_at_half": half.value,
-        "iou_at_half_low": half.low,
-        "iou_at_half_high": half.high,
-        "iou_of_all": iou(torch.ones_like(region), region).mean().item(),
-    }
+    figures = {"n": len(mask), "threshold": threshold}
+    for name, level in {"iou": threshold, "iou_at_half": 0.5}.items():
+        mean = mean_iou(mask, region, level)
+        figures |= {name: mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}
+    return figures | {"iou_of_all": iou(torch.ones_like(region), region).mean().item()}
 
 
 def changed_outside(before: Tensor, after: Tensor, region: Tensor, dilation: int) -> float:
     """Mean absolute change in levels 0..255 outside the region widened by `dilation` pixels.
 
-    Pictures (N, 3, h, w) in [-1, 1], region bool (N, 1, h, w), widened as a square brush would.
-    Mean over channels and pixels, then over pictures; those with nothing outside are left out.
-    Raises DidaError when no picture has anything outside.
+    Pictures (N, 3, h, w) in [-1, 1], region bool (N, 1, h, w). Mean over channels and pixels, then
+    over pictures; those with nothing outside are left out. Raises DidaError when all are.
     """
     change = _change(before, after).mean(1, keepdim=True)
     return mean_within(change, ~dilate(region, dilation))
@@ -125,5 +112,5 @@ def changed_unmasked(before: Tensor, after: Tensor, mask: Tensor) -> float:
 
 
 def dilate(region: Tensor, pixels: int) -> Tensor:
-    """A bool region (N, 1, h, w) and all within `pixels` of it, diagonals too."""
+    """A bool region (N, 1, h, w), widened as a square brush would."""
     return F.max_pool2d(region.float(), 2 * pixels + 1, stride=1, padding=pixels) > 0

@@ -13,6 +13,20 @@ SHOWN = 8  # pairs on the sheet of a direction
 WORST = 10
 
 
+def examples(judged: Judged, domains: Domains, seed: int) -> dict[str, tuple[Picture, str]]:
+    """Pictures by file name, with what they show: the first pairs of `seed`, and the worst edits.
+
+    Worst are none where no true answers are known.
+    """
+    found = {}
+    for part, (pairs, edits) in judged.items():
+        words = f"{direction(domains, part)}: the first {SHOWN} pairs of seed {seed}, unchosen"
+        found[f"part-{part}.png"] = first(pairs, edits), words
+    if picture := worst_sheet(judged, domains):
+        found["worst.png"] = picture, f"the {WORST} worst of all judged edits of each direction"
+    return found
+
+
 def first(pairs: Pairs, edits: Edits) -> Picture:
     """The first pairs of a direction, a row each, with all that became of them."""
     columns = {"content": pairs.content, "guide": pairs.guide, "output": edits.output}
@@ -24,10 +38,7 @@ def first(pairs: Pairs, edits: Edits) -> Picture:
 
 
 def worst(judged: Judged, count: int = WORST) -> dict[Part, list[int]]:
-    """The edits of each direction with the largest error inside, the worst first.
-
-    Directions whose true answers are not known are left out.
-    """
+    """The edits of each direction with the largest error inside, the worst first."""
     found: dict[Part, list[int]] = {}
     for part, (pairs, edits) in judged.items():
         if pairs.known:
@@ -37,20 +48,15 @@ def worst(judged: Judged, count: int = WORST) -> dict[Part, list[int]]:
 
 
 def worst_sheet(judged: Judged, domains: Domains, count: int = WORST) -> Picture | None:
-    """The worst edits of each direction side by side: content, guide, output, truth.
-
-    None where no true answers are known.
-    """
+    """The worst edits of each direction side by side: content, guide, output, truth."""
     rows, words = [], []
     for part, chosen in worst(judged, count).items():
         pairs, edits = judged[part]
-        assert pairs.known is not None
-        way = direction(domains, part)
         shown = {
-            f"{way}: content": pairs.content,
+            f"{direction(domains, part)}: content": pairs.content,
             "guide": pairs.guide,
             "output": edits.output,
-            "truth": pairs.known.truth,
+            "truth": pairs.facts.truth,
         }
         rows += [images.to_pictures(values[torch.tensor(chosen)]) for values in shown.values()]
         words += list(shown)

@@ -12,7 +12,7 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,11 +22,12 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from dida_cli import images
-from dida_cli.codes import Model, transfer
-from dida_cli.config import OTHER, Domains, ModelConfig, Part
+from dida_cli.codes import Model
+from dida_cli.config import OTHER, PARTS, Domains, ModelConfig, Part
 from dida_cli.data import avatars
 from dida_cli.errors import DidaError
-from dida_cli.evaluate.pairs import SMILE_GLASSES
+from dida_cli.evaluate.attributes import Progress
+from dida_cli.evaluate.pairs import SMILE_GLASSES, moved_to
 from dida_cli.images import Picture
 
 # The paper's three, (1) to (3); a content of A is asked for A's part, and so is one of B for B's.
@@ -37,7 +38,7 @@ QUESTIONS = {
 }
 TASK = "The result should be the content with the guide's {guide} in place of its {content}."
 SCALE = range(1, 6)  # not at all .. completely; higher is better
-ALL_WAYS = "all"  # the ratings of every direction together
+ALL_WAYS = "all"
 DEFINITIONS = {
     "mean": "mean opinion score: mean of the ratings, 1 (not at all) to 5 (completely)",
     "interval": "mean ± half the width of the 95 % confidence interval, "
@@ -67,17 +68,10 @@ class Way:
     contents: list[Picture]
     guides: list[Picture]
 
-    @property
-    def content_part(self) -> Part:
-        """The part that the contents have and should lose."""
-        return OTHER[self.guide_part]
-
     def words(self, domains: Domains) -> dict[str, str]:
         """The names of both parts, to fill into questions."""
-        return {
-            "content": domains.of(self.content_part) or f"no {domains.a}",
-            "guide": domains.of(self.guide_part),
-        }
+        content = domains.of(OTHER[self.guide_part]) or f"no {domains.a}"
+        return {"content": content, "guide": domains.of(self.guide_part)}
 
     def name(self, domains: Domains) -> str:
         """`smile to glasses`: from what the content has to what the guide has."""
@@ -108,7 +102,6 @@ class Key:
         return len(self.items) * len(QUESTIONS)
 
     def to_json(self) -> str:
-        """The key file's text."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
 
@@ -126,18 +119,22 @@ class Answers:
         return sum(map(len, self.ratings.values()))
 
 
-def drawn_ways(pairs: int, seed: int) -> list[Way]:
-    """Both directions over `pairs` >= 1 avatars with a smile alone and as many with glasses alone.
+def drawn_ways(entrants: Sequence[Entrant], pairs: int, seed: int) -> list[Way]:
+    """Both directions over `pairs` >= 1 avatars a part: those of `pairs.draw` with this seed.
 
-    The faces are those of `pairs.draw` with this seed.
+    Raises DidaError when a model knows other parts.
     """
-
-    def draw(present: Part, absent: Part) -> list[Picture]:
-        faces = avatars.faces_with(seed, SMILE_GLASSES.of(present), SMILE_GLASSES.of(absent))
-        return [avatars.draw(face, SIDE) for face in islice(faces, pairs)]
-
-    a, b = draw("a", "b"), draw("b", "a")
-    return [Way("b", a, b), Way("a", b, a)]
+    for name, _, model in entrants:
+        if model.config.domains != DRAWN:
+            raise DidaError(
+                f"avatars are drawn for {_named(DRAWN)}, {name} knows "
+                f"{_named(model.config.domains)}; give --guide-a FOLDER and --guide-b FOLDER"
+            )
+    drawn = {}
+    for part, other in OTHER.items():
+        faces = avatars.faces_with(seed, SMILE_GLASSES.of(part), SMILE_GLASSES.of(other))
+        drawn[part] = [avatars.draw(face, SIDE) for face in islice(faces, pairs)]
+    return [Way(part, drawn[OTHER[part]], drawn[part]) for part in reversed(PARTS)]
 
 
 def folder_ways(
@@ -151,20 +148,16 @@ def folder_ways(
     """A direction for every folder of guides, over `pairs` >= 1 pictures drawn at random.
 
     Without `content`, the contents of one direction are the guides of the other, as in the paper.
-    Raises DidaError when a folder holds fewer pictures than pairs, or when nothing is left to
-    pair up.
+    Raises DidaError when a folder holds fewer pictures than pairs, or when nothing is to pair up.
     """
-    if not (guide_a or guide_b) or not (content or (guide_a and guide_b)):
-        raise DidaError("give both --guide-a and --guide-b, or --content and one or both of them")
-
     given = {"content": content, "a": guide_a, "b": guide_b}
-    picked = {
-        role: _pick(folder, pairs, f"{seed}:{role}") for role, folder in given.items() if folder
-    }
-    both: list[tuple[Part, Part]] = [("b", "a"), ("a", "b")]
+    folders = {role: folder for role, folder in given.items() if folder}
+    if len(folders) < 2:
+        raise DidaError("give both --guide-a and --guide-b, or --content and one or both of them")
+    picked = {role: _pick(folder, pairs, f"{seed}:{role}") for role, folder in folders.items()}
     return [
-        Way(part, picked.get("content") or picked[other], picked[part])
-        for part, other in both
+        Way(part, picked.get("content") or picked[OTHER[part]], picked[part])
+        for part in reversed(PARTS)
         if part in picked
     ]
 
@@ -188,7 +181,7 @@ def make(
     ways: Sequence[Way],
     *,
     seed: int,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Progress = lambda done, total: None,
 ) -> tuple[str, Key]:
     """The page as HTML, and its key. The same arguments give the same text.
 
@@ -199,23 +192,22 @@ def make(
     shown = _check(entrants, ways)
     domains = shown.domains
     pictures: list[str] = []
-    results: list[tuple[Item, dict[str, Any]]] = []
+    results: list[tuple[Item, dict[str, int], str]] = []
     total = len(entrants) * sum(len(way.contents) for way in ways)
     for number, way in enumerate(ways):
         for pair, (content, guide) in enumerate(zip(way.contents, way.guides, strict=True)):
             pictures += [_uri(content, shown), _uri(guide, shown)]
-            places = {"content": len(pictures) - 2, "guide": len(pictures) - 1}
+            told = {"way": number, "content": len(pictures) - 2, "guide": len(pictures) - 1}
             for name, _, model in entrants:
                 result = _uri(_edit(model, way.guide_part, content, guide), shown)
-                item = Item(name, way.name(domains), pair)
-                results.append((item, {"way": number, **places, "result": result}))
+                results.append((Item(name, way.name(domains), pair), told, result))
                 on_progress(len(results), total)
     items: dict[str, Item] = {}
     asked: list[dict[str, Any]] = []
-    for place, (item, told) in enumerate(_shuffled(results, f"{seed}:order"), start=1):
+    for place, (item, told, result) in enumerate(_shuffled(results, f"{seed}:order"), start=1):
         items[f"{place:04d}"] = item
-        asked.append({"id": f"{place:04d}"} | told | {"result": len(pictures)})
-        pictures.append(told["result"])
+        asked.append({"id": f"{place:04d}", **told, "result": len(pictures)})
+        pictures.append(result)
     seen = {
         "questions": list(QUESTIONS),
         "ways": [_spoken(way.words(domains)) for way in ways],
@@ -242,9 +234,9 @@ def _check(entrants: Sequence[Entrant], ways: Sequence[Way]) -> ModelConfig:
         if name in (entrant.name for entrant in entrants[:number]):
             raise DidaError(f"{name} is given twice; give each model once")
         if config.domains != same.domains:
-            theirs, ours = (" and ".join(map(c.domains.of, c.parts)) for c in (config, same))
             raise DidaError(
-                f"{name} knows {theirs}, {first.name} {ours}; compare models of the same domains"
+                f"{name} knows {_named(config.domains)}, {first.name} {_named(same.domains)}; "
+                "compare models of the same domains"
             )
         if config.fit != same.fit:
             raise DidaError(
@@ -259,14 +251,16 @@ def _check(entrants: Sequence[Entrant], ways: Sequence[Way]) -> ModelConfig:
     return max((entrant.model.config for entrant in entrants), key=lambda config: config.side)
 
 
+def _named(domains: Domains) -> str:
+    return " and ".join(map(domains.of, domains.parts))
+
+
 def _edit(model: Model, part: Part, content: Picture, guide: Picture) -> Picture:
-    """G(E_c(content), E_A(guide), 0), or the reverse: no part of the content is kept."""
     with torch.inference_mode():
         onto = images.to_tensor([content], model.config)  # (1, 3, side, side)
         codes, wanted = model.encode(onto), model.encode(images.to_tensor([guide], model.config))
-        to_a = part == "a"
-        edit = transfer(codes, guide_a=wanted) if to_a else transfer(codes, guide_b=wanted)
-        return images.to_pictures(model.compose(edit, onto, codes).image)[0]
+        made = model.compose(moved_to(codes, wanted, part), onto, codes)
+        return images.to_pictures(made.image)[0]
 
 
 def _uri(picture: Picture, shown: ModelConfig) -> str:
@@ -278,33 +272,27 @@ def _uri(picture: Picture, shown: ModelConfig) -> str:
 def _page(study: Mapping[str, Any]) -> str:
     """The template filled in: a policy that lets just its own style and script run, the study."""
     template = PAGE.read_text(encoding="utf-8")
-    policy = (
-        f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
-        f"style-src '{_digest(template, 'style')}'; script-src '{_digest(template, 'script')}'"
-    )
+    policy = "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:"
+    for tag in ("style", "script"):
+        (text,) = re.findall(f"<{tag}>(.*?)</{tag}>", template, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        policy += f"; {tag}-src 'sha256-{digest}'"
     data = json.dumps(study).replace("<", "\\u003c")  # a domain's name may hold </script>
     return template.replace("{{policy}}", policy).replace("{{study}}", data)
 
 
-def _digest(template: str, tag: str) -> str:
-    """The hash by which the policy knows the template's one <style> or <script>."""
-    (text,) = re.findall(f"<{tag}>(.*?)</{tag}>", template, re.DOTALL)
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
 def read_key(path: Path) -> Key:
     """The key that `make` gave. Raises DidaError when the file is none."""
-    wrong = DidaError(f"{path}: not a study's key; give the .key.json that dida study make wrote")
     found = _read_json(path)
     try:
         items = {number: Item(**item) for number, item in found["items"].items()}
         key = Key(**(found | {"items": items}))
         named = all(i.model in key.models and isinstance(i.way, str) for i in items.values())
+        if items and named and isinstance(key.study, str):
+            return key
     except (AttributeError, KeyError, TypeError):
-        raise wrong from None
-    if not named or not items or not isinstance(key.study, str):
-        raise wrong
-    return key
+        pass
+    raise DidaError(f"{path}: not a study's key; give the .key.json that dida study make wrote")
 
 
 def read_answers(path: Path, key: Key) -> Answers:
@@ -313,33 +301,28 @@ def read_answers(path: Path, key: Key) -> Answers:
     Raises DidaError when it is none, belongs to another study, holds no answers, names an item or
     a question that was not asked, or a rating that is not a whole number of 1 to 5.
     """
-    found = _read_json(path)
-    expected = {"study": str, "rater": str, "answers": dict}
-    if not isinstance(found, dict) or any(
-        not isinstance(found.get(name), kind) for name, kind in expected.items()
-    ):
-        raise DidaError(f"{path}: not an answers file; give the JSON that the page exports")
-    if found["study"] != key.study:
+    match _read_json(path):
+        case {"study": str(study), "rater": str(rater), "answers": dict(rated)}:
+            answers = Answers(path, rater, rated)
+        case _:
+            raise DidaError(f"{path}: not an answers file; give the JSON that the page exports")
+    if study != key.study:
         raise DidaError(
-            f"{path}: answers study {found['study']!r}, the key is of {key.study!r}; "
+            f"{path}: answers study {study!r}, the key is of {key.study!r}; "
             "give --key the file beside the page that was rated"
         )
-    for number, ratings in found["answers"].items():
+    for number, ratings in rated.items():
         if number not in key.items or not isinstance(ratings, dict):
             raise DidaError(f"{path}: item {number!r} was not asked; export the answers again")
         for question, rating in ratings.items():
-            _check_rating(f"{path}: item {number}, {question!r}", question, rating)
-    answers = Answers(path, found["rater"], found["answers"])
+            where = f"{path}: item {number}, {question!r}"
+            if question not in QUESTIONS:
+                raise DidaError(f"{where}: no such question; there are {', '.join(QUESTIONS)}")
+            if type(rating) is not int or rating not in SCALE:
+                raise DidaError(f"{where}: a rating is a whole number of 1 to 5, not {rating!r}")
     if not answers.count:
         raise DidaError(f"{path}: holds no answers; leave it out")
     return answers
-
-
-def _check_rating(where: str, question: str, rating: object) -> None:
-    if question not in QUESTIONS:
-        raise DidaError(f"{where}: no such question; there are {', '.join(QUESTIONS)}")
-    if type(rating) is not int or rating not in SCALE:
-        raise DidaError(f"{where}: a rating is a whole number of 1 to 5, not {rating!r}")
 
 
 def _read_json(path: Path) -> Any:
@@ -356,13 +339,9 @@ def _read_json(path: Path) -> Any:
 def score(key: Key, answers: Sequence[Answers]) -> dict[str, Any]:
     """Mean opinion scores by model, direction and question; `DEFINITIONS` says what they mean.
 
-    Every score holds `mean` (1 to 5), `interval` (half its width, 0 or more), `ratings` and
-    `raters`; mean is None where nothing was rated, interval where fewer than two ratings are.
-    `missing` counts the questions that raters left out. Source: Table 2 of the paper.
-    Raises DidaError when there are no answers, or two files of one rater.
+    Of every score `mean` is None where nothing was rated, `interval` where fewer than two ratings
+    are. `missing` counts the questions left out. Raises DidaError for two files of one rater.
     """
-    if not answers:
-        raise DidaError("no answers to score; give the JSON files that raters exported")
     seen: dict[str, Path] = {}
     for one in answers:
         if one.rater in seen:
@@ -373,13 +352,14 @@ def score(key: Key, answers: Sequence[Answers]) -> dict[str, Any]:
     ways = sorted({item.way for item in key.items.values()})
     columns = [*ways, ALL_WAYS] if len(ways) > 1 else ways
     asked = len(answers) * key.questions
-    given = sum(one.count for one in answers)
+    # the questions without the name of the part
+    questions = {name: re.sub(r" \(\{\w+\}\)", "", text) for name, text in QUESTIONS.items()}
     return {
         "study": key.study,
         "raters": len(answers),
         "asked": asked,
-        "missing": asked - given,
-        "questions": {name: _bare(question) for name, question in QUESTIONS.items()},
+        "missing": asked - sum(one.count for one in answers),
+        "questions": questions,
         "definitions": DEFINITIONS,
         "scores": {
             model: {
@@ -391,51 +371,42 @@ def score(key: Key, answers: Sequence[Answers]) -> dict[str, Any]:
     }
 
 
-def _bare(question: str) -> str:
-    """A question without the name of the part."""
-    return re.sub(r" \(\{\w+\}\)", "", question)
-
-
 def _cell(
     key: Key, answers: Sequence[Answers], model: str, way: str, question: str
 ) -> dict[str, Any]:
     """One score: that of a model's items in a direction, or in all."""
-    of_each = [
-        [
-            ratings[question]
-            for number, ratings in one.ratings.items()
-            if question in ratings
-            and key.items[number].model == model
-            and way in (key.items[number].way, ALL_WAYS)
-        ]
+    found = [
+        (one.rater, ratings[question])
         for one in answers
+        for number, ratings in one.ratings.items()
+        if question in ratings
+        and key.items[number].model == model
+        and way in (key.items[number].way, ALL_WAYS)
     ]
-    ratings = [rating for of_one in of_each for rating in of_one]
+    ratings, count = [rating for _, rating in found], len(found)
     return {
         "mean": statistics.fmean(ratings) if ratings else None,
-        "interval": half_width(ratings),
-        "ratings": len(ratings),
-        "raters": sum(1 for of_one in of_each if of_one),
+        "interval": half_width(ratings) if count > 1 else None,
+        "ratings": count,
+        "raters": len({rater for rater, _ in found}),
     }
 
 
-def half_width(ratings: Sequence[float]) -> float | None:
-    """Half of the 95 % Student t interval of their mean; None for fewer than two ratings."""
+def half_width(ratings: Sequence[float]) -> float:
+    """Half of the 95 % Student t interval of the mean of two ratings or more."""
     count = len(ratings)
-    if count < 2:
-        return None
     return student_t(count - 1) * statistics.stdev(ratings) / math.sqrt(count)
 
 
-def student_t(freedom: int, confidence: float = 0.95) -> float:
-    """The t of which Student's distribution holds `confidence` (0..1) between -t and t.
+def student_t(freedom: int) -> float:
+    """The t of which Student's distribution holds 95 % between -t and t; `freedom` 1 or more.
 
-    `freedom` is 1 or more. Bisected from the finite series of Abramowitz and Stegun 26.7.3-4.
+    Bisected from the finite series of Abramowitz and Stegun 26.7.3-4.
     """
     low, high = 0.0, math.pi / 2  # of the angle atan(t / sqrt(freedom))
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if _within(middle, freedom) < confidence else (low, middle)
+        low, high = (middle, high) if _within(middle, freedom) < 0.95 else (low, middle)
     return math.sqrt(freedom) * math.tan(low)
 
 

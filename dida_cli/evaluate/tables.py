@@ -1,7 +1,7 @@
 """The scores of `report` in words: five lines, tables, a page, and what stands on a card."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ KEPT = ("beard", "hair", "skin", "eyebrows", "eyes")  # that a card tells first
 NONE = "-"  # there is no such figure
 
 Row = Mapping[str, Any]  # the sections of one direction
+Say = Callable[[Any], str]
+Figures = Mapping[str, Callable[[Row], str]]  # what is told of each direction, by name
 
 
 @dataclass(frozen=True)
@@ -33,140 +35,12 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-def headlines(result: Mapping[str, Any]) -> list[str]:
-    """Five lines that say what edits are worth, each for every direction."""
-    lines = []
-    for name, figure in {
-        "target domain": _target,
-        "guide's kind (chance)": _kind,
-        "part gone after removal": _removed,
-        "PSNR inside (copying)": _inside,
-        "told apart (real from real)": _told_apart,
-    }.items():
-        told = {way: figure(row) for way, row in result["directions"].items()}
-        cells = [f"{way} {words:<18}" for way, words in told.items()]
-        lines.append(f"{name:<29}{'  '.join(cells)}".rstrip())
-    return lines
-
-
-def _target(row: Row) -> str:
-    return _percent(row["classification"]["target"])
-
-
-def _kind(row: Row) -> str:
-    return _pair(row.get("guide_type"), "guide_type", "guide_type_chance", _percent)
-
-
-def _removed(row: Row) -> str:
-    return _percent(row["removal"]["removed"]) if row.get("removal") else NONE
-
-
-def _inside(row: Row) -> str:
-    return _pair(row.get("truth"), "psnr_inside", "psnr_inside_of_content", _decibels)
-
-
-def _whole(row: Row) -> str:
-    return _pair(row.get("truth"), "psnr", "psnr_of_content", _decibels)
-
-
-def _told_apart(row: Row) -> str:
-    return _pair(row["told_apart"], "told_apart", "told_apart_of_real", _percent)
-
-
-def _pair(section: Row | None, name: str, beside: str, say: Any) -> str:
-    """A figure, and in brackets what it is to be held against."""
-    return f"{say(section[name])} ({say(section[beside])})" if section else NONE
-
-
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
 def _decibels(value: float) -> str:
     return f"{value:.1f} dB"
-
-
-def tables(result: Mapping[str, Any]) -> list[Table]:
-    """The result as tables, a column for each direction; never a mean that hides one."""
-    directions = result["directions"]
-    made = [_seen(directions), *_domain(result["codes"])]
-    for key, title in TITLES.items():
-        told = next((row[key] for row in directions.values() if row.get(key)), None)
-        if not told:
-            continue
-        rows = [
-            [name, *(_number((row[key] or {}).get(name)) for row in directions.values())]
-            for name in told
-        ]
-        made.append(Table(title.format(**result), ["figure", *directions], rows))
-    first = next(iter(directions.values()))
-    if "segmentation" in first and first["segmentation"] is None:
-        made.append(Table("Segmentation", ["figure"], [["this model has no mask"]]))
-    if "preservation" in first:
-        made.append(_preservation(directions))
-    return made + _code_tables(result)
-
-
-def _seen(directions: Mapping[str, Row]) -> Table:
-    """What people see of edits."""
-    figures = {
-        "PSNR inside, where it should change or did (copying)": _inside,
-        "PSNR of the whole picture (copying)": _whole,
-        "told apart from real pictures, 50 % is perfect (real from real)": _told_apart,
-    }
-    rows = [[name, *map(figure, directions.values())] for name, figure in figures.items()]
-    return Table("As people see it", ["figure", *directions], rows)
-
-
-def _domain(codes: Mapping[str, Any]) -> list[Table]:
-    if "domain" not in codes:
-        return []
-    head = ["common code", "the pixels themselves", "chance"]
-    row = [_percent(codes["domain"][name]) for name in ("common", "pixels", "chance")]
-    return [Table("The domain as a linear probe names it", head, [row])]
-
-
-def _preservation(directions: Mapping[str, Row]) -> Table:
-    names = next(iter(directions.values()))["preservation"]
-    rows = [
-        [name, *(_kept(row["preservation"][name], _number) for row in directions.values())]
-        for name in names
-    ]
-    title = "Preserved factors, after (in real contents; in true answers)"
-    return Table(title, ["factor", *directions], rows)
-
-
-def _kept(cell: Mapping[str, float], say: Any) -> str:
-    """One factor of one direction, in words."""
-    after, before, truth = (
-        say(cell[f"preserved{suffix}"]) for suffix in ("", "_real", "_of_truth")
-    )
-    return f"{after} ({before}; {truth})"
-
-
-def _code_tables(result: Mapping[str, Any]) -> list[Table]:
-    """What probes read from codes, and how far these are apart; what a model has no code for is
-    left out."""
-    codes, domains = result["codes"], result["domains"]
-    columns = list(next(iter(codes["probes"].values())))
-    words = {"common": "common"} | {part: f"{part} ({domains[part]})" for part in PARTS}
-    rows = [
-        [
-            factor,
-            *(f"{_number(row[c]['accuracy'])} ({_number(row[c]['chance'])})" for c in columns),
-        ]
-        for factor, row in codes["probes"].items()
-    ]
-    probed = Table(
-        "What a linear probe reads from each code (chance)",
-        ["factor", *(words[c] for c in columns)],
-        rows,
-    )
-    parts = list(codes["leak"])
-    rows = [["leak", *(_number(codes["leak"][part]) for part in parts)]]
-    for kind in next(iter(codes["independence"].values()), ()):
-        rows.append([kind, *(_number(codes["independence"][part][kind]) for part in parts)])
-    return [probed, Table("Codes apart", ["figure", *(words[part] for part in parts)], rows)]
 
 
 def _number(value: float | None) -> str:
@@ -179,6 +53,107 @@ def _number(value: float | None) -> str:
     return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
 
 
+def _figure(section: str, name: str, beside: str = "", say: Say = _percent) -> Callable[[Row], str]:
+    """Says a figure of a direction, and in brackets what it is to be held against."""
+
+    def told(row: Row) -> str:
+        if not (found := row.get(section)):
+            return NONE
+        return say(found[name]) + (f" ({say(found[beside])})" if beside else "")
+
+    return told
+
+
+KIND = _figure("guide_type", "guide_type", "guide_type_chance")
+REMOVED = _figure("removal", "removed")
+INSIDE = _figure("truth", "psnr_inside", "psnr_inside_of_content", _decibels)
+WHOLE = _figure("truth", "psnr", "psnr_of_content", _decibels)
+TOLD_APART = _figure("told_apart", "told_apart", "told_apart_of_real")
+
+HEADLINES: Figures = {
+    "target domain": _figure("classification", "target"),
+    "guide's kind (chance)": KIND,
+    "part gone after removal": REMOVED,
+    "PSNR inside (copying)": INSIDE,
+    "told apart (real from real)": TOLD_APART,
+}
+SEEN: Figures = {
+    "PSNR inside, where it should change or did (copying)": INSIDE,
+    "PSNR of the whole picture (copying)": WHOLE,
+    "told apart from real pictures, 50 % is perfect (real from real)": TOLD_APART,
+}
+
+
+def headlines(result: Mapping[str, Any]) -> list[str]:
+    """Five lines that say what edits are worth, each for every direction."""
+    lines = []
+    for name, figure in HEADLINES.items():
+        cells = [f"{way} {figure(row):<18}" for way, row in result["directions"].items()]
+        lines.append(f"{name:<29}{'  '.join(cells)}".rstrip())
+    return lines
+
+
+def _rows(figures: Figures, directions: Iterable[Row]) -> list[list[str]]:
+    return [[name, *map(figure, directions)] for name, figure in figures.items()]
+
+
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """The result as tables, a column for each direction; never a mean that hides one."""
+    rows, head = [*result["directions"].values()], ["figure", *result["directions"]]
+    made = [Table("As people see it", head, _rows(SEEN, rows)), *_domain(result["codes"])]
+    for key, title in TITLES.items():
+        if names := next((row[key] for row in rows if row.get(key)), None):
+            figures = {name: _figure(key, name, say=_number) for name in names}
+            made.append(Table(title.format(**result), head, _rows(figures, rows)))
+    if "segmentation" in rows[0] and rows[0]["segmentation"] is None:
+        made.append(Table("Segmentation", ["figure"], [["this model has no mask"]]))
+    if kept := rows[0].get("preservation"):
+        title = "Preserved factors, after (in real contents; in true answers)"
+        figures = {name: _kept(name, _number) for name in kept}
+        made.append(Table(title, ["factor", *result["directions"]], _rows(figures, rows)))
+    return made + _code_tables(result)
+
+
+def _domain(codes: Mapping[str, Any]) -> list[Table]:
+    if "domain" not in codes:
+        return []
+    head = ["common code", "the pixels themselves", "chance"]
+    row = [_percent(codes["domain"][name]) for name in ("common", "pixels", "chance")]
+    return [Table("The domain as a linear probe names it", head, [row])]
+
+
+def _kept(factor: str, say: Say) -> Callable[[Row], str]:
+    """Says how often one factor is preserved."""
+
+    def told(row: Row) -> str:
+        cell = row["preservation"][factor]
+        after, before, truth = (say(cell[f"preserved{of}"]) for of in ("", "_real", "_of_truth"))
+        return f"{after} ({before}; {truth})"
+
+    return told
+
+
+def _code_tables(result: Mapping[str, Any]) -> list[Table]:
+    """What probes read from codes, and how far these are apart; what a model has no code for is
+    left out."""
+    codes, domains = result["codes"], result["domains"]
+    words = {"common": "common"} | {part: f"{part} ({domains[part]})" for part in PARTS}
+    columns = [words[code] for code in next(iter(codes["probes"].values()))]
+    read = {code: _figure(code, "accuracy", "chance", _number) for code in words}
+    rows = [[factor, *(read[code](row) for code in row)] for factor, row in codes["probes"].items()]
+    title = "What a linear probe reads from each code (chance)"
+    apart = [["leak", *map(_number, codes["leak"].values())]]
+    for kind in next(iter(codes["independence"].values()), ()):
+        apart.append(
+            [kind, *(_number(codes["independence"][part][kind]) for part in codes["leak"])]
+        )
+    parts = [words[part] for part in codes["leak"]]
+    return [
+        Table(title, ["factor", *columns], rows),
+        Table("Codes apart", ["figure", *parts], apart),
+    ]
+
+
 def card_tables(result: Mapping[str, Any]) -> str:
     """The scores as they stand on a model's card, in markdown: the first ones, then all tables."""
     return (
@@ -188,58 +163,49 @@ def card_tables(result: Mapping[str, Any]) -> str:
     )
 
 
+CARD: Figures = {
+    "given to the target domain (95 % interval)": lambda row: _target(row["classification"]),
+    "the guide's own kind recognised (chance)": KIND,
+    "content's part gone after remove-attribute": REMOVED,
+    "PSNR to the true answer (of copying the content)": WHOLE,
+    "the same inside, where it should change or did": INSIDE,
+    "told apart from real pictures, 50 % is perfect (real from real)": TOLD_APART,
+    "mask against the true region, IoU (of everything)": _figure(
+        "segmentation", "iou", "iou_of_all", "{:.2f}".format
+    ),
+    "change outside the true region, levels of 255 (foreign drawings)": _figure(
+        "segmentation", "changed_outside", "changed_outside_foreign", "{:.2f}".format
+    ),
+    "largest change where the mask is 0, levels of 255": _figure(
+        "segmentation", "changed_unmasked", say=_number
+    ),
+}
+
+
 def scores(result: Mapping[str, Any]) -> Table:
     """What one wants to know first, a column for each direction; rows without any figure go."""
     directions = list(result["directions"].values())
-    figures: dict[str, Any] = {
-        "given to the target domain (95 % interval)": _target_between,
-        "the guide's own kind recognised (chance)": _kind,
-        "content's part gone after remove-attribute": _removed,
-        "PSNR to the true answer (of copying the content)": _whole,
-        "the same inside, where it should change or did": _inside,
-        "told apart from real pictures, 50 % is perfect (real from real)": _told_apart,
-        "mask against the true region, IoU (of everything)": _overlap,
-        "change outside the true region, levels of 255 (foreign drawings)": _outside,
-        "largest change where the mask is 0, levels of 255": _unmasked,
-    }
-    rows = [[name, *map(figure, directions)] for name, figure in figures.items()]
-    if all("preservation" in row for row in directions):
-        rows += [
-            [
-                f"{name} kept (in real pictures; in true answers)",
-                *(_kept(row["preservation"][name], _percent) for row in directions),
-            ]
+    rows = _rows(CARD, directions)
+    if preserved := directions[0].get("preservation"):
+        kept = {
+            f"{name} kept (in real pictures; in true answers)": _kept(name, _percent)
             for name in KEPT
-            if name in directions[0]["preservation"]
-        ]
+            if name in preserved
+        }
+        rows += _rows(kept, directions)
     if domain := result["codes"].get("domain"):
         told = "{common} ({pixels}; {chance})".format(
             **{name: _percent(share) for name, share in domain.items()}
         )
-        rows.append(
-            ["domain named from the common code (from pixels; chance)", *[told] * len(directions)]
-        )
+        name = "domain named from the common code (from pixels; chance)"
+        rows.append([name, *[told] * len(directions)])
     head = [f"{result['pairs']} unseen pairs each way", *result["directions"]]
     return Table("Scores", head, [row for row in rows if set(row[1:]) != {NONE}])
 
 
-def _target_between(row: Row) -> str:
-    found = row["classification"]
+def _target(found: Mapping[str, float]) -> str:
     low, high = (f"{100 * found[f'target_{end}']:.1f}" for end in ("low", "high"))
     return f"{_percent(found['target'])} ({low} - {high})"
-
-
-def _overlap(row: Row) -> str:
-    return _pair(row.get("segmentation"), "iou", "iou_of_all", "{:.2f}".format)
-
-
-def _outside(row: Row) -> str:
-    found = row.get("segmentation")
-    return _pair(found, "changed_outside", "changed_outside_foreign", "{:.2f}".format)
-
-
-def _unmasked(row: Row) -> str:
-    return _number(row["segmentation"]["changed_unmasked"]) if row.get("segmentation") else NONE
 
 
 def markdown(made: Sequence[Table]) -> str:
@@ -248,44 +214,38 @@ def markdown(made: Sequence[Table]) -> str:
 
 
 def _lines(table: Table) -> str:
-    rows = [table.head, ["---"] * len(table.head), *table.rows]
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines[1] = "|" + "---|" * len(table.head)
-    return "\n".join(lines)
+    head, *rows = ("| " + " | ".join(row) + " |" for row in (table.head, *table.rows))
+    return "\n".join([head, "|" + "---|" * len(table.head), *rows])
 
 
 def page(result: Mapping[str, Any], made: Sequence[Table], pictures: Mapping[str, str]) -> str:
     """A page of all tables, definitions and pictures; `pictures` maps file names to captions."""
-    sections = []
-    for table in made:
-        head = "".join(f"<th>{html.escape(word)}</th>" for word in table.head)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(word)}</td>" for word in row) + "</tr>"
-            for row in table.rows
-        )
-        title = html.escape(table.title)
-        sections.append(f"<h2>{title}</h2><table><tr>{head}</tr>{body}</table>")
-    shown = "".join(
-        f'<figure><img src="{html.escape(file)}" alt=""><figcaption>{html.escape(words)}'
-        "</figcaption></figure>"
-        for file, words in pictures.items()
+    escape = html.escape
+    facts = (f"{name} {result[name]}" for name in ("dida", "torch", "model", "seed", "pairs"))
+    shown = (
+        f'<figure><img src="{escape(file)}" alt=""><figcaption>{escape(said)}</figcaption></figure>'
+        for file, said in pictures.items()
     )
-    defined = "".join(
-        f"<dt>{html.escape(f'{section}: {name}')}</dt><dd>{html.escape(words)}</dd>"
+    defined = (
+        f"<dt>{escape(f'{section}: {name}')}</dt><dd>{escape(words)}</dd>"
         for section, meanings in result["definitions"].items()
         for name, words in meanings.items()
     )
-    facts = ", ".join(
-        f"{name} {result[name]}" for name in ("dida", "torch", "model", "seed", "pairs")
-    )
     return PAGE.format(
-        title=f"dida evaluate: {html.escape(str(result['model']))}",
-        facts=html.escape(facts),
-        lines=html.escape("\n".join(headlines(result))),
-        pictures=shown,
-        tables="".join(sections),
-        definitions=defined,
+        title=f"dida evaluate: {escape(str(result['model']))}",
+        facts=escape(", ".join(facts)),
+        lines=escape("\n".join(headlines(result))),
+        pictures="".join(shown),
+        tables="".join(map(_html, made)),
+        definitions="".join(defined),
     )
+
+
+def _html(table: Table) -> str:
+    tagged = [("th", table.head), *(("td", row) for row in table.rows)]
+    rows = ("".join(f"<{tag}>{html.escape(word)}</{tag}>" for word in row) for tag, row in tagged)
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f"<h2>{html.escape(table.title)}</h2><table>{body}</table>"
 
 
 PAGE = """<!doctype html>

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dida_cli import images
-from dida_cli.evaluate.counterfactual import wilson
-from dida_cli.evaluate.pairs import in_batches
+from dida_cli.evaluate import pairs
+from dida_cli.evaluate.counterfactual import with_interval
 
 WIDTHS = (16, 32, 48, 64)  # only the first layer keeps all pixels, the others halve
 DETAIL = 10.0  # what tells a pixel from its neighbours counts so many times as much
@@ -60,14 +60,9 @@ def score(edits: Tensor, real: Tensor, *, seed: int = 0) -> dict[str, float]:
     state is left as it was. See `DEFINITIONS`.
     """
     right, asked = share_right(edits, real, seed=seed)
-    low, high = wilson(right, asked)
-    return {
-        "told_apart": right,
-        "told_apart_low": low,
-        "told_apart_high": high,
-        "told_apart_of_real": share_right(real[0::2], real[1::2], seed=seed)[0],
-        "asked": asked,
-    }
+    of_real, _ = share_right(real[0::2], real[1::2], seed=seed)
+    figures = with_interval("told_apart", right, asked)
+    return figures | {"told_apart_of_real": of_real, "asked": asked}
 
 
 def share_right(edits: Tensor, real: Tensor, *, seed: int = 0) -> tuple[float, int]:
@@ -112,5 +107,5 @@ def _trained(edits: Tensor, real: Tensor, seed: int) -> Inspector:
 def _asked(inspector: Inspector, pictures: Tensor) -> Tensor:
     """Logits (N,), the mean of a picture's and of its mirror image's."""
     with torch.no_grad():
-        batches = [pictures[rows] for rows in in_batches(len(pictures))]
+        batches = torch.split(pictures, pairs.BATCH)
         return torch.cat([(inspector(x) + inspector(x.flip(-1))) / 2 for x in batches])

@@ -8,9 +8,8 @@ For each direction three figures from 0 to 1, and the score is the mean of those
              better than a guess); nothing where guides have no part, as when one is taken off
     kept     structural similarity to the true answer where faces are drawn, else to the content
 
-All three, for each is easy alone: the guide itself is a perfect target, the content is kept best
-by an edit that does nothing, and the first two are soon as good as they get while the pictures
-still become sharper.
+All three, for each is easy alone: the guide itself is a perfect target, an edit that does nothing
+keeps the content best, and pictures still become sharper when the first two no longer rise.
 """
 
 from collections.abc import Mapping
@@ -54,16 +53,16 @@ class Validation:
 
 
 def _figures(judge: FactorClassifier, of_part: Pairs, edits: Edits) -> dict[str, float]:
+    figures = {}
     if of_part.known:
-        classified = counterfactual.classification(judge, of_part, edits)
-        kind = counterfactual.guide_type(judge, of_part, edits)
-        guide = kind["guide_type"] if kind else None
+        figures["target"] = counterfactual.classification(judge, of_part, edits)["target"]
+        if kind := counterfactual.guide_type(judge, of_part, edits):
+            figures["guide"] = kind["guide_type"]
         answer = of_part.known.truth
     else:
-        classified = counterfactual.by_parts(judge, of_part, edits)
-        guide = _from_rank(guidance.retrieval(judge, of_part, edits))
+        figures["target"] = counterfactual.by_parts(judge, of_part, edits)["target"]
+        figures["guide"] = _from_rank(guidance.retrieval(judge, of_part, edits))
         answer = of_part.content
-    figures = {"target": classified["target"]} | ({} if guide is None else {"guide": guide})
     return figures | {"kept": max(0.0, realism.ssim_map(edits.output, answer).mean().item())}
 
 
@@ -96,9 +95,9 @@ def drawn(task: Task, side: int) -> dict[Part, Pairs]:
 
 
 def held_out(sides: Mapping[Part, tuple[Tensor, Tensor]]) -> dict[Part, Pairs]:
-    """Pairs of held-out pictures with each part and without it, for a judge of the parts.
+    """Pairs of held-out pictures, as `pairs.of_pictures` takes them, for a judge of the parts.
 
-    (N, 3, side, side) in [-1, 1]. Raises DidaError when there are fewer than 10 of one kind.
+    Raises DidaError when there are fewer than 10 of one kind.
     """
     count = min(len(pictures) for side in sides.values() for pictures in side)
     if count < LEAST_PAIRS:

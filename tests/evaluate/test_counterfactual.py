@@ -7,7 +7,7 @@ import torch
 from stand_in import SIDE, Copies, Pastes
 from torch import Tensor
 
-from dida_cli import hub
+from dida_cli import hub, images
 from dida_cli.codes import Codes, Rendering
 from dida_cli.config import Part
 from dida_cli.data import avatars
@@ -15,7 +15,7 @@ from dida_cli.errors import DidaError
 from dida_cli.evaluate import attributes, counterfactual, guidance, report, sheets, tables
 from dida_cli.evaluate import pairs as judged
 from dida_cli.evaluate.attributes import FactorClassifier
-from dida_cli.evaluate.pairs import Edits, Known, Pairs
+from dida_cli.evaluate.pairs import Edits, Pairs
 
 COUNT = 40
 PARTS: list[Part] = ["a", "b"]
@@ -32,16 +32,11 @@ def drawn() -> dict[Part, Pairs]:
     return judged.draw(judged.SMILE_GLASSES, COUNT, SIDE, seed=5)
 
 
-def known(pairs: Pairs) -> Known:
-    assert pairs.known is not None
-    return pairs.known
-
-
 def edits_of(pairs: Pairs, output: Tensor) -> Edits:
     """What a model would have made that gave this output, and took parts off without a trace."""
     made = judged.edit(Copies(), pairs)
-    plain = [replace(f, glasses=avatars.NONE, mouth="SERIOUS") for f in known(pairs).contents]
-    bare = attributes.to_batch([avatars.draw(face, SIDE) for face in plain], SIDE)
+    plain = [replace(f, glasses=avatars.NONE, mouth="SERIOUS") for f in pairs.facts.contents]
+    bare = images.to_tensor([avatars.draw(face, SIDE) for face in plain], images.Square(SIDE))
     return replace(made, output=output, bare=bare)
 
 
@@ -77,7 +72,7 @@ def test_the_true_answer_scores_best(
     judge: FactorClassifier, drawn: dict[Part, Pairs], part: Part
 ) -> None:
     pairs = drawn[part]
-    edits = edits_of(pairs, known(pairs).truth)
+    edits = edits_of(pairs, pairs.facts.truth)
     said = counterfactual.classification(judge, pairs, edits)
     assert said["target"] == said["target_of_truth"] >= 0.95 and said["both_parts"] >= 0.95
     gone, kind = (score(judge, pairs, edits) for score in BOTH_HAVE)
@@ -97,7 +92,7 @@ def test_a_model_that_ignores_its_guide_is_found_out(
 ) -> None:
     """It gives everyone some other guide's part: the domain is right, the kind is not."""
     pairs = drawn[part]
-    facts = known(pairs)
+    facts = pairs.facts
     other = replace(facts, guides=facts.guides[1:] + facts.guides[:1])
     wrong = replace(pairs, guide=pairs.guide.roll(-1, 0), known=other)
     edits = edits_of(wrong, facts.truth)
@@ -112,14 +107,15 @@ def test_a_model_that_ignores_its_guide_is_found_out(
 def test_psnr_and_wilson_against_values_worked_out_by_hand() -> None:
     black, grey = -torch.ones(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
     assert counterfactual.psnr(grey, black) == pytest.approx(6.0206, abs=1e-3)
-    assert counterfactual.wilson(0.9, 100) == pytest.approx((0.8256, 0.9448), abs=1e-3)
-    assert counterfactual.wilson(1.0, 50)[1] == 1.0
+    found = counterfactual.with_interval("x", 0.9, 100)
+    assert found == pytest.approx({"x": 0.9, "x_low": 0.8256, "x_high": 0.9448}, abs=1e-3)
+    assert counterfactual.with_interval("x", 1.0, 50)["x_high"] == 1.0
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_pairs_are_what_they_say(drawn: dict[Part, Pairs], part: Part) -> None:
     present, absent = judged.SMILE_GLASSES.attributes[:: 1 if part == "a" else -1]
-    facts = known(drawn[part])
+    facts = drawn[part].facts
     for c, g, t in zip(facts.contents, facts.guides, facts.truths, strict=True):
         assert g.has(present) and not g.has(absent)
         assert c.has(absent) and not c.has(present)
@@ -165,7 +161,7 @@ def test_errors_are_looked_for_where_something_should_change_or_did(
     assert where[:, :, :5, 59:].all() and not should[:, :, :5, 59:].any()
     assert torch.equal(where[:, :, 5:], should[:, :, 5:])
     truth = counterfactual.truth(attributes.FactorClassifier().eval(), pairs, edits)
-    error = ((edits.output - known(pairs).truth) / 2).double().square().mean(1, keepdim=True)
+    error = ((edits.output - pairs.facts.truth) / 2).double().square().mean(1, keepdim=True)
     by_hand = [-10 * e[w].mean().log10().item() for e, w in zip(error, where, strict=True)]
     assert truth["psnr_inside"] == pytest.approx(sum(by_hand) / COUNT)
     assert truth["psnr_inside"] < truth["psnr_inside_of_content"] < truth["psnr_of_content"]
@@ -175,7 +171,7 @@ def test_the_worst_edits_are_those_with_the_largest_errors_inside(
     drawn: dict[Part, Pairs],
 ) -> None:
     pairs = drawn["b"]
-    output = known(pairs).truth.clone()
+    output = pairs.facts.truth.clone()
     output[7, :, 20:40], output[3, :, 20:44] = 1, 1
     found = sheets.worst({"b": (pairs, edits_of(pairs, output))}, count=2)
     assert set(found["b"]) == {3, 7} and list(found) == ["b"]

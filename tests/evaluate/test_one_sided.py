@@ -6,15 +6,17 @@ import pytest
 import torch
 from stand_in import SIDE, Copies, Pastes
 
-from dida_cli import hub
+from dida_cli import hub, images
 from dida_cli.config import Domains
 from dida_cli.data import avatars
 from dida_cli.errors import DidaError
 from dida_cli.evaluate import attributes, counterfactual, pairs, report, tables
 from dida_cli.evaluate.attributes import FactorClassifier
 from dida_cli.evaluate.pairs import ONE_SIDED, SMILE_GLASSES, Edits, Pairs
+from dida_cli.images import Square
 
 GLASSES = Domains(a="glasses")
+SMILE = ONE_SIDED["smile"]
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +32,7 @@ def drawn() -> dict[str, Pairs]:
 def perfect(drawn: Pairs) -> Edits:
     """What a model would make that always gives the true answer."""
     made = pairs.edit(Copies(GLASSES), drawn)
-    assert drawn.known is not None
-    return replace(made, output=drawn.known.truth, bare=drawn.known.truth)
+    return replace(made, output=drawn.facts.truth, bare=drawn.facts.truth)
 
 
 def test_a_task_is_what_the_domains_are_called() -> None:
@@ -47,36 +48,32 @@ def test_a_task_is_what_the_domains_are_called() -> None:
 
 def test_truths_change_the_one_part_alone(drawn: dict[str, Pairs]) -> None:
     for part, of_part in drawn.items():
-        known = of_part.known
-        assert known is not None
+        known = of_part.facts
         for content, guide, truth in zip(known.contents, known.guides, known.truths, strict=True):
             assert truth == replace(content, glasses=guide.glasses)
             assert (truth.glasses == avatars.NONE) == (part == "b")
 
 
 def test_whichever_mouth_comes_where_a_smile_was_is_right() -> None:
-    smiles = pairs.draw(ONE_SIDED["smile"], len(avatars.OTHER_MOUTHS), SIDE, seed=5)
-    known = smiles["b"].known
-    assert known is not None
+    smiles = pairs.draw(SMILE, len(avatars.OTHER_MOUTHS), SIDE, seed=5)
+    known = smiles["b"].facts
+    assert known.task.is_open
     chosen = [
         replace(face, mouth=mouth)
         for face, mouth in zip(known.contents, avatars.OTHER_MOUTHS, strict=True)
     ]
-    wanted = attributes.to_batch([avatars.draw(face, SIDE) for face in chosen], SIDE)
-    found = pairs.nearest_answers(smiles["b"], wanted + 0.02)
-    assert found is not None and torch.equal(found, wanted)
+    wanted = images.to_tensor([avatars.draw(face, SIDE) for face in chosen], Square(SIDE))
+    assert torch.equal(pairs.nearest_answers(smiles["b"], wanted + 0.02), wanted)
 
 
 def test_there_is_one_right_answer_to_all_else(drawn: dict[str, Pairs]) -> None:
-    for of_part in (drawn["b"], pairs.draw(ONE_SIDED["smile"], 1, SIDE, seed=5)["a"]):
-        assert pairs.nearest_answers(of_part, of_part.content) is None
-    two_sided = pairs.draw(SMILE_GLASSES, 1, SIDE, seed=5)["b"]
-    assert pairs.nearest_answers(two_sided, two_sided.content) is None
+    assert not any(task.is_open for task in (SMILE_GLASSES, *ONE_SIDED.values()) if task != SMILE)
+    for of_part in (drawn["b"], pairs.draw(SMILE, 1, SIDE, seed=5)["a"]):
+        assert torch.equal(pairs.nearest_answers(of_part, of_part.content), of_part.facts.truth)
 
 
 def test_a_beard_moves_with_its_colour() -> None:
-    of = pairs.draw(ONE_SIDED["beard"], 4, SIDE, seed=5)["a"].known
-    assert of is not None
+    of = pairs.draw(ONE_SIDED["beard"], 4, SIDE, seed=5)["a"].facts
     for guide, truth in zip(of.guides, of.truths, strict=True):
         assert (truth.beard, truth.beard_color) == (guide.beard, guide.beard_color)
 
@@ -102,12 +99,12 @@ def test_true_answers_score_full_and_copies_nothing(
 
 def test_foreign_faces_are_like_no_training_picture() -> None:
     home, away = (pairs.draw(SMILE_GLASSES, 6, SIDE, seed=5, foreign=f)["a"] for f in (False, True))
-    assert home.known is not None and away.known is not None
-    for face in away.known.contents:
+    for face in away.facts.contents:
         assert face.eyes not in avatars.EYES and face.eyebrows == avatars.NONE
         assert face.background not in avatars.BACKGROUNDS
-    assert [f.mouth for f in home.known.contents] == [f.mouth for f in away.known.contents]
-    plain = attributes.to_batch([avatars.draw(f, SIDE) for f in away.known.contents], SIDE)
+    assert [f.mouth for f in home.facts.contents] == [f.mouth for f in away.facts.contents]
+    drawn = [avatars.draw(face, SIDE) for face in away.facts.contents]
+    plain = images.to_tensor(drawn, Square(SIDE))
     assert torch.equal(away.content, plain[:, [1, 2, 0]])
 
 
@@ -131,7 +128,5 @@ def test_many_faces_are_drawn_as_few_are(monkeypatch: pytest.MonkeyPatch) -> Non
     many = pairs.draw(SMILE_GLASSES, 2, SIDE, seed=5)
     for part, of_part in few.items():
         assert torch.equal(of_part.content, many[part].content)
-        assert (
-            of_part.known and many[part].known and of_part.known.truths == many[part].known.truths
-        )
-        assert torch.equal(of_part.known.truth, many[part].known.truth)
+        assert of_part.facts.truths == many[part].facts.truths
+        assert torch.equal(of_part.facts.truth, many[part].facts.truth)

@@ -95,16 +95,16 @@ def test_kid_is_the_mmd_of_seeded_subsets(monkeypatch: pytest.MonkeyPatch) -> No
         rows = [torch.randperm(16, generator=generator)[:8] for _ in "xy"]
         wanted.append(mmd(x[rows[0]].numpy(), y[rows[1]].numpy()))
     found = realism.kid(x, y, seed=7)
-    assert found.subset_size == 8
-    assert found.mean == pytest.approx(np.mean(wanted), rel=1e-9)
-    assert found.std == pytest.approx(np.std(wanted), rel=1e-9)
+    assert found == pytest.approx(
+        {"kid": np.mean(wanted), "kid_std": np.std(wanted), "kid_subset_size": 8}, rel=1e-9
+    )
 
 
 def test_kid_is_about_zero_for_one_distribution_and_not_for_two() -> None:
     x, same, other = (normal(400, 8, seed=seed) for seed in (1, 2, 3))
     near, far = realism.kid(x, same), realism.kid(x, other + 1)
-    assert abs(near.mean) < 0.05 and near.std > 0
-    assert far.mean > 1
+    assert abs(near["kid"]) < 0.05 and near["kid_std"] > 0
+    assert far["kid"] > 1
 
 
 def test_kid_is_the_same_for_a_seed_and_leaves_the_global_random_state_alone() -> None:
@@ -124,12 +124,6 @@ def test_the_longer_side_is_cut() -> None:
     assert figures == realism.score(x, y[:30]) == realism.score(x, y[:30].clone())
     assert figures["n"] == 30 and figures["kid_subset_size"] == 15
     assert all(any(key.startswith(name) for name in realism.DEFINITIONS) for key in figures)
-
-
-@pytest.mark.parametrize("count", [0, 1])
-def test_too_few_pictures_are_refused(count: int) -> None:
-    with pytest.raises(DidaError, match=f"2 pictures or more on each side, not {count}"):
-        realism.score(normal(5, 4, seed=1), normal(count, 4, seed=2))
 
 
 def test_two_pictures_are_enough() -> None:
@@ -215,8 +209,6 @@ def test_diversity_by_hand() -> None:
 def test_diversity_is_zero_when_the_guide_is_ignored() -> None:
     contents = 100 * normal(3, 1, 256, seed=1)
     assert realism.diversity(contents.expand(3, 40, 256)) == 0
-    with pytest.raises(DidaError, match="2 guides or more"):
-        realism.diversity(contents)
 
 
 def test_similarity_by_hand() -> None:

@@ -80,7 +80,7 @@ def test_every_pair_is_asked_once_of_each_model_both_ways(page: Path, models: li
 def test_the_pictures_are_the_edits_of_the_models(page: Path, models: list[Path]) -> None:
     key, shown = key_of(page), told(page)
     networks = {str(path): checkpoint.load(path) for path in models}
-    ways = {way.name(study.DRAWN): way for way in study.drawn_ways(3, key.seed)}
+    ways = {way.name(study.DRAWN): way for way in study.drawn_ways([], 3, key.seed)}
     for item in shown["items"]:
         name, way, pair = (getattr(key.items[item["id"]], f) for f in ("model", "way", "pair"))
         content, guide = ways[way].contents[pair], ways[way].guides[pair]
@@ -109,7 +109,7 @@ def test_the_page_does_not_tell_the_models_apart(page: Path, models: list[Path])
 def test_pictures_have_one_size_whatever_the_models_sides() -> None:
     small, large = (checkpoint.build(replace(TINY, side=side)).eval() for side in (32, 64))
     entrants = [Entrant("small", "0", small), Entrant("large", "1", large)]
-    ways = study.drawn_ways(1, 0)
+    ways = study.drawn_ways(entrants, 1, 0)
     page, _ = study.make(entrants, ways, seed=0)
     (data,) = re.findall(r'id="study">(.*?)</script>', page)
     for uri in json.loads(data)["pictures"]:
@@ -163,7 +163,7 @@ def test_the_page_is_one_file_that_may_load_nothing(page: Path) -> None:
 def test_words_of_a_domain_cannot_break_out_of_the_page() -> None:
     evil = "</script><script>alert(1)"
     model = checkpoint.build(replace(TINY, domains=Domains(a=evil, b="{{policy}}"))).eval()
-    page, _ = study.make([Entrant("m", "0", model)], study.drawn_ways(1, 0), seed=0)
+    page, _ = study.make([Entrant("m", "0", model)], study.drawn_ways([], 1, 0), seed=0)
     assert page.count("<script>") == 1 and "alert" in page
     (data,) = re.findall(r'id="study">(.*?)</script>', page)
     assert evil in json.loads(data)["ways"][0]["task"] and "{{policy}}" in data
@@ -224,7 +224,7 @@ def test_drawn_pairs_are_those_of_the_evaluation() -> None:
     from dida_cli.evaluate import pairs as judged
 
     drawn_pairs = judged.draw(judged.SMILE_GLASSES, 2, study.SIDE, seed=5)
-    for way in study.drawn_ways(2, 5):
+    for way in study.drawn_ways([], 2, 5):
         pairs = drawn_pairs[way.guide_part]
         drawn = [images.to_pictures(pictures) for pictures in (pairs.content, pairs.guide)]
         ours = [way.contents, way.guides]
@@ -462,8 +462,3 @@ def test_a_key_that_is_none_is_refused(tmp_path: Path, change: dict[str, object]
     path.write_text(json.dumps(json.loads(KEY.to_json()) | change))
     with pytest.raises(DidaError, match="not a study's key"):
         study.read_key(path)
-
-
-def test_no_answers_are_no_score() -> None:
-    with pytest.raises(DidaError, match="no answers to score"):
-        study.score(KEY, [])

@@ -268,7 +268,7 @@ def test_dark_where_people_want_dark(browser: Browser, page: Path) -> None:
 def test_markup_in_a_domains_name_is_words(browser: Browser, tmp_path: Path) -> None:
     evil = "</script><img src=x onerror=alert(1)>"
     model = checkpoint.build(replace(TINY, domains=Domains(a="smile", b=evil))).eval()
-    made, _ = study.make([study.Entrant("m", "0", model)], study.drawn_ways(1, 0), seed=0)
+    made, _ = study.make([study.Entrant("m", "0", model)], study.drawn_ways([], 1, 0), seed=0)
     page = tmp_path / "evil.html"
     page.write_text(made)
     browser.get(page.as_uri())

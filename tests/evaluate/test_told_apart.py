@@ -9,9 +9,9 @@ import torch
 from stand_in import SIDE
 from torch import Tensor
 
+from dida_cli import images
 from dida_cli.data import avatars
 from dida_cli.evaluate import segmentation, told_apart
-from dida_cli.evaluate.attributes import to_batch
 
 COUNT = 100
 TINT = 0.04  # of the range of a colour
@@ -27,9 +27,8 @@ def drawn() -> Drawn:
     """Faces with glasses, and the same without."""
     worn = list(islice(avatars.faces_with(5, "Eyeglasses", None), COUNT))
     bare = [replace(face, glasses=avatars.NONE) for face in worn]
-    return Drawn(
-        *(to_batch([avatars.draw(f, SIDE) for f in faces], SIDE) for faces in (worn, bare))
-    )
+    pictures = ([avatars.draw(face, SIDE) for face in faces] for faces in (worn, bare))
+    return Drawn(*(images.to_tensor(of_faces, images.Square(SIDE)) for of_faces in pictures))
 
 
 def test_a_faint_rim_is_found_and_real_pictures_are_not_told_apart(drawn: Drawn) -> None:
