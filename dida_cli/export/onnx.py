@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,17 +29,26 @@ MAX_BYTES = 2**31 - 1  # of a graph: what its format can hold
 ELSEWHERE = b"location"  # the key under which a tensor names another file with its values
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
-Shapes = Mapping[str, tuple[int, ...]]  # of tensors by name: what comes after the batch
+Shapes = Mapping[str, tuple[Any, ...]]  # of tensors by name: what comes after the batch
 
 
-def signature_of_compose(
-    codes: Shapes, picture: tuple[int, ...], *, masks: bool
-) -> tuple[Shapes, Shapes]:
-    """What compose.onnx takes, and what it gives, for a model with these codes."""
-    if not masks:
-        return codes, {"image": picture}
-    own = {OWN + name: shape for name, shape in codes.items()}
-    return {**codes, **own, "onto": picture}, {"image": picture, "mask": (1, *picture[1:])}
+class Signature(NamedTuple):
+    """What a graph takes and gives, by name: float32 (N, *shape), N the same in all."""
+
+    inputs: Shapes
+    outputs: Shapes
+
+
+def signatures(side: int, codes: Shapes, *, masks: bool) -> dict[str, Signature]:
+    """The graphs of a model with these codes, by the names of their files."""
+    image = {"image": (3, side, side)}
+    encode, compose = Signature(image, codes), Signature(codes, image)
+    if masks:
+        own = {OWN + name: shape for name, shape in codes.items()}
+        compose = Signature(
+            {**codes, **own, "onto": (3, side, side)}, image | {"mask": (1, side, side)}
+        )
+    return {ENCODE: encode, COMPOSE: compose}
 
 
 def named(codes: Codes) -> dict[str, Any]:
@@ -65,67 +74,58 @@ class Graph:
             content = path.read_bytes()
             if ELSEWHERE in content:
                 raise ValueError("it refers to other files")
-            self.session = _library().InferenceSession(
-                content, _options(), providers=_providers(device)
-            )
+            self.session = _library().InferenceSession(content, providers=_providers(device))
         self.digest = hashlib.sha256(content).hexdigest()
-        self.inputs = _shapes(path, "inputs", self.session.get_inputs())
-        self.outputs = _shapes(path, "outputs", self.session.get_outputs())
+        self.signature = Signature(
+            _shapes(path, "inputs", self.session.get_inputs()),
+            _shapes(path, "outputs", self.session.get_outputs()),
+        )
 
-    def expect(self, what: str, found: Shapes, wanted: Mapping[str, Any]) -> None:
+    def expect(self, wanted: Signature) -> None:
         """Raises DidaError when its inputs or outputs are not as wanted."""
-        if found != wanted:
-            raise DidaError(
-                f"{self.path}: has the {what} {short(found)}, its config.json and the other graph "
-                f"ask for {short(wanted)}; export the model anew"
-            )
+        for what, found, asked in zip(Signature._fields, self.signature, wanted, strict=True):
+            if found != asked:
+                raise DidaError(
+                    f"{self.path}: has the {what} {short(found)}, its config.json and the other "
+                    f"graph ask for {short(asked)}; export the model anew"
+                )
 
     def __call__(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The outputs for a batch of inputs, all float32. Raises DidaError when one is wrong."""
-        names, count = list(self.outputs), len(next(iter(values.values())))
+        shapes, count = self.signature.outputs, len(next(iter(values.values())))
         with in_one_line(self.path, "able to run here", *_failures()):
-            made = dict(zip(names, self.session.run(names, dict(values)), strict=True))
+            made = dict(zip(shapes, self.session.run([*shapes], dict(values)), strict=True))
         for name, value in made.items():
-            if value.shape != (count, *self.outputs[name]) or not np.isfinite(value).all():
+            if value.shape != (count, *shapes[name]) or not np.isfinite(value).all():
                 raise DidaError(f"{self.path}: does not give {name} as it must; export it anew")
         return made
 
 
 class Exported:
-    """An exported model; its tensors are arrays."""
+    """An exported model; its tensors are arrays.
+
+    Attributes:
+        abilities: a graph that paints needs the picture to paint onto: it draws none of codes.
+        device: where it computes: cpu or cuda.
+        fingerprint: sha256 of the sha256s of its graphs, in hexadecimal.
+    """
 
     def __init__(self, config: ModelConfig, encode: Graph, compose: Graph) -> None:
         """Raises DidaError when the graphs are not of this config, or not of one model."""
         self.config, self._encode, self._compose = config, encode, compose
-        picture = (3, config.side, config.side)
-        codes = encode.outputs
-        encode.expect("inputs", encode.inputs, {"image": picture})
+        codes, has_masks = encode.signature.outputs, "mask" in compose.signature.outputs
         parts = {name: shape for name, shape in codes.items() if name != "common"}
-        if set(parts) != set(config.parts) or any(len(s) != 3 for s in codes.values()):
-            encode.expect(
-                "outputs", codes, dict.fromkeys(config.parts, ("channels", "grid", "grid"))
-            )
-        self.has_masks = "mask" in compose.outputs
-        wanted = signature_of_compose(codes, picture, masks=self.has_masks)
-        compose.expect("inputs", compose.inputs, wanted[0])
-        compose.expect("outputs", compose.outputs, wanted[1])
-
-    @property
-    def abilities(self) -> frozenset[Ability]:
-        """What the graphs can do: one that paints takes the picture to paint onto."""
-        found: set[Ability] = {"masks"} if self.has_masks else {"common code"}
-        return frozenset(found | {"two parts"} if "b" in self._encode.outputs else found)
-
-    @property
-    def device(self) -> str:
-        """Where it computes: cpu or cuda."""
-        return "cuda" if CUDA in self._encode.session.get_providers() else "cpu"
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 of the sha256s of its graphs, in hexadecimal."""
-        digests = self._encode.digest + self._compose.digest
-        return hashlib.sha256(digests.encode()).hexdigest()
+        if set(parts) != set(config.parts) or any(len(shape) != 3 for shape in codes.values()):
+            codes = dict.fromkeys(config.parts, ("channels", "grid", "grid"))
+        wanted = signatures(config.side, codes, masks=has_masks)
+        encode.expect(wanted[ENCODE])
+        compose.expect(wanted[COMPOSE])
+        able: set[Ability] = {"masks" if has_masks else "common code"}
+        self.abilities: frozenset[Ability] = frozenset(
+            able | {"two parts"} if "b" in codes else able
+        )
+        self.device = "cuda" if CUDA in encode.session.get_providers() else "cpu"
+        self.fingerprint = hashlib.sha256((encode.digest + compose.digest).encode()).hexdigest()
 
     def encode(self, image: Any) -> Codes:
         """Pictures (N, 3, side, side) in [-1, 1], float32, to their codes."""
@@ -134,7 +134,7 @@ class Exported:
     def compose(self, codes: Codes, onto: Any = None, own: Codes | None = None) -> Rendering:
         """Codes to pictures, as `codes.Model` says; with masks only onto pictures."""
         given = named(codes)
-        if self.has_masks:
+        if "masks" in self.abilities:
             own = self.encode(onto) if own is None else own
             given |= {OWN + name: code for name, code in named(own).items()} | {"onto": onto}
         made = self._compose(given)
@@ -178,17 +178,10 @@ def _providers(device: str) -> list[str]:
     return [CUDA, CPU] if there and device != "cpu" else [CPU]
 
 
-def _options() -> Any:
-    options = _library().SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised; only the end of the world is logged
-    return options
-
-
 def _failures() -> tuple[type[Exception], ...]:
     """What onnxruntime raises: it has a dozen exceptions of its own and no base for them."""
-    state = _library().capi.onnxruntime_pybind11_state
-    found = [value for value in vars(state).values() if isinstance(value, type)]
-    own = [value for value in found if issubclass(value, Exception)]
+    found = vars(_library().capi.onnxruntime_pybind11_state).values()
+    own = [value for value in found if isinstance(value, type) and issubclass(value, Exception)]
     return (RuntimeError, MemoryError, *own)
 
 
@@ -201,5 +194,5 @@ def _library() -> Any:
         )
     import onnxruntime
 
-    onnxruntime.set_default_logger_severity(4)
+    onnxruntime.set_default_logger_severity(4)  # what goes wrong is raised
     return onnxruntime

@@ -9,7 +9,7 @@ import io
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,18 +19,10 @@ from dida_cli.checkpoint import CARD
 from dida_cli.config import CONFIG, ModelConfig
 from dida_cli.errors import DidaError
 from dida_cli.export import onnx
-from dida_cli.export.onnx import COMPOSE, ENCODE, OWN, Shapes, as_codes, named
+from dida_cli.export.onnx import COMPOSE, ENCODE, OWN, Signature, as_codes, named, signatures
 from dida_cli.players import Network
 
 OPSET = 18  # of ONNX's operators: the one torch translates to without a conversion after it
-PACKAGES = ("onnx", "onnxscript")  # what torch.onnx needs
-
-
-class Signature(NamedTuple):
-    """What a graph takes and gives, by name: float32 (N, *shape), N the same in all."""
-
-    inputs: Shapes
-    outputs: Shapes
 
 
 def export(source: Path, name: str, folder: Path) -> None:
@@ -40,26 +32,19 @@ def export(source: Path, name: str, folder: Path) -> None:
     package is missing.
     """
     checkpoint.check_free(folder)
-    for package in PACKAGES:
+    for package in ("onnx", "onnxscript"):  # what torch.onnx needs
         if find_spec(package) is None:
             raise DidaError(f"exporting needs the package {package}; pip install 'dida[onnx]'")
     model = checkpoint.load(source)
     model.every = True  # no choice that looks at values
-    graphs = signatures(model)
+    side = model.config.side
+    codes = named(model.encode(torch.zeros(1, 3, side, side)))
+    shapes = {name: tuple(code.shape[1:]) for name, code in codes.items()}
+    graphs = signatures(side, shapes, masks="masks" in model.abilities)
     files = {file: graph(model, file, signature) for file, signature in graphs.items()}
     text = card(name, model.config, graphs, *checkpoint.read_card(source))
     config = (source / CONFIG).read_bytes()
     checkpoint.write_folder(folder, {CONFIG: config, CARD: text.encode(), **files})
-
-
-def signatures(model: Network) -> dict[str, Signature]:
-    """The graphs that a model is exported as, by the names of their files."""
-    side = model.config.side
-    grey = torch.zeros(1, 3, side, side)
-    codes = {name: tuple(code.shape[1:]) for name, code in named(model.encode(grey)).items()}
-    picture, masks = (3, side, side), "masks" in model.abilities
-    compose = onnx.signature_of_compose(codes, picture, masks=masks)
-    return {ENCODE: Signature({"image": picture}, codes), COMPOSE: Signature(*compose)}
 
 
 class Traced(nn.Module):
