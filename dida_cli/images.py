@@ -175,9 +175,10 @@ def painted(
     """A picture of any size, RGB or RGBA, with what a model changed of the square it saw.
 
     onto and image (3, side, side) in [-1, 1], mask (1, side, side) in [0, 1]: what the model saw,
-    and its `Rendering` of that. What was laid on by the mask is enlarged, and so is the mask, by
-    which the original pixels make way. Where the enlarged mask is 0 the result is the picture bit
-    for bit; painted pixels become opaque. A square of the model's own size becomes the image.
+    and its `Rendering` of that. What the mask let through, and the mask, are enlarged; together
+    they say in which colour to paint, and how much. Where the enlarged mask is 0 the result is the
+    picture bit for bit; painted pixels become opaque. What has the model's own size becomes the
+    image exactly.
     """
     onto, image, mask = (as_array(values) for values in (onto, image, mask))
     result = np.array(picture)  # (h, w, 3 or 4)
@@ -185,8 +186,9 @@ def painted(
     own_size = mask.shape[1:] == (bottom - top, right - left)
     paint = image + 1 if own_size else image + 1 - (1 - mask) * (onto + 1)  # in [0, 2]
     for rows, laid, amount in _strips(result, box, paint, mask):
-        kept = 0 if own_size else (1 - amount) * rows[..., :3]
-        made = np.rint((kept + 127.5 * laid).clip(0, 255))
+        share, whole = (1, 1) if own_size else (amount.clip(0, 1), amount.clip(1e-6))
+        colour = (127.5 * laid / whole).clip(0, 255)
+        made = np.rint(share * colour + (1 - share) * rows[..., :3])
         rows[..., :3] = np.where(amount > 0, made, rows[..., :3])
         rows[..., 3:] = np.rint(rows[..., 3:] + amount.clip(0, 1) * (255.0 - rows[..., 3:]))
     return Image.fromarray(result, picture.mode)

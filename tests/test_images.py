@@ -551,20 +551,11 @@ def test_only_what_the_mask_covers_changes_and_by_as_much() -> None:
     untouched = shown == 0
     assert 0.05 < 1 - untouched.mean() < 0.12
     changed = (before != after).any(-1)
-    assert not changed[untouched & ~grown(shown > 0)].any() and changed[shown > 180].mean() > 0.9
+    assert not changed[untouched].any() and changed[shown > 180].mean() > 0.9
     middle = 60, 40 + 40  # well inside
     grey = 0.25 * before[middle][:3] + 0.75 * 1.2 * 127.5
     assert np.abs(after[middle][:3] - grey).max() <= 1
     assert after[middle][3] == round(before[middle][3] + 0.75 * (255 - before[middle][3]))
-
-
-def grown(region: np.ndarray) -> np.ndarray:
-    """A region and the pixels beside it, whose mask rounds to 0 of 255."""
-    padded = np.pad(region, 2)
-    height, width = region.shape
-    return np.any(
-        [padded[y : y + height, x : x + width] for y in range(5) for x in range(5)], axis=0
-    )
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
