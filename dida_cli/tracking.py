@@ -1,12 +1,13 @@
 """Where else a training's log goes: TensorBoard's event files, trackio or wandb.
 
-All three are told the same things by one small interface, and none is needed otherwise.
+All three are told the same things, and none is needed otherwise: the means of a log line (`log`),
+the sheet of a save (`show`), and that nothing more comes (`close`).
 """
 
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -15,20 +16,6 @@ from dida_cli.errors import DidaError
 from dida_cli.images import Picture
 
 LIBRARIES = {"tensorboard": "torch.utils.tensorboard", "trackio": "trackio", "wandb": "wandb"}
-PROJECT = "dida"
-
-
-class Tracker(Protocol):
-    """Is told of a training as it goes."""
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """The means of a log line."""
-
-    def show(self, step: int, picture: Picture) -> None:
-        """The sheet of a save."""
-
-    def close(self) -> None:
-        """Nothing more comes."""
 
 
 def library(kind: Tracking) -> Any:
@@ -38,13 +25,6 @@ def library(kind: Tracking) -> Any:
     except ImportError:
         install = "'dida[track]'" if kind == "tensorboard" else kind
         raise DidaError(f"--track {kind}: it is not installed; pip install {install}") from None
-
-
-def tracker(kind: Tracking, run: Path, settings: Mapping[str, Any], step: int) -> Tracker:
-    """A tracker of the training in `run`, which goes on from `step`. Raises as `library` does."""
-    if kind == "tensorboard":
-        return TensorBoard(run, step)
-    return Dashboard(kind, run, settings)
 
 
 class TensorBoard:
@@ -74,7 +54,7 @@ class Dashboard:
         name = run.resolve().name
         known = {"id": name} if kind == "wandb" else {}
         self.run = self.library.init(
-            project=PROJECT, name=name, config=dict(settings), resume="allow", **known
+            project="dida", name=name, config=dict(settings), resume="allow", **known
         )
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -85,3 +65,11 @@ class Dashboard:
 
     def close(self) -> None:
         self.run.finish()
+
+
+Tracker = TensorBoard | Dashboard
+
+
+def tracker(kind: Tracking, run: Path, settings: Mapping[str, Any], step: int) -> Tracker:
+    """A tracker of the training in `run`, which goes on from `step`. Raises as `library` does."""
+    return TensorBoard(run, step) if kind == "tensorboard" else Dashboard(kind, run, settings)

@@ -43,7 +43,13 @@ class Training:
         self.settings: Stage = recipe.stages[stage]
         self.device = torch.device(device)
         self.precision = precision_on(self.device, recipe.training.precision)
-        _check_shared(self.settings.batch, recipe.training.accumulate, group)
+        batch, parts = self.settings.batch, recipe.training.accumulate
+        if batch % (group.size * parts):
+            told = f" of {parts} parts" if parts > 1 else ""
+            raise DidaError(
+                f"a batch of {batch} cannot be shared by {group.size} processes{told}; "
+                "give another --batch"
+            )
         # Convolutions on CUDA are fastest in channels_last. On a CPU what that wins there is lost,
         # and more, in the norms.
         cuda = self.device.type == "cuda"
@@ -167,7 +173,6 @@ class Training:
 
     @property
     def is_last(self) -> bool:
-        """Whether this is the last stage."""
         return self.stage == len(self.recipe.stages) - 1
 
     @property
@@ -276,21 +281,12 @@ def precision_on(device: torch.device, wanted: Precision) -> torch.dtype:
     """What activations are computed in. Raises DidaError where the device cannot."""
     if wanted == "float16" and device.type != "cuda":
         raise DidaError("precision float16 needs CUDA; leave it at auto here")
-    if wanted != "auto":
-        chosen: torch.dtype = getattr(torch, wanted)
-        return chosen
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # of torch >= 2.11
-        fast = told.get("avx512_bf16", False)
-    return torch.bfloat16 if fast else torch.float32
-
-
-def _check_shared(batch: int, accumulate: int, group: Group) -> None:
-    if batch % (group.size * accumulate):
-        parts = f" of {accumulate} parts" if accumulate > 1 else ""
-        raise DidaError(
-            f"a batch of {batch} cannot be shared by {group.size} processes{parts}; "
-            "give another --batch"
-        )
+    if wanted == "auto":
+        if device.type == "cuda":
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.11
+            fast = told.get("avx512_bf16", False)
+        wanted = "bfloat16" if fast else "float32"
+    chosen: torch.dtype = getattr(torch, wanted)
+    return chosen
