@@ -29,7 +29,10 @@ class ProcessLostError(DidaError):
 
 @dataclass(frozen=True)
 class Group:
-    """The processes of a training, and this one's place among them."""
+    """The processes of a training, and this one's place among them.
+
+    Whatever they do together raises ProcessLostError when one of them is gone.
+    """
 
     rank: int = 0
     size: int = 1
@@ -44,7 +47,7 @@ class Group:
         return batch.chunk(self.size)[self.rank]
 
     def mean_(self, tensors: Sequence[Tensor]) -> None:
-        """Set tensors of one type to their mean over all processes. Raises ProcessLostError."""
+        """Set tensors of one type to their mean over all processes."""
         if self.size == 1:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -55,29 +58,22 @@ class Group:
             tensor.copy_(part.view_as(tensor))
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether it is so in any of the processes. Raises ProcessLostError."""
-        if self.size == 1:
-            return flag
+        """Whether it is so in any of the processes."""
         flags = torch.tensor(float(flag), device=device)
-        with _listening():
-            dist.all_reduce(flags)
+        self.mean_([flags])
         return bool(flags.item())
 
     def agreed(self, value: Value) -> Value:
-        """What the first process says. Raises ProcessLostError."""
-        if self.size == 1:
-            return value
-        said: list[Value] = [value]
-        with _listening():
-            dist.broadcast_object_list(said, src=0)
+        """What the first process says."""
+        said = [value]
+        if self.size > 1:
+            with _listening():
+                dist.broadcast_object_list(said, src=0)
         return said[0]
 
     @contextmanager
     def first(self) -> Iterator[None]:
-        """The first process goes in alone, the others when it has come out.
-
-        Raises ProcessLostError.
-        """
+        """The first process goes in alone, the others when it has come out."""
         if not self.writes:
             self.agreed(None)
         yield

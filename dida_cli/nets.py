@@ -160,6 +160,27 @@ class Critic(nn.Module):
         return logits.squeeze(1).float()
 
 
+class PartEncoder(nn.Module):
+    """E_k: pictures (N, 3, s, s) to the code of a part (N, code + 1, s / 8, s / 8).
+
+    All but the last channel are normalised, so that a code cannot shrink to nothing; the last one
+    says how much of the part there is: 1.
+    """
+
+    def __init__(self, code: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            same(3 * UNSHUFFLED**2, width),
+            halved(width, 2 * width),
+            same(2 * width, 2 * width),
+            nn.Conv2d(2 * width, code, 1),
+        )
+
+    def forward(self, picture: Tensor) -> Tensor:
+        code = normalised(self.layers(F.pixel_unshuffle(picture, UNSHUFFLED)).float())
+        return torch.cat([code, torch.ones_like(code[:, :1])], dim=1)
+
+
 class Retoucher(nn.Module):
     """picture + change: a U-Net on the picture, unshuffled by 4, that is told what to change.
 
@@ -259,6 +280,11 @@ def game(critic: nn.Module, common: Tensor, settings: Settings, step: int) -> di
         "critic": 2 * F.binary_cross_entropy_with_logits(heard, truth),
         "critic_right": ((heard.detach() > 0) == (truth > 0.5)).float().mean(),
     }
+
+
+def normalised(code: Tensor) -> Tensor:
+    """Codes of mean 0 and mean square 1; nothing stays nothing."""
+    return F.group_norm(code, 1, eps=1e-8)
 
 
 def present(code: Tensor) -> Tensor:

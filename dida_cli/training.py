@@ -286,7 +286,9 @@ def precision_on(device: torch.device, wanted: Precision) -> torch.dtype:
             fast = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
             told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.11
-            fast = told.get("avx512_bf16", False)
+            # measured: Intel's multiply float32 twice as fast as bfloat16 where they have no AMX
+            intel = "Intel" in str(told.get("cpu_name", ""))
+            fast = told.get("amx_bf16" if intel else "avx512_bf16", False)
         wanted = "bfloat16" if fast else "float32"
     chosen: torch.dtype = getattr(torch, wanted)
     return chosen

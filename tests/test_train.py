@@ -18,7 +18,7 @@ from dida_cli import train as core
 from dida_cli.config import ModelConfig
 from dida_cli.errors import DidaError
 from dida_cli.players import Batch
-from dida_cli.training import Training, resumed
+from dida_cli.training import Training, precision_on, resumed
 
 PAPER = configured("didd", **SMALL | {"architecture": "paper", "width": 32})
 ONE_PART = configured("retouch", b="", **{"code": 3, "width": 4, "encoder_width": 4})
@@ -392,3 +392,19 @@ def test_cuda_trains_like_the_cpu(config: ModelConfig, precision: str) -> None:
     close = {"rel": 1e-2, "abs": 1e-3} if precision == "float32" else {"rel": 0.1, "abs": 0.05}
     for name in ("critic", *(n for n in terms if n.startswith(("back", "reconstruction")))):
         assert cuda_terms[name].item() == pytest.approx(terms[name].item(), **close), name
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, torch.float32),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, torch.bfloat16),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True}, torch.bfloat16),
+        ({}, torch.float32),
+    ],
+)
+def test_auto_is_the_precision_that_the_processor_multiplies_faster(
+    told: dict[str, object], wanted: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    assert precision_on(torch.device("cpu"), "auto") == wanted

@@ -36,7 +36,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dida_cli import disturbed, nets
+from dida_cli import disturbed, nets, teacher
 from dida_cli.codes import Ability, Codes, Rendering
 from dida_cli.config import CHANNELS, Json, ModelConfig, Part
 from dida_cli.disturbed import largest, resized, some, visible
@@ -53,7 +53,6 @@ LEAST = 0.004  # of a picture's pixels change where a part is taken off that was
 GRID = 8  # pixels each way that a cell of a code is for
 NEGATIVE = 0.4  # of the critic's negatives are real pictures of the other side
 COURTED = 300  # steps in which the weight of realism rises
-TOLD = 0.06  # of 2: where a teacher changes a picture by more it is followed less and less
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,27 +94,6 @@ class Settings(Json):
                 raise DidaError(f"{name} must be 0 or more, not {value}")
 
 
-class PartEncoder(nn.Module):
-    """E_k: pictures (N, 3, s, s) to the code of a part (N, code + 1, s / 8, s / 8).
-
-    All but the last channel are normalised, so that a code cannot shrink to nothing; the last one
-    says how much of the part there is: 1.
-    """
-
-    def __init__(self, code: int, width: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nets.same(3 * nets.UNSHUFFLED**2, width),
-            nets.halved(width, 2 * width),
-            nets.same(2 * width, 2 * width),
-            nn.Conv2d(2 * width, code, 1),
-        )
-
-    def forward(self, picture: Tensor) -> Tensor:
-        code = _normalised(self.layers(F.pixel_unshuffle(picture, nets.UNSHUFFLED)).float())
-        return torch.cat([code, torch.ones_like(code[:, :1])], dim=1)
-
-
 class Network(Base):
     """T and the encoders of the parts."""
 
@@ -128,7 +106,7 @@ class Network(Base):
         self.abilities = ABILITIES if count == 2 else ABILITIES - {"two parts"}
         self.retoucher = nets.Retoucher(count * (settings.code + 1), settings.width)
         self.encoders = nn.ModuleList(
-            PartEncoder(settings.code, settings.encoder_width) for _ in config.parts
+            nets.PartEncoder(settings.code, settings.encoder_width) for _ in config.parts
         )
 
     def encode(self, image: Tensor) -> Codes:
@@ -168,7 +146,7 @@ class Network(Base):
     def put_on(self, image: Tensor, place: int, code: Tensor) -> Tensor:
         """Pictures that lack the part of this place with that of a code, as much as it says."""
         amount = code[:, -1:].mean((2, 3), keepdim=True)
-        told = self.told_of(place, _normalised(code[:, :-1]), 1)
+        told = self.told_of(place, nets.normalised(code[:, :-1]), 1)
         return image + amount * (visible(image, self.retoucher(image, told))[0] - image)
 
     def told_of(self, place: int, code: Tensor, sign: int) -> Tensor:
@@ -214,8 +192,8 @@ def _of_part(players: Players, part: Part, sides: Sides, step: int) -> dict[str,
     terms, shift = {}, (edit - real).detach()
     if players.teacher is not None:
         rest = max(0.0, 1 - step / settings.lessons) if settings.lessons else 0.0
-        told = _told(players.teacher, part, sides)
-        terms["taught"] = _taught(edit - real, told, rest, settings.focus)
+        told = teacher.told(players.teacher, part, sides)
+        terms["taught"] = teacher.taught(edit - real, told, rest, settings.focus)
         shift = torch.where(some(real, rest), resized(told, real.shape[-1]), shift)
     with torch.no_grad():
         given = disturbed.inputs(real, shift)
@@ -237,23 +215,6 @@ def _of_part(players: Players, part: Part, sides: Sides, step: int) -> dict[str,
     return terms
 
 
-@torch.no_grad()
-def _told(teacher: Base, part: Part, sides: Sides) -> Tensor:
-    """What the teacher would change: the part of W taken off, put on V. (2 B, 3, its side, its)."""
-    small = Sides(*(resized(pictures, teacher.config.side) for pictures in sides))
-    has, lacks = teacher.encode(small.has), teacher.encode(small.lacks)
-    off = teacher.compose(has.without(part), small.has, has).image
-    on = teacher.compose(lacks._replace(**{part: has.of(part)}), small.lacks, lacks).image
-    return torch.cat([off - small.has, on - small.lacks]).float()
-
-
-def _taught(change: Tensor, told: Tensor, rest: float, focus: float) -> Tensor:
-    """mean |change - told| at the teacher's side: where it changes a picture by `rest` (1 to 0)."""
-    inside = (largest(told, 5) > TOLD).float()
-    weight = 1 - inside + inside * (1 + focus) * rest
-    return (weight * (resized(change, told.shape[-1]) - told).abs()).mean()
-
-
 def _error(made: Tensor, target: Tensor, change: Tensor, focus: float) -> Tensor:
     """mean |made - target|, pixels near those that were changed counting 1 + focus times."""
     weight = 1 + focus * (largest(change, 5) > SEEN).float()
@@ -265,8 +226,3 @@ def _of_side(said: Tensor, place: int, *, edited: bool) -> Tensor:
     has, lacks = said[:, 2 * place + 1], said[:, 2 * place]
     half = len(said) // 2
     return torch.cat([lacks[:half], has[half:]] if edited else [has[:half], lacks[half:]])
-
-
-def _normalised(code: Tensor) -> Tensor:
-    """Codes of mean 0 and mean square 1; nothing stays nothing."""
-    return F.group_norm(code, 1, eps=1e-8)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dida_cli import checkpoint, codes, disturbed
+from dida_cli import checkpoint, codes, disturbed, teacher
 from dida_cli.config import Domains, ModelConfig
 from dida_cli.errors import DidaError
 from dida_cli.methods import retouch
@@ -141,18 +141,19 @@ def test_a_teacher_is_followed_to_the_end_only_where_it_changes_nothing() -> Non
     change[..., 0, 0] = 1  # far from where the teacher changes the picture
     told[..., 8, 8] = 0.5
     away = 1 / 4 / 256  # the mean of 2 x 2 pixels, of 16 x 16
-    first, last = (retouch._taught(change, told, rest, focus=3.0) for rest in (1.0, 0.0))
+    first, last = (teacher.taught(change, told, rest, focus=3.0) for rest in (1.0, 0.0))
     assert first == pytest.approx(away + 4 * 0.5 / 256)
     assert last == pytest.approx(away)
 
 
 def test_a_teacher_takes_off_and_puts_on(masked_folder: Path) -> None:
-    teacher = checkpoint.load(masked_folder)
-    sides = batch()["a"]
-    off, on = retouch._told(teacher, "a", sides).chunk(2)
-    codes_of = [teacher.encode(side) for side in sides]
-    bare = teacher.compose(codes_of[0].without("a"), sides.has, codes_of[0]).image
+    network, sides = checkpoint.load(masked_folder), batch()["a"]
+    off, on = teacher.told(network, "a", sides).chunk(2)
+    has, lacks = (network.encode(side) for side in sides)
+    bare = network.compose(has.without("a"), sides.has, has).image
     torch.testing.assert_close(sides.has + off, bare)
+    dressed = network.compose(lacks._replace(a=has.a), sides.lacks, lacks).image
+    torch.testing.assert_close(sides.lacks + on, dressed)
     assert on.any() and off.shape == on.shape == (2, 3, 32, 32)
 
 
