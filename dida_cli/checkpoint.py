@@ -25,7 +25,7 @@ from dida_cli.players import Network
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
 MAX_HEADER_BYTES = 500_000  # of a safetensors file: some 100 bytes a tensor
-DTYPES = {"F32": torch.float32, "I64": torch.int64}  # of all that models and trainings hold
+DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64}  # that are held
 
 
 def build(config: ModelConfig) -> Network:
