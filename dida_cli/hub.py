@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ MANIFEST = _HERE / "published.json"
 RUN = ("model", "last", "last-1")  # where a run keeps a model, best first
 FILES = (CONFIG, CARD, WEIGHTS)  # in this order: a config that is not ours costs no weights
 REPOSITORY = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-COMMIT, DIGEST = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+COMMIT, SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
 BRANCH = "main"  # what a repository without a revision stands for
 OFFLINE = "is not in the cache, and dida is offline; download it once with a network"
 
@@ -47,7 +48,7 @@ class Seal(Json):
     sha256: str
 
     def __post_init__(self) -> None:
-        if self.size < 1 or not DIGEST.fullmatch(self.sha256):
+        if self.size < 1 or not (SHA256.fullmatch(self.sha256) or COMMIT.fullmatch(self.sha256)):
             raise DidaError("needs a size in bytes and a sha256")
 
 
@@ -224,7 +225,10 @@ def read_pins(path: Path) -> dict[str, Pin]:
     """The pins of a manifest or record by name. Raises DidaError naming what is wrong with it."""
     match read_json(path):
         case {"models": dict(models)}:
-            return {name: _pin(value, f"{path}: {name}") for name, value in models.items()}
+            pins = {name: _pin(value, f"{path}: {name}") for name, value in models.items()}
+            for name, pin in pins.items():
+                _check_written(pin, f"{path}: {name}")
+            return pins
     raise DidaError(f"{path}: holds no models; it is no manifest of dida")
 
 
@@ -232,6 +236,15 @@ def _pin(value: object, where: str) -> Pin:
     pin = Pin.from_json(value, where)
     files = {name: Seal.from_json(seal, f"{where}: {name}") for name, seal in pin.files.items()}
     return replace(pin, files=files)
+
+
+def _check_written(pin: Pin, where: str) -> None:
+    """Raises DidaError where a file names other files than ours, or seals one by a blob's id."""
+    if not set(pin.files) <= set(FILES):
+        raise DidaError(f"{where}: files must be {', '.join(FILES)}, not {', '.join(pin.files)}")
+    for name, seal in pin.files.items():
+        if not SHA256.fullmatch(seal.sha256):
+            raise DidaError(f"{where}: {name} needs a size in bytes and a sha256")
 
 
 def _record_of(repository: str) -> Path:
@@ -286,6 +299,12 @@ def _ask(repository: str, revision: str) -> Pin:
 def _fetch(pin: Pin, on_progress: Progress) -> Path:
     """The folder of a pin, every file there and as it must be; else DidaError."""
     missing = sum(seal.size for name, seal in pin.files.items() if not _cached(pin, name))
+    root = next(folder for folder in (cache(), *cache().absolute().parents) if folder.is_dir())
+    if missing > (free := shutil.disk_usage(root).free):
+        raise DidaError(
+            f"{pin.repository}: needs {missing / 1e6:,.0f} MB, {root} has {free / 1e6:,.0f} MB "
+            "free; make room, or set DIDA_HOME to a folder on another disk"
+        )
     done = 0
 
     def count(size: int) -> None:

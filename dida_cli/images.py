@@ -38,6 +38,7 @@ DAMAGE = (  # what Pillow raises, by experience, at files that are broken
     IndexError,
     struct.error,
 )
+TEMPORARY = ".dida."  # how names of files begin that are not whole yet
 STRIP = 512  # rows that are painted at a time, so that a large photo costs little memory
 
 Values = TypeVar("Values", "Tensor", np.ndarray)
@@ -303,7 +304,7 @@ def write(picture: Picture, path: Path) -> None:
 
 def write_bytes(contents: bytes, path: Path) -> None:
     """Replace `path` by these contents at once or not at all. Raises DidaError naming it."""
-    temporary = path.parent / f".dida.{uuid4().hex}"
+    temporary = path.parent / f"{TEMPORARY}{uuid4().hex}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(contents)

@@ -9,6 +9,7 @@ model/              what the training has made: the model, its card with all sco
 """
 
 import json
+import math
 import shlex
 import warnings
 from collections.abc import Sequence
@@ -63,10 +64,16 @@ class Progress(Json):
     def __post_init__(self) -> None:
         if self.best and set(self.best) != set(Best._fields):
             raise DidaError(f"best must hold {', '.join(Best._fields)}")
-        if min(self.stage, self.step, self.summed) < 0:
-            raise DidaError("stage, step and summed must be 0 or more")
-        for name, value in (self.sums | self.best).items():
-            checked(float, value, name)
+        counts: dict[str, Any] = {n: getattr(self, n) for n in ("stage", "step", "summed")}
+        counts |= {f"best.{name}": n for name, n in self.best.items() if name != "score"}
+        numbers = {"seconds": self.seconds} | {f"sums.{name}": n for name, n in self.sums.items()}
+        numbers |= {f"best.{name}": n for name, n in self.best.items() if name == "score"}
+        for name, value in counts.items():
+            if checked(int, value, name) < 0:
+                raise DidaError(f"{name} must be 0 or more, not {value}")
+        for name, value in numbers.items():
+            if not math.isfinite(checked(float, value, name)):
+                raise DidaError(f"{name} must be a number, not {value}")
 
 
 def read_progress(path: Path) -> Progress:

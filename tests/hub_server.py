@@ -74,6 +74,7 @@ class Hub:
         self.uploaded: dict[str, bytes] = {}
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
+        self.announced_sizes: dict[str, int] = {}  # lies about the size of a file
         self.slowed = threading.Event()
         self.stopped = threading.Event()
         self.content = self._serve(_Content)
@@ -245,7 +246,7 @@ class _Hub(_Handler):
             return
         siblings: list[dict[str, Any]] = []
         for path, content in repository.commits[commit].items():
-            size = len(content)
+            size = self.owner.announced_sizes.get(path, len(content))
             told = {"rfilename": path, "size": size, "blobId": blob_id(content)}
             if is_large(path):
                 told["lfs"] = {"sha256": sha256(content), "size": size, "pointerSize": 134}

@@ -77,6 +77,7 @@ def cached_files(tmp_path: Path) -> list[Path]:
 
 
 Publish = Callable[..., None]
+SEAL = {"size": 1, "sha256": "0" * 64}
 
 
 @pytest.fixture
@@ -202,7 +203,8 @@ def test_the_packaged_manifest_is_valid_and_documents_its_fields() -> None:
         ({"commit": "a" * 39}, "no full commit"),
         ({"repository": "../etc"}, "no name of a repository"),
         ({"files": {CONFIG: {"size": 1, "sha256": "0" * 64}}}, rf"holds no {WEIGHTS}"),
-        ({"files": {n: {"size": 1, "sha256": "0" * 63} for n in hub.FILES}}, "size in bytes and a"),
+        ({"files": {n: {"size": 1, "sha256": "0" * 40} for n in hub.FILES}}, "size in bytes and a"),
+        ({"files": dict.fromkeys((*hub.FILES, "more.bin"), SEAL)}, "files must be"),
         ({"licence": "MIT"}, "unknown setting 'licence'"),
         ({"files": None}, "files must be a table"),
     ],
@@ -392,7 +394,12 @@ def test_the_caches_of_the_environment_are_used_and_offline_needs_no_network(
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path / 'out.png'}\n", "")
 
 
-def test_a_full_disk_is_told(server: Hub, faces: Repository, tmp_path: Path) -> None:
+def test_a_full_disk_is_told_before_and_while_it_fills(
+    server: Hub, faces: Repository, dida: Dida, tmp_path: Path
+) -> None:
+    server.announced_sizes[WEIGHTS] = 10**18
+    one_line(dida("download", FACES), "needs 1,000,000,000,000 MB", "make room")
+    server.announced_sizes.clear()
     program = (
         "import resource, sys\nfrom dida_cli.cli import main\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))\n"

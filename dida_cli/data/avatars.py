@@ -25,7 +25,7 @@ from PIL import Image
 
 from dida_cli.config import read_json
 from dida_cli.errors import DidaError
-from dida_cli.images import write, write_bytes
+from dida_cli.images import TEMPORARY, write, write_bytes
 
 NONE = "NONE"
 GLASSES = (
@@ -206,6 +206,8 @@ def write_set(
     """
     _claim(out / "avatars.json", {"seed": seed, "side": side})
     images = out / "images"
+    for stale in images.glob(f"{TEMPORARY}*"):  # of a drawing that was killed
+        stale.unlink()
     missing = [i for i in range(count) if not (images / file_name(i)).exists()]
     done = count - len(missing)
     on_progress(done, count)

@@ -334,6 +334,8 @@ def test_a_stopped_set_goes_on_to_the_same_bytes(drawn: Drawn, tmp_path: Path) -
         (stopped / "images" / name).unlink()
     for name in ("list_attr_celeba.txt", "list_eval_partition.txt", "factors.jsonl"):
         (stopped / name).unlink()
+    for name in (".dida.3", ".dida.7"):
+        (stopped / "images" / name).write_bytes(b"half a picture")
     kept = stopped / "images" / "000001.png"
     before = kept.stat().st_mtime_ns
     told: list[tuple[int, int]] = []
