@@ -5,7 +5,7 @@ not decide; their accuracy on real pictures is told beside what they say of edit
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from dida_cli import checkpoint, images
 from dida_cli.config import CONFIG, Part, read_json
 from dida_cli.data import avatars, celeba, folders
-from dida_cli.data.folders import File
+from dida_cli.data.folders import File, Progress, unheard
 from dida_cli.errors import DidaError
 
 SIDE = 64  # pixels the classifier sees; larger pictures are averaged down
@@ -28,7 +28,6 @@ LEARNED = 2000  # pictures with a part, and without it, are enough to tell them 
 UNKNOWN = -100  # as a true class: what cross entropy leaves out
 
 Many = TypeVar("Many", Sequence[File], np.ndarray)
-Progress = Callable[[int, int], None]  # told how much is done, and of how much
 Heads = Mapping[str, Sequence[str]]  # factor -> its values in the order of a judge's outputs
 FACTORS: Heads = {
     "glasses": [avatars.NONE, *avatars.GLASSES],
@@ -89,7 +88,7 @@ def probability(logits: dict[str, Tensor], attribute: str) -> Tensor:
 def train(
     root: Path,
     seed: int = 0,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = unheard,
     *,
     steps: int = 0,
     batch: int = BATCH,
@@ -139,7 +138,7 @@ def some(files: Many) -> Many:
 def train_on_parts(
     sides: Mapping[Part, tuple[Tensor, Tensor]],
     seed: int = 0,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = unheard,
 ) -> FactorClassifier:
     """A classifier of uint8 pictures (N, 3, h, w) with each part, and without it."""
     both = [torch.cat(pictures) for pictures in sides.values()]

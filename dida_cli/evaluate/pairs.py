@@ -17,8 +17,8 @@ from dida_cli import images
 from dida_cli.codes import Codes, Model, stack, transfer
 from dida_cli.config import OTHER, PARTS, ModelConfig, Part
 from dida_cli.data import avatars
+from dida_cli.data.folders import Progress, unheard
 from dida_cli.errors import DidaError
-from dida_cli.evaluate.attributes import Progress
 from dida_cli.images import Picture
 
 BATCH = 50
@@ -112,7 +112,7 @@ def draw(
     *,
     seed: int,
     foreign: bool = False,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = unheard,
 ) -> dict[Part, Pairs]:
     """`count` pairs of avatars each way: the contents of one way are the guides of the other.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from dida_cli import __version__
 from dida_cli.codes import Codes, Model, stack
 from dida_cli.config import OTHER, PARTS, Domains, Part
+from dida_cli.data.folders import Progress, unheard
 from dida_cli.errors import DidaError
 from dida_cli.evaluate import (
     counterfactual,
@@ -23,7 +24,7 @@ from dida_cli.evaluate import (
     segmentation,
     told_apart,
 )
-from dida_cli.evaluate.attributes import FactorClassifier, Progress, labels
+from dida_cli.evaluate.attributes import FactorClassifier, labels
 from dida_cli.evaluate.pairs import Edits, Pairs
 from dida_cli.evaluate.realism import Network
 
@@ -50,7 +51,7 @@ def judge_avatars(
     settings: Settings,
     *,
     network: Network | None = None,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = unheard,
 ) -> tuple[dict[str, Any], Judged]:
     """All scores of a model on fresh avatars, and what they were read from.
 

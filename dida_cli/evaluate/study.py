@@ -25,8 +25,8 @@ from dida_cli import images
 from dida_cli.codes import Model
 from dida_cli.config import OTHER, PARTS, Domains, ModelConfig, Part
 from dida_cli.data import avatars
+from dida_cli.data.folders import Progress, unheard
 from dida_cli.errors import DidaError
-from dida_cli.evaluate.attributes import Progress
 from dida_cli.evaluate.pairs import SMILE_GLASSES, moved_to
 from dida_cli.images import Picture
 
@@ -181,7 +181,7 @@ def make(
     ways: Sequence[Way],
     *,
     seed: int,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = unheard,
 ) -> tuple[str, Key]:
     """The page as HTML, and its key. The same arguments give the same text.
 
