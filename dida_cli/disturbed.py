@@ -52,7 +52,9 @@ def seen(given: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _box(pictures: Tensor) -> Tensor:
-    return F.avg_pool2d(pictures, 3, stride=1, padding=1, count_include_pad=False)
+    wide = F.pad(pictures, (1, 1, 1, 1), mode="replicate")
+    rows = wide[..., :-2, :] + wide[..., 1:-1, :] + wide[..., 2:, :]
+    return (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]) / 9
 
 
 def resized(pictures: Tensor, side: int) -> Tensor:
@@ -65,7 +67,9 @@ def resized(pictures: Tensor, side: int) -> Tensor:
 
 def largest(change: Tensor, width: int) -> Tensor:
     """The largest change of any channel near each pixel: (N, 1, s, s)."""
-    return F.max_pool2d(change.abs().amax(1, keepdim=True), width, stride=1, padding=width // 2)
+    most, half = change.abs().amax(1, keepdim=True), width // 2
+    most = F.max_pool2d(most, (1, width), stride=1, padding=(0, half))
+    return F.max_pool2d(most, (width, 1), stride=1, padding=(half, 0))
 
 
 def some(pictures: Tensor, share: float) -> Tensor:

@@ -26,6 +26,8 @@ CriticTarget = Literal["half", "paper"]
 SLOPE = 0.2  # of the leaky ReLU
 LEAST_WIDTH = 16  # channels of the outermost stages
 UNSHUFFLED = 4  # pixels each way that become channels before a `Retoucher` begins
+CHANGED = -3.0  # logits of what an untrained `Retoucher` changes, either way
+FAR, LITTLE = 0.02, 1e-5  # how much pixels count that are some way off, and pixels of grey
 SAME = 1e-4  # of a code's size; a difference up to here is rounding
 
 
@@ -182,22 +184,26 @@ class PartEncoder(nn.Module):
 
 
 class Retoucher(nn.Module):
-    """picture + change: a U-Net on the picture, unshuffled by 4, that is told what to change.
+    """A U-Net on the picture, unshuffled by 4, that is told what to change.
 
-    Its last convolution begins at 0, so it begins by changing nothing.
+    Of each pixel it keeps a share, a share becomes what lies around, a share is painted. Where
+    things are taken off, what lies around has the very colour that paint would have to meet. It
+    begins by keeping nearly all. Not `laid`, it adds a change instead, which begins as none.
     """
 
-    def __init__(self, told: int, width: int) -> None:
+    def __init__(self, told: int, width: int, *, laid: bool = True) -> None:
         super().__init__()
+        self.laid = laid
         widths = [width, 2 * width, 8 * width // 3]  # a quarter, an eighth, a sixteenth of the side
         self.first = same(3 * UNSHUFFLED**2, widths[0])
         self.down = nn.ModuleList(halved(*pair) for pair in pairwise(widths))
         self.middle = nn.Sequential(same(widths[2] + told, widths[2]), same(widths[2], widths[2]))
         self.up = nn.ModuleList(doubled(*pair) for pair in pairwise(reversed(widths)))
         self.join = nn.ModuleList([same(widths[1] + told, widths[1]), same(widths[0], widths[0])])
-        self.last = nn.Conv2d(widths[0], 3 * UNSHUFFLED**2, 3, padding=1)
-        for parameter in self.last.parameters():
-            nn.init.zeros_(parameter)
+        self.last = nn.Conv2d(widths[0], (5 if laid else 3) * UNSHUFFLED**2, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+        nn.init.constant_(self.last.bias[3 * UNSHUFFLED**2 :], CHANGED)
 
     def forward(self, picture: Tensor, told: Tensor) -> Tensor:
         """picture (N, 3, s, s) in [-1, 1]; told (N, told, s / 8, s / 8): a picture as large."""
@@ -208,7 +214,27 @@ class Retoucher(nn.Module):
         values = self.up[0](self.middle(values)) + coarse
         values = self.join[0](torch.cat([values, told], dim=1))
         values = self.join[1](self.up[1](values) + fine)
-        return picture + F.pixel_shuffle(self.last(values), UNSHUFFLED).float()
+        made = F.pixel_shuffle(self.last(values), UNSHUFFLED).float()
+        if not self.laid:
+            return picture + made
+        colour, logits = made.split([3, 2], dim=1)
+        shares = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1).softmax(1)
+        kept, around, painted = shares.split(1, dim=1)
+        return kept * picture + around * surroundings(picture, kept) + painted * colour.tanh()
+
+
+def surroundings(picture: Tensor, seen: Tensor) -> Tensor:
+    """For each pixel the mean of those around it, weighed by how much is seen of them, the near
+    ones first (normalised convolution: Knutsson and Westin, 1993).
+
+    picture (N, 3, s, s); seen (N, 1, s, s) in [0, 1]; what is far from all that is seen is grey.
+    """
+    near = F.avg_pool2d(torch.cat([seen * picture, seen], dim=1), UNSHUFFLED)
+    far = F.interpolate(F.avg_pool2d(near, UNSHUFFLED), near.shape[2:], mode="bilinear")
+    wide = F.pad(near, (1, 1, 1, 1), mode="replicate")
+    weighed = F.avg_pool2d(wide, 3, stride=1) + FAR * far
+    total = F.interpolate(weighed, picture.shape[2:], mode="bilinear")
+    return total[:, :3] / (total[:, 3:] + LITTLE)
 
 
 class PictureCritic(nn.Module):

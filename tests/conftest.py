@@ -118,8 +118,17 @@ def with_masks_of(logit: float, config: ModelConfig = MASKED) -> Network:
 def retouching(config: ModelConfig = RETOUCH) -> Network:
     """An untrained `retouch` network that changes something: its masks have all values."""
     torch.manual_seed(5)
-    network = checkpoint.build(config).eval()
-    torch.nn.init.normal_(network.get_submodule("retoucher.last").weight, std=0.01)  # type: ignore
+    return covering(checkpoint.build(config).eval(), -2.0)
+
+
+def covering(network: Network, *logits: float) -> Network:
+    """A `retouch` network that paints untrained colours, by these logits row by row of each 4 x 4,
+    and shows nothing of what lies around."""
+    last = network.get_submodule("retoucher.last")
+    torch.nn.init.normal_(last.weight, std=0.01)  # type: ignore[arg-type]
+    with torch.no_grad():
+        last.bias[48:64] = -30.0  # type: ignore[index, operator]
+        last.bias[64:] = torch.tensor(logits).repeat_interleave(16 // len(logits))  # type: ignore
     return network
 
 

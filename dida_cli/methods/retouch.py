@@ -3,9 +3,10 @@
 For each part k (smile, glasses) there are pictures that have it, W, and pictures that lack it and
 are otherwise alike, V. No two of them are of one face.
 
-    T(x, k, code | nothing) = x + change    puts the part of a code on, or takes it off
-    E_k(w)                                  the code of a part, of a picture that has it
-    d                                       the critic: of W, or of V, patch by patch
+    T(x, k, code | nothing)    puts the part of a code on, or takes it off, by laying over x what
+                               lies around, and paint
+    E_k(w)                     the code of a part, of a picture that has it
+    d                          the critic: of W, or of V, patch by patch
 
 A step edits real pictures, w taken off, v put on by the code of some w. Then every edit is taught
 to become the picture again that it was made of. Its input is an edit, its target is real
@@ -66,6 +67,7 @@ class Settings(Json):
         rate, critic_rate: learning rates at the start.
         realism, change: weights of the terms.
         focus: how many times more a changed pixel counts in `back` and in `taught`.
+        laid: T lays what is around, and paint, over the picture; else it adds a change to it.
         teacher: the model that begins the training, a name or a folder; empty: none does.
         lessons: steps in which the teacher's part falls to nothing.
     """
@@ -79,6 +81,7 @@ class Settings(Json):
     realism: float = 0.08
     change: float = 0.1
     focus: float = 8.0
+    laid: bool = True
     teacher: str = ""
     lessons: int = 2000
 
@@ -104,7 +107,8 @@ class Network(Base):
             raise DidaError(f"side {config.side} is no multiple of 16; try 64, 96 or 128")
         self.settings, count = settings, len(config.parts)
         self.abilities = ABILITIES if count == 2 else ABILITIES - {"two parts"}
-        self.retoucher = nets.Retoucher(count * (settings.code + 1), settings.width)
+        told = count * (settings.code + 1)
+        self.retoucher = nets.Retoucher(told, settings.width, laid=settings.laid)
         self.encoders = nn.ModuleList(
             nets.PartEncoder(settings.code, settings.encoder_width) for _ in config.parts
         )

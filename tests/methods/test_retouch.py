@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import covering
 from torch import Tensor
 
-from dida_cli import checkpoint, codes, disturbed, teacher
+from dida_cli import checkpoint, codes, disturbed, nets, teacher
 from dida_cli.config import Domains, ModelConfig
 from dida_cli.errors import DidaError
 from dida_cli.methods import retouch
@@ -19,15 +20,15 @@ CONFIG = ModelConfig(
     side=32,
     settings={"code": 2, "width": 6, "encoder_width": 4, "critic_width": 4},
 )
+ONE_ROW = (0.0, -30.0, -30.0, -30.0)  # logits of covers: the first of every four rows
 
 
 @pytest.fixture
 def network() -> retouch.Network:
-    """A network whose every edit changes something: T's last convolution is not 0."""
+    """A network whose every edit changes every fourth row, and nothing else."""
     torch.manual_seed(0)
-    made = checkpoint.build(CONFIG)
+    made = covering(checkpoint.build(CONFIG), *ONE_ROW)
     assert isinstance(made, retouch.Network)
-    torch.nn.init.normal_(made.retoucher.last.weight, std=0.01)
     return made.eval().requires_grad_(False)
 
 
@@ -40,13 +41,52 @@ def batch(count: int = 2) -> Batch:
     return {"a": Sides(*sides[:2]), "b": Sides(*sides[2:])}
 
 
-def test_a_fresh_network_changes_nothing_and_finds_no_part() -> None:
-    fresh, x = checkpoint.build(CONFIG).eval(), pictures()
+def test_a_network_that_keeps_all_changes_nothing_and_finds_no_part() -> None:
+    fresh, x = covering(checkpoint.build(CONFIG).eval(), -30.0), pictures()
     own = fresh.encode(x)
     assert own.common.shape == (3, 0, 4, 4) and own.a.shape == own.b.shape == (3, 3, 4, 4)
     assert not own.a.any() and not own.b.any()
     made = fresh.compose(own.without("a", "b"), x, own)
     assert torch.equal(made.image, x) and made.mask is not None and not made.mask.any()
+
+
+@torch.no_grad()
+def test_a_pixel_is_kept_or_becomes_what_lies_around_or_paint() -> None:
+    made, x, told = nets.Retoucher(6, width=6), pictures(), torch.zeros(3, 6, 4, 4)
+    made.last.bias[:48] = 0.25
+    paint = torch.full_like(x, 0.25).tanh()
+    for around, painted, shown in (
+        (-200.0, -200.0, x),
+        (-200.0, 200.0, paint),
+        (-200.0, 0.0, (x + paint) / 2),
+        (0.0, -200.0, (x + nets.surroundings(x, torch.full_like(x[:, :1], 0.5))) / 2),
+    ):
+        made.last.bias[48:64], made.last.bias[64:] = around, painted
+        torch.testing.assert_close(made(x, told), shown)
+    made.last.bias[48:] = -200
+    assert torch.equal(made(x, told), x)
+
+
+@torch.no_grad()
+def test_a_change_may_be_added_instead() -> None:
+    made, x, told = nets.Retoucher(6, width=6, laid=False), pictures(), torch.zeros(3, 6, 4, 4)
+    assert torch.equal(made(x, told), x)
+    made.last.bias += 0.25
+    torch.testing.assert_close(made(x, told), x + 0.25)
+
+
+def test_what_lies_around_is_what_is_seen_there() -> None:
+    x = torch.zeros(1, 3, 64, 64)
+    x[:, 0], x[:, 1, :, 32:] = 0.8, -0.4  # two colours side by side
+    seen = torch.ones(1, 1, 64, 64)
+    seen[..., 20:28, 10:18] = 0
+    hidden = x.clone()
+    hidden[..., 20:28, 10:18] = -1
+    found = nets.surroundings(hidden, seen)
+    torch.testing.assert_close(found[..., 20:28, 10:18], x[..., 20:28, 10:18], atol=0.02, rtol=0)
+    assert torch.equal(found, nets.surroundings(x, seen))  # what is hidden is not looked at
+    near_right = found[0, 1, 30:40, 50:]
+    torch.testing.assert_close(near_right, torch.full_like(near_right, -0.4), atol=0.02, rtol=0)
 
 
 def test_a_picture_stays_bit_for_bit_where_the_mask_is_shut(network: retouch.Network) -> None:
@@ -109,9 +149,8 @@ def test_a_change_that_nobody_sees_is_none() -> None:
 def taught(teacher: Path) -> Players:
     """Players that learn of a teacher, and change something."""
     torch.manual_seed(0)
-    made = retouch.players(checkpoint.build(CONFIG))
+    made = retouch.players(covering(checkpoint.build(CONFIG), *ONE_ROW))
     made.teacher = checkpoint.load(teacher)
-    torch.nn.init.normal_(made.network.get_submodule("retoucher.last").weight, std=0.01)  # type: ignore[arg-type]
     return made
 
 
