@@ -170,7 +170,7 @@ def _unchosen(name: str | None, method: str | None, choice: Choice) -> dict[str,
 def _choose(values: dict[str, Any], choice: Choice) -> None:
     """Let a recipe's parts be of its pictures, and as they are asked for."""
     from dida_cli import methods, recipe
-    from dida_cli.data.celeba import all_of
+    from dida_cli.data.labels import all_of
 
     data, a, b, having, lacking, name_a, name_b = choice
     if data:
