@@ -107,8 +107,9 @@ class Editor:
         choice = self.faces or faces.Choice()
         if is_guide:
             choice = replace(choice, which="largest", points=())
-        is_named = isinstance(source, str | os.PathLike)
-        name = os.fspath(source) if is_named else "the guide" if is_guide else "the picture"
+        name = "the guide" if is_guide else "the picture"
+        if isinstance(source, str | os.PathLike):
+            name = os.fspath(source)
         return picture, faces.areas(picture, choice, name)
 
     def _squares(self, picture: Picture, areas: Sequence[Area]) -> "Tensor":
@@ -244,8 +245,9 @@ class Editor:
         if (mask := made.mask) is None:
             return Edit(images.to_pictures(made.image)[0], None)
         result = picture
-        for area, *one in zip(areas, onto, made.image, mask, strict=True):
-            result = images.painted(result, *one, area)
+        for area, *face in zip(areas, onto, made.image, mask, strict=True):
+            before, image, where = face
+            result = images.painted(result, before, image, where, area)
         return Edit(result, lambda: images.full_mask(picture, [*mask], areas))
 
 

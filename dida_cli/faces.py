@@ -73,7 +73,8 @@ class Placement:
     @property
     def corners(self) -> np.ndarray:
         """The corners of the square in the picture: (4, 2)."""
-        return np.array([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]]) @ self.matrix.T
+        square = np.array([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]])
+        return np.matmul(square, self.matrix.T)
 
 
 def placement(points: np.ndarray) -> Placement:
@@ -97,7 +98,7 @@ def cut(picture: Picture, where: Placement, side: int, margin: float = 0.0) -> P
     turn, corner = where.matrix[:, :2] * grown, where.matrix @ [-margin, -margin, 1]
     shrunk = min(1.0, side / (where.side * grown))  # first, since going between skips pixels
     if shrunk < 1:
-        size = tuple(max(1, round(edge * shrunk)) for edge in picture.size)
+        size = _shrunk(picture, shrunk)
         scale = np.array(size) / picture.size
         picture = picture.resize(size, Image.Resampling.BOX, reducing_gap=2)
         turn, corner = scale[:, None] * turn, scale * corner
@@ -106,6 +107,11 @@ def cut(picture: Picture, where: Placement, side: int, margin: float = 0.0) -> P
     c, f = corner
     way = (a, b, c, d, e, f)
     return picture.transform((side, side), Image.Transform.AFFINE, way, Image.Resampling.BICUBIC)
+
+
+def _shrunk(picture: Picture, scale: float) -> tuple[int, int]:
+    """Its size by a scale, at least a pixel."""
+    return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
 
 
 def _continued(
@@ -159,7 +165,7 @@ def _fade(side: int) -> np.ndarray:
     """1 within, falling to 0 at the border: float32 (side, side)."""
     way = np.arange(side) + 0.5
     edge = (np.minimum(way, side - way) / (FADE * side)).clip(0, 1)
-    return np.minimum.outer(edge, edge).astype(np.float32)
+    return np.minimum(edge[:, None], edge).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -231,7 +237,7 @@ def find(picture: Picture) -> list[Face]:
     """The faces in an upright RGB picture, the largest first."""
     proposals, second, third = _detector()
     scale = min(1.0, LONGEST / max(picture.size))
-    size = tuple(max(1, round(edge * scale)) for edge in picture.size)
+    size = _shrunk(picture, scale)
     seen = picture.resize(size, Image.Resampling.BOX) if scale < 1 else picture
     pixels = torch.from_numpy(images.pixels(seen))[None].float()
     boxes = _proposed(proposals, pixels)

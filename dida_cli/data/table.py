@@ -58,11 +58,11 @@ def found(root: Path, parts: Names, split_by: str = "", balance: str = "") -> Fo
         for part, (has, lacks) in parts.items()
     }
     there = [file for file in files if file is not None]
-    kinds, held_out = np.full(len(there), TRAIN), (VALIDATION, TEST)
+    kinds, held_out = np.full(len(there), TRAIN), [VALIDATION, TEST]
     if split_by:
-        kinds, held_out = _split_by(labels, split_by), ()
+        kinds, held_out = _split_by(labels, split_by), []
     elif PARTITION in labels.columns:
-        kinds, held_out = _partition(labels), ()
+        kinds, held_out = _partition(labels), []
     none = np.zeros(0, int)
     groups = np.unique(labels.column(balance), return_inverse=True)[1] if balance else none
     return Found(there, rows, kinds, held_out, groups)

@@ -26,4 +26,5 @@ def varied(pictures: Tensor, side: int, random: np.random.Generator) -> Tensor:
     middle = moved.mean((1, 2, 3), keepdim=True)
     lit = middle + (1 + CONTRAST * contrast[:, None, None, None]) * (moved - middle)
     cast = LIGHT * light[:, None] + COLOUR * drawn[:, 6:]
-    return (lit + cast[:, :, None, None]).clamp(-1, 1)
+    made: Tensor = lit + cast[:, :, None, None]
+    return made.clamp(-1, 1)
