@@ -107,10 +107,7 @@ class Editor:
         choice = self.faces or faces.Choice()
         if is_guide:
             choice = replace(choice, which="largest", points=())
-        name = "the guide" if is_guide else "the picture"
-        if isinstance(source, str | os.PathLike):
-            name = os.fspath(source)
-        return picture, faces.areas(picture, choice, name)
+        return picture, faces.areas(picture, choice, images.name_of(picture))
 
     def _squares(self, picture: Picture, areas: Sequence[Area]) -> "Tensor":
         """What the model sees: (N, 3, side, side) in [-1, 1]."""

@@ -39,6 +39,7 @@ DAMAGE = (  # what Pillow raises, by experience, at files that are broken
     IndexError,
     struct.error,
 )
+NAME = "dida_name"  # of a picture that was read, in its `info`
 TEMPORARY = ".dida."  # how names of files begin that are not whole yet
 STRIP = 512  # rows that are painted at a time, so that a large photo costs little memory
 
@@ -67,9 +68,9 @@ def read(source: Source, name: str | None = None, *, alpha: bool = False) -> Pic
 
     With `alpha` a transparent picture stays RGBA. Raises DidaError naming the file when it is
     missing, empty, truncated, too large or no picture; warns when an animation is cut to its first
-    frame.
+    frame. What it is called in messages stays with it: `name_of`.
     """
-    name = name or (str(source) if isinstance(source, str | os.PathLike) else "the picture")
+    name = name or name_of(source)
     try:
         with _opened(source, name) as picture:
             if picture.width * picture.height > MAX_PIXELS:
@@ -79,9 +80,10 @@ def read(source: Source, name: str | None = None, *, alpha: bool = False) -> Pic
             picture.load()
         with suppress(*DAMAGE):  # a broken EXIF block says nothing
             picture = ImageOps.exif_transpose(picture)
-        if alpha and picture.has_transparency_data:
-            return picture.convert("RGBA")
-        return _to_rgb(picture)
+        keeps = alpha and picture.has_transparency_data
+        made = picture.convert("RGBA") if keeps else _to_rgb(picture)
+        made.info[NAME] = name
+        return made
     except FileNotFoundError:
         raise DidaError(f"{name}: no such file") from None
     except IsADirectoryError:
@@ -95,6 +97,14 @@ def read(source: Source, name: str | None = None, *, alpha: bool = False) -> Pic
         raise DidaError(f"{name}: not a picture; give {', '.join(FORMATS)}") from None
     except DAMAGE as error:
         raise DidaError(f"{name}: damaged picture ({error}); give another copy of it") from None
+
+
+def name_of(source: Source) -> str:
+    """What a picture is called in messages."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    known = source.info.get(NAME) if isinstance(source, Picture) else None
+    return str(known or "the picture")
 
 
 def _opened(source: Source, name: str) -> AbstractContextManager[Image.Image]:

@@ -295,8 +295,10 @@ def test_faces_are_segmented_and_moved_between_guides(of_faces: Editor) -> None:
 def test_a_picture_without_a_face_is_refused_by_name(of_faces: Editor, picture: Path) -> None:
     with pytest.raises(DidaError, match=f"{picture}: no face is found"):
         of_faces.remove(picture)
-    with pytest.raises(DidaError, match="the guide: no face is found"):
+    with pytest.raises(DidaError, match=f"{picture}: no face is found"):
         of_faces.transfer(people(), guide_a=images.read(picture))
+    with pytest.raises(DidaError, match="the picture: no face is found"):
+        of_faces.remove(np.zeros((90, 80, 3), np.uint8))
     aligned = replace(of_faces, faces=Choice(aligned=True))
     assert aligned.remove(picture).image.size == images.read(picture).size
 
