@@ -91,11 +91,19 @@ StrictOpt = Annotated[
     bool, typer.Option("--strict", help="Refuse turned heads and small faces, not only warn.")
 ]
 PartAOpt = Annotated[
-    str | None, typer.Option(help="What has part a, in an attribute list.", show_default=SMILING)
+    str | None,
+    typer.Option(help="What has part a, in a list or table of labels.", show_default=SMILING),
 ]
 PartBOpt = Annotated[
     str | None,
     typer.Option(help="What has part b; none where only --a is given.", show_default=EYEGLASSES),
+]
+SplitByOpt = Annotated[
+    str | None,
+    typer.Option(
+        help="A column of the table, e.g. person: pictures of one value are not both learned from "
+        "and held out."
+    ),
 ]
 WithOpt = Annotated[
     list[str] | None, typer.Option("--with", help="What both domains must have; repeatable.")
@@ -159,6 +167,6 @@ def refuse_expressions(root: Path, *given: object, instead: str = "") -> None:
 
     if any(given):
         raise typer.BadParameter(
-            f"--a, --b, --with and --without choose from {ATTRIBUTE_LIST}, "
+            f"--a, --b, --with and --without choose from {ATTRIBUTE_LIST} or a table (.csv), "
             f"which {root} has not{instead}."
         )
