@@ -1,7 +1,7 @@
 """Glasses drawn onto photos of faces, so that an edit that takes them off has a true answer.
 
-Frames are a pure function of (seed, index, kind). They are drawn in the square of the face, in which
-eyes lie where `faces.TEMPLATE` has them, and come at the picture's own size.
+Frames are a pure function of (seed, index, kind). They are drawn in the square of the face, where
+eyes lie as `faces.TEMPLATE` has them, and come at the picture's own size.
 """
 
 from dataclasses import dataclass
