@@ -115,8 +115,8 @@ def check(
     """Tell what a training would see, before hours are spent on it.
 
     A folder holds trainA and trainB, or a list or table of labels; then pictures with a part are
-    those its expression is true of, and those without it the others. Leaves with 1, and one line on why,
-    when the training would be refused. More than 256 MB of decoded pictures are kept below
+    those its expression is true of, and those without it the others. Leaves with 1, and one line on
+    why, when the training would be refused. More than 256 MB of decoded pictures are kept below
     DIDA_HOME, where the training finds them.
     """
     from dida_cli import hub
