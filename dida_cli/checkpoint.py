@@ -25,7 +25,12 @@ from dida_cli.players import Network
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
 MAX_HEADER_BYTES = 500_000  # of a safetensors file: some 100 bytes a tensor
-DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64}  # that are held
+DTYPES = {  # that are held
+    "F16": torch.float16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "I64": torch.int64,
+}
 
 
 def build(config: ModelConfig) -> Network:

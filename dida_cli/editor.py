@@ -11,7 +11,7 @@ model names it, or a, b or both. What cannot be done is raised as a DidaError of
 import os
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,12 @@ from dida_cli import codes, images
 from dida_cli.codes import Ability, Code, Codes, Model
 from dida_cli.config import DEFAULT_MODEL, PARTS, Device, Domains, Part, Runtime, Size
 from dida_cli.errors import DidaError
-from dida_cli.images import Picture, Source
+from dida_cli.images import Area, Picture, Source
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dida_cli.faces import Choice
     from dida_cli.hub import Progress
 
 Given = Source | Codes  # a guide: a picture, or what `Editor.guide` made of it
@@ -62,15 +63,17 @@ class Editor:
     Attributes:
         name: what it was loaded by.
         device: where it computes.
-        batch: what the model reads of a picture, a batch of one.
+        batch: what the model reads of squares that were cut from pictures.
         fingerprint: gives the sha256 of what the model was read from.
+        faces: which faces of a picture a model of faces edits; None: the largest.
     """
 
     name: str
     device: str
     model: Model = field(repr=False)
-    batch: "Callable[[Picture], Tensor]" = field(repr=False)
+    batch: "Callable[[Sequence[Picture]], Tensor]" = field(repr=False)
     fingerprint: Callable[[], str] = field(repr=False)
+    faces: "Choice | None" = None
 
     @property
     def domains(self) -> Domains:
@@ -89,8 +92,26 @@ class Editor:
             raise DidaError(f"{self.name} {WITHOUT[ability]}")
 
     def encode(self, picture: Source) -> Codes:
-        """The codes of a picture, a batch of one."""
-        return self.model.encode(self.batch(images.read(picture)))
+        """The codes of a picture, a batch of one; of a picture of people, of the largest face."""
+        return self.model.encode(self._squares(*self._areas(picture, is_guide=True)))
+
+    def _areas(
+        self, source: Source, *, alpha: bool = False, is_guide: bool = False
+    ) -> tuple[Picture, list[Area]]:
+        """A picture, and where in it the model looks: at all of it, or at faces."""
+        picture, config = images.read(source, alpha=alpha), self.model.config
+        if config.fit != "face":
+            return picture, [images.area(picture, config)]
+        from dida_cli import faces
+
+        choice = self.faces or faces.Choice()
+        if is_guide:
+            choice = replace(choice, which="largest", points=())
+        return picture, faces.areas(picture, choice, images.name_of(picture))
+
+    def _squares(self, picture: Picture, areas: Sequence[Area]) -> "Tensor":
+        """What the model sees: (N, 3, side, side) in [-1, 1]."""
+        return self.batch([area.cut(picture, self.model.config.side) for area in areas])
 
     def guide(self, picture: Given, part: Part) -> Codes:
         """The codes of a picture whose part is wanted; made once, they serve for many contents.
@@ -147,9 +168,9 @@ class Editor:
         All that the model knows if none is named. Raises DidaError when it has no masks.
         """
         self.require("masks")
-        wanted, read = self._parts(parts or "both"), images.read(picture)
-        mask = codes.segment(self.model, self.batch(read), *wanted)[0]
-        return images.full_mask(read, mask, self.model.config)
+        wanted, (read, areas) = self._parts(parts or "both"), self._areas(picture)
+        masks = codes.segment(self.model, self._squares(read, areas), *wanted)
+        return images.full_mask(read, [*masks], areas)
 
     def interpolate(
         self,
@@ -177,7 +198,8 @@ class Editor:
             self.require("common code")
             contents = [self.encode(end) for end in ends["common"]]
         else:
-            onto = self.batch(images.read(ends["common"][0]))
+            picture, areas = self._areas(ends["common"][0])
+            onto = self._squares(picture, areas[:1])
             contents = [own := self.model.encode(onto)]
         nothing = contents[0].without(*PARTS)
         guides = {
@@ -210,16 +232,20 @@ class Editor:
         """An edit of one picture, at its own size where it can be."""
         if not 0 <= strength <= STRONGEST:
             raise DidaError(f"strength must be 0 to {STRONGEST:g}, not {strength}")
-        picture, config = images.read(source, alpha=True), self.model.config
+        picture, areas = self._areas(source, alpha=True)
         if size == "model":
-            picture = images.fit(picture, config)
-        onto = self.batch(picture)
+            side = self.model.config.side
+            picture, areas = areas[0].cut(picture, side), [images.Box((0, 0, side, side))]
+        onto = self._squares(picture, areas)
         own = self.model.encode(onto)
         made = self.model.compose(codes.between(own, change(own), strength), onto, own)
         if (mask := made.mask) is None:
             return Edit(images.to_pictures(made.image)[0], None)
-        result = images.painted(picture, onto[0], made.image[0], mask[0], config)
-        return Edit(result, lambda: images.full_mask(picture, mask[0], config))
+        result = picture
+        for area, *face in zip(areas, onto, made.image, mask, strict=True):
+            before, image, where = face
+            result = images.painted(result, before, image, where, area)
+        return Edit(result, lambda: images.full_mask(picture, [*mask], areas))
 
 
 def load(
@@ -247,8 +273,8 @@ def load(
             raise DidaError(f"{name}: is an export, which torch cannot run; drop --runtime torch")
         graphs = onnx.load(Path(name), device)
 
-        def array(picture: Picture) -> Any:
-            return images.to_array([picture], graphs.config)
+        def array(squares: Sequence[Picture]) -> Any:
+            return images.to_array(squares, graphs.config)
 
         return Editor(name, graphs.device, graphs, array, lambda: graphs.fingerprint)
     if runtime == "onnx":
@@ -259,8 +285,8 @@ def load(
     where = pick_device(device)
     network = checkpoint.load(folder, where)
 
-    def tensor(picture: Picture) -> "Tensor":
-        return images.to_tensor([picture], network.config).to(where)
+    def tensor(squares: Sequence[Picture]) -> "Tensor":
+        return images.to_tensor(squares, network.config).to(where)
 
     return Editor(name, where, network, tensor, lambda: hub.fingerprint(folder))
 

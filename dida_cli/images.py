@@ -9,8 +9,9 @@ import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, TypeVar
 from uuid import uuid4
 
 import numpy as np
@@ -38,6 +39,7 @@ DAMAGE = (  # what Pillow raises, by experience, at files that are broken
     IndexError,
     struct.error,
 )
+NAME = "dida_name"  # of a picture that was read, in its `info`
 TEMPORARY = ".dida."  # how names of files begin that are not whole yet
 STRIP = 512  # rows that are painted at a time, so that a large photo costs little memory
 
@@ -52,6 +54,7 @@ class Square(NamedTuple):
 
     side: int  # in pixels
     fit: Fit = "crop"
+    margin: float = 0.0  # of a face's side, that is seen around it
 
 
 Framing = ModelConfig | Square
@@ -65,9 +68,9 @@ def read(source: Source, name: str | None = None, *, alpha: bool = False) -> Pic
 
     With `alpha` a transparent picture stays RGBA. Raises DidaError naming the file when it is
     missing, empty, truncated, too large or no picture; warns when an animation is cut to its first
-    frame.
+    frame. What it is called in messages stays with it: `name_of`.
     """
-    name = name or (str(source) if isinstance(source, str | os.PathLike) else "the picture")
+    name = name or name_of(source)
     try:
         with _opened(source, name) as picture:
             if picture.width * picture.height > MAX_PIXELS:
@@ -77,9 +80,10 @@ def read(source: Source, name: str | None = None, *, alpha: bool = False) -> Pic
             picture.load()
         with suppress(*DAMAGE):  # a broken EXIF block says nothing
             picture = ImageOps.exif_transpose(picture)
-        if alpha and picture.has_transparency_data:
-            return picture.convert("RGBA")
-        return _to_rgb(picture)
+        keeps = alpha and picture.has_transparency_data
+        made = picture.convert("RGBA") if keeps else _to_rgb(picture)
+        made.info[NAME] = name
+        return made
     except FileNotFoundError:
         raise DidaError(f"{name}: no such file") from None
     except IsADirectoryError:
@@ -93,6 +97,14 @@ def read(source: Source, name: str | None = None, *, alpha: bool = False) -> Pic
         raise DidaError(f"{name}: not a picture; give {', '.join(FORMATS)}") from None
     except DAMAGE as error:
         raise DidaError(f"{name}: damaged picture ({error}); give another copy of it") from None
+
+
+def name_of(source: Source) -> str:
+    """What a picture is called in messages."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    known = source.info.get(NAME) if isinstance(source, Picture) else None
+    return str(known or "the picture")
 
 
 def _opened(source: Source, name: str) -> AbstractContextManager[Image.Image]:
@@ -155,10 +167,45 @@ def pictures_in(folder: Path) -> list[Path]:
     return found
 
 
+class Area(Protocol):
+    """Where in a picture lies what a model sees of it.
+
+    Attributes:
+        box: left, top, right, bottom in pixels; nothing beyond is painted on.
+    """
+
+    @property
+    def box(self) -> tuple[int, int, int, int]: ...
+
+    def cut(self, picture: Picture, side: int) -> Picture:
+        """What a model sees: RGB, side x side."""
+
+    def laid(self, values: np.ndarray, top: int, rows: int) -> np.ndarray:
+        """Rows of the box, as a model's float32 (C, side, side) lies there: (rows, width, C)."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A picture's largest centred square, or all of it."""
+
+    box: tuple[int, int, int, int]
+
+    def cut(self, picture: Picture, side: int) -> Picture:
+        return flat(picture.crop(self.box)).resize((side, side), Image.Resampling.LANCZOS)
+
+    def laid(self, values: np.ndarray, top: int, rows: int) -> np.ndarray:
+        left, upper, right, lower = self.box
+        return enlarged(values, (lower - upper, right - left), top, rows)
+
+
+def area(picture: Picture, config: Framing) -> Box:
+    """Where a model that looks for no faces looks."""
+    return Box(seen(picture, config))
+
+
 def fit(picture: Picture, config: Framing) -> Picture:
-    """The square that a model sees: side x side, RGB, by the model's own rule."""
-    size = (config.side, config.side)
-    return flat(picture.crop(seen(picture, config))).resize(size, Image.Resampling.LANCZOS)
+    """The square that such a model sees: side x side, RGB, by the model's own rule."""
+    return area(picture, config).cut(picture, config.side)
 
 
 def seen(picture: Picture, config: Framing) -> tuple[int, int, int, int]:
@@ -170,9 +217,7 @@ def seen(picture: Picture, config: Framing) -> tuple[int, int, int, int]:
     return (left, top, left + edge, top + edge)
 
 
-def painted(
-    picture: Picture, onto: "Array", image: "Array", mask: "Array", config: Framing
-) -> Picture:
+def painted(picture: Picture, onto: "Array", image: "Array", mask: "Array", where: Area) -> Picture:
     """A picture of any size, RGB or RGBA, with what a model changed of the square it saw.
 
     onto and image (3, side, side) in [-1, 1], mask (1, side, side) in [0, 1]: what the model saw,
@@ -183,10 +228,10 @@ def painted(
     """
     onto, image, mask = (as_array(values) for values in (onto, image, mask))
     result = np.array(picture)  # (h, w, 3 or 4)
-    left, top, right, bottom = box = seen(picture, config)
-    own_size = mask.shape[1:] == (bottom - top, right - left)
+    left, top, right, bottom = where.box
+    own_size = isinstance(where, Box) and mask.shape[1:] == (bottom - top, right - left)
     paint = image + 1 if own_size else image + 1 - (1 - mask) * (onto + 1)  # in [0, 2]
-    for rows, laid, amount in _strips(result, box, paint, mask):
+    for rows, laid, amount in _strips(result, where, paint, mask):
         share, whole = (1, 1) if own_size else (amount.clip(0, 1), amount.clip(1e-6))
         colour = (127.5 * laid / whole).clip(0, 255)
         made = np.rint(share * colour + (1 - share) * rows[..., :3])
@@ -195,24 +240,25 @@ def painted(
     return Image.fromarray(result, picture.mode)
 
 
-def full_mask(picture: Picture, mask: "Array", config: Framing) -> Picture:
-    """A model's mask (1, side, side) in [0, 1] at the picture's own size: grey, 255 is all."""
+def full_mask(picture: Picture, masks: "Sequence[Array]", where: Sequence[Area]) -> Picture:
+    """A model's masks (1, side, side) in [0, 1] at the picture's own size: grey, 255 is all."""
     result = np.zeros((picture.height, picture.width, 1), dtype=np.uint8)
-    for rows, amount in _strips(result, seen(picture, config), mask):
-        rows[:] = np.rint(255 * amount.clip(0, 1))
+    for mask, area in zip(masks, where, strict=True):
+        for rows, amount in _strips(result, area, as_array(mask)):
+            np.maximum(rows, np.rint(255 * amount.clip(0, 1)).astype(np.uint8), out=rows)
     return Image.fromarray(result[..., 0], "L")
 
 
 def _strips(
-    values: np.ndarray, box: tuple[int, int, int, int], *small: "Array"
+    values: np.ndarray, where: Area, *small: np.ndarray
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    """Rows in a box of an array (h, w, ...), as views, with those of each float (C, h, w)
-    enlarged to the box."""
-    left, top, right, bottom = box
+    """Rows in an area of an array (h, w, ...), as views, with those of each float (C, h, w) as it
+    lies there."""
+    left, top, right, bottom = where.box
     inside = values[top:bottom, left:right]
     for begin in range(0, len(inside), STRIP):
         rows = inside[begin : begin + STRIP]
-        yield rows, *(enlarged(one, inside.shape, begin, len(rows)) for one in small)
+        yield rows, *(where.laid(one, begin, len(rows)) for one in small)
 
 
 def enlarged(values: "Array", shape: tuple[int, ...], top: int, rows: int) -> np.ndarray:

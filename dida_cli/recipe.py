@@ -59,6 +59,7 @@ class Training(Json):
 
     Attributes:
         flip: mirror half of the pictures.
+        vary: show pictures in another place, size, turn and light each time.
         mean: decay of the running mean of the weights, which is the model that is kept; it rises to
             this value with the steps (`training.running_mean`).
         score_every: steps between scores on held-out pictures, by which `best` is chosen; a
@@ -71,6 +72,7 @@ class Training(Json):
     """
 
     flip: bool = True
+    vary: bool = False
     mean: float = 0.999
     log_every: int = 20
     save_every: int = 500
@@ -92,7 +94,14 @@ class Training(Json):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Json):
-    """Everything that makes a model. `about`: what it does, in a line."""
+    """Everything that makes a model.
+
+    Attributes:
+        about: what it does, in a line.
+        split_by: the column of a table of labels whose values, persons say, are not both learned
+            from and held out; empty: pictures are held out one by one.
+        balance: the column of whose values a batch takes equal shares; empty: of all alike.
+    """
 
     method: str
     parts: dict[Place, Part] = field(default_factory=dict)
@@ -101,6 +110,8 @@ class Recipe(Json):
     data: str = AVATARS
     seed: int = 0
     fit: Fit = "crop"
+    split_by: str = ""
+    balance: str = ""
     training: Training = field(default_factory=Training)
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -251,7 +262,7 @@ def chosen(
     For a method that `takes` parts, each by itself; for one that takes domains, pictures have one
     and lack the other. `having` and `lacking` are conditions on all pictures.
     """
-    from dida_cli.data.celeba import all_of
+    from dida_cli.data.labels import all_of
 
     wanted: dict[Place, str] = {"a": a, "b": b} if b else {"a": a}
     parts: dict[Place, Part] = {}

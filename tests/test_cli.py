@@ -2,12 +2,14 @@ import io
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import RETOUCH, Result, saved, write_picture
+from conftest import RETOUCH, Result, retouching, saved, write_picture
 from PIL import Image
 
 from dida_cli import __version__, checkpoint
@@ -415,3 +417,45 @@ def test_stdin_that_is_no_picture_is_named(model_folder: Path, picture: Path) ->
         done = subprocess.run(command, input=contents, capture_output=True)
         assert done.returncode == 1 and done.stdout == b""
         assert done.stderr.startswith(b"dida: stdin: ") and done.stderr.count(b"\n") == 1
+
+
+# Faces
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--face", "0"], "--face takes largest, all, or 1, 2"),
+        (["--face", "small"], "--face takes largest, all, or 1, 2"),
+        (["--landmarks", "1,2,3"], "--landmarks takes ten numbers"),
+        (["--landmarks", "1,2,3,4,5,6,7,8,9,nan"], "--landmarks takes ten numbers"),
+        (["--landmarks", "1,2,1,2,5,6,7,8,9,10"], "both eyes lie at one place"),
+        (["--face", "all"], "looks for no faces; drop --face"),
+        (["--strict"], "looks for no faces; drop --face"),
+    ],
+)
+def test_faces_that_cannot_be_meant_are_usage_errors(
+    dida: Dida, retouch_folder: Path, picture: Path, options: list[str], words: str
+) -> None:
+    said = dida("remove-attribute", picture, "-m", retouch_folder, *options)
+    assert said.code == 2 and words in " ".join(said.err.replace("│", " ").split())
+
+
+def test_pictures_without_a_face_are_named_and_passed_over(
+    dida: Dida, tmp_path: Path, picture: Path
+) -> None:
+    model = saved(retouching(replace(RETOUCH, fit="face")), tmp_path / "of-faces")
+    folder = tmp_path / "photos"
+    with zipfile.ZipFile(Path(__file__).parents[1] / "data" / "portraits.zip") as pack:
+        (folder / "face.jpg").parent.mkdir()
+        (folder / "face.jpg").write_bytes(pack.read("sfhq_0000.jpg"))
+    write_picture(folder / "sea.png", seed=3)
+    said = dida("remove-attribute", folder, "-m", model, "-o", tmp_path / "out")
+    assert said.code == 1 and f"{folder / 'sea.png'}: no face is found" in said.err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["face.png"]
+    told = dida(
+        *("transfer", "-c", folder / "face.jpg", "--guide-a", folder / "face.jpg", "-m", model),
+        *("--face", "1", "-o", tmp_path / "one.png"),
+    )
+    assert told.code == 0 and (tmp_path / "one.png").is_file()
+    assert f"{picture}: no face" in dida("segment", picture, "-m", model).err

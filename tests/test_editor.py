@@ -1,21 +1,34 @@
 """The Python interface: as its docstrings show it, with whatever pictures are given as."""
 
+import io
 import subprocess
 import sys
 import warnings
+import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import RETOUCH, SMALL, configured, saved, with_masks_of, write_picture
+from conftest import (
+    RETOUCH,
+    SMALL,
+    configured,
+    retouching,
+    saved,
+    with_masks_of,
+    write_picture,
+)
 from PIL import Image
 
 import dida_cli
-from dida_cli import checkpoint, editor, hub, methods
+from dida_cli import checkpoint, editor, hub, images, methods
 from dida_cli.config import read_config
+from dida_cli.editor import Editor
 from dida_cli.errors import DidaError
+from dida_cli.faces import Choice
 
 
 @pytest.fixture
@@ -223,3 +236,72 @@ def test_the_models_that_are_named_can(ability: Any) -> None:
     name = words[words.index("-m") + 1]
     method = methods.find(read_config(hub.BUNDLED / name / "config.json").method)
     assert ability in method.ABILITIES
+
+
+# Faces
+
+
+def people(size: tuple[int, int] = (460, 230)) -> Image.Image:
+    """Two machine-made faces, the larger one on the left."""
+    pack = zipfile.ZipFile(Path(__file__).parents[1] / "data" / "portraits.zip")
+    canvas = Image.new("RGB", size, (90, 120, 150))
+    for name, side, at in (("sfhq_0000.jpg", 192, (10, 20)), ("sfhq_0004.jpg", 120, (300, 60))):
+        face = Image.open(io.BytesIO(pack.read(name)))
+        canvas.paste(face.resize((side, side), Image.Resampling.LANCZOS), at)
+    return canvas
+
+
+@pytest.fixture
+def of_faces(tmp_path: Path) -> Editor:
+    """An untrained model that looks for faces and changes something of them."""
+    config = replace(RETOUCH, fit="face")
+    return editor.load(saved(retouching(config), tmp_path / "of-faces"))
+
+
+def changed(before: Image.Image, after: Image.Image) -> np.ndarray:
+    """Where a picture was changed: bool (h, w)."""
+    return (np.asarray(before) != np.asarray(after)).any(-1)
+
+
+@pytest.mark.parametrize(("which", "sides"), [("largest", "l"), ("all", "lr"), (2, "r")])
+def test_the_faces_that_are_meant_are_edited(of_faces: Editor, which: Any, sides: str) -> None:
+    one = replace(of_faces, faces=Choice(which))
+    picture = people()
+    edit = one.remove(picture)
+    where = changed(picture, edit.image)
+    assert edit.mask is not None and not where[np.asarray(edit.mask) == 0].any()
+    assert where[:, :230].any() == ("l" in sides) and where[:, 280:].any() == ("r" in sides)
+    assert not where[:, 225:290].any() and not where[:18].any()  # between and above the faces
+
+
+def test_a_guides_face_is_found_as_well(of_faces: Editor) -> None:
+    guide, content = people(), people().crop((280, 0, 460, 230))
+    edit = of_faces.transfer(content, guide_a=guide)
+    shifted = Image.new("RGB", (500, 300))
+    shifted.paste(guide, (20, 50))
+    again = of_faces.transfer(content, guide_a=shifted)
+    assert changed(content, edit.image).any()
+    near = np.abs(np.asarray(edit.image, int) - np.asarray(again.image, int))
+    assert near.mean() < 2
+
+
+def test_faces_are_segmented_and_moved_between_guides(of_faces: Editor) -> None:
+    mask = np.asarray(of_faces.segment(people()))
+    assert mask.shape == (230, 460) and mask[:, :230].any() and not mask[:, 280:].any()
+    row = of_faces.interpolate(people(), guide_a=(None, people()), steps=3)
+    assert [picture.size for picture in row] == [(RETOUCH.side,) * 2] * 3
+
+
+def test_a_picture_without_a_face_is_refused_by_name(of_faces: Editor, picture: Path) -> None:
+    with pytest.raises(DidaError, match=f"{picture}: no face is found"):
+        of_faces.remove(picture)
+    with pytest.raises(DidaError, match=f"{picture}: no face is found"):
+        of_faces.transfer(people(), guide_a=images.read(picture))
+    with pytest.raises(DidaError, match="the picture: no face is found"):
+        of_faces.remove(np.zeros((90, 80, 3), np.uint8))
+    aligned = replace(of_faces, faces=Choice(aligned=True))
+    assert aligned.remove(picture).image.size == images.read(picture).size
+
+
+def test_the_models_own_size_is_that_of_the_square(of_faces: Editor) -> None:
+    assert of_faces.remove(people(), size="model").image.size == (RETOUCH.side,) * 2

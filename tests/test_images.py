@@ -519,7 +519,7 @@ def painted(
     picture: Image.Image, image: torch.Tensor, mask: torch.Tensor, config: images.Square
 ) -> Image.Image:
     onto = images.to_tensor([picture], config)[0]
-    return images.painted(picture, onto, image, mask, config)
+    return images.painted(picture, onto, image, mask, images.area(picture, config))
 
 
 def window(value: float = 1.0) -> torch.Tensor:
@@ -538,14 +538,16 @@ def test_where_the_mask_is_0_a_picture_stays_bit_for_bit(
     made = painted(picture, torch.ones(3, 32, 32), nothing, config)
     assert made.mode == mode
     assert made.tobytes() == picture.tobytes()
-    assert not np.asarray(images.full_mask(picture, nothing, config)).any()
+    assert not np.asarray(
+        images.full_mask(picture, [nothing], [images.area(picture, config)])
+    ).any()
 
 
 def test_only_what_the_mask_covers_changes_and_by_as_much() -> None:
     picture, mask = varied((210, 130), "RGBA"), window(0.75)
     onto = images.to_tensor([picture], CROP)[0]
     made = painted(picture, onto + mask * (0.2 - onto), mask, CROP)
-    shown = np.asarray(images.full_mask(picture, mask, CROP))
+    shown = np.asarray(images.full_mask(picture, [mask], [images.area(picture, CROP)]))
     before, after = np.asarray(picture, int), np.asarray(made, int)
     assert shown.shape == (130, 210) and not shown[:, :40].any() and not shown[:, 170:].any()
     untouched = shown == 0
@@ -608,11 +610,11 @@ def test_strips_join_without_a_seam(size: tuple[int, int], monkeypatch: pytest.M
     picture, mask = varied(size, "RGB"), torch.rand(1, 32, 32)
     image = rendered(mask, picture, CROP)
     whole = painted(picture, image, mask, CROP)
-    shown = images.full_mask(picture, mask, CROP)
+    shown = images.full_mask(picture, [mask], [images.area(picture, CROP)])
     monkeypatch.setattr(images, "STRIP", 7)
     strips = painted(picture, image, mask, CROP)
     assert np.abs(np.asarray(whole, int) - np.asarray(strips, int)).max() <= 1
-    again = np.asarray(images.full_mask(picture, mask, CROP), int)
+    again = np.asarray(images.full_mask(picture, [mask], [images.area(picture, CROP)]), int)
     assert np.abs(np.asarray(shown, int) - again).max() <= 1
 
 
@@ -620,7 +622,9 @@ def test_arrays_of_an_export_are_painted_as_tensors_are() -> None:
     picture, mask = varied((70, 40), "RGB"), window()
     image = rendered(mask, picture, CROP)
     onto = images.to_array([picture], CROP)[0]
-    as_arrays = images.painted(picture, onto, image.numpy(), mask.numpy(), CROP)
+    as_arrays = images.painted(
+        picture, onto, image.numpy(), mask.numpy(), images.area(picture, CROP)
+    )
     assert as_arrays == painted(picture, image, mask, CROP)
 
 

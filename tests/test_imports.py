@@ -39,7 +39,8 @@ MAY_IMPORT = {
     "export": {"errors", "config", "codes", "checkpoint", "players", "export"},
     "images": {"errors", "config"},
     "render": {"errors", "config", "images"},
-    "editor": {"errors", "config", "codes", "images", "checkpoint", "hub", "export"},
+    "faces": {"errors", "images", "checkpoint"},
+    "editor": {"errors", "config", "codes", "images", "faces", "checkpoint", "hub", "export"},
     "distributed": {"errors"},
     "memory": set[str](),
     "recipe": {"errors", "config", "methods", "data"},
@@ -58,7 +59,7 @@ MAY_IMPORT = {
         "run",
     },
     "train": {"errors", "players", "checkpoint", "distributed", "run", "training"},
-    "data": {"errors", "config", "images", "players", "data"},
+    "data": {"errors", "config", "images", "faces", "players", "data"},
     # models only through codes and the editor; checkpoint for the classifier's own weights
     "evaluate": {
         "errors",
@@ -82,7 +83,7 @@ ROOMS = {
     "onnxruntime": {"export"},
     "onnx": {"export"},
     "onnxscript": {"export"},
-    "PIL": {"images", "render", "data"},
+    "PIL": {"images", "faces", "render", "data"},
     "matplotlib": {"render"},
     "torchmetrics": {"evaluate"},
     "torchvision": {"data"},

@@ -33,7 +33,7 @@ class Source:
         from dida_cli.data import sources
 
         self.wanted, self.command, self.root, self.group = wanted, command, root, group
-        self.split = sources.split(root, wanted.expressions)
+        self.split = sources.split(root, wanted.expressions, wanted.split_by, wanted.balance)
         self._read: tuple[int, Pictures] | None = None  # at which side, what
 
     @property
@@ -46,19 +46,29 @@ class Source:
     def batches(self, stage: "Stage") -> "Batches":
         """What a stage learns from. Raises DidaError for pictures that no training is made of."""
         from dida_cli import hub
-        from dida_cli.data import check, folders
+        from dida_cli.data import check, folders, vary
 
         train, wanted = self.split.train, self.wanted
         folders.enough(train, stage.batch).enforce()
         if self._read is None or self._read[0] != stage.side:
             cache = hub.home() / "pictures"
+            margin = vary.MARGIN if wanted.training.vary and wanted.fit == "face" else 0.0
+            side = round(stage.side * (1 + 2 * margin))
             with console.progress("reading", "pictures") as report, self.group.first():
-                read = folders.read(train.files, stage.side, wanted.fit, report, cache=cache)
+                read = folders.read(
+                    train.files, side, wanted.fit, report, margin=margin, cache=cache
+                )
             if self._read is None:
                 check.training(train, read).enforce()
             self._read = stage.side, read
-        flip = wanted.training.flip
-        return folders.Batches(train, self._read[1], batch=stage.batch, seed=wanted.seed, flip=flip)
+        return folders.Batches(
+            train,
+            self._read[1],
+            batch=stage.batch,
+            seed=wanted.seed,
+            flip=wanted.training.flip,
+            vary=stage.side if wanted.training.vary else 0,
+        )
 
     def held_out(self, side: int) -> dict[Part, "Sides"]:
         """Pictures of each part that are not learned from, (N, 3, side, side) in [-1, 1]."""

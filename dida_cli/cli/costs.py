@@ -68,7 +68,7 @@ def _tell_pictures(wanted: "Recipe") -> int:
     if wanted.method == recipe.JUDGE:
         console.out(f"pictures  all of {root}")
         return len(list((root / "images").glob("*")))
-    train = sources.split(root, wanted.expressions).train
+    train = sources.split(root, wanted.expressions, wanted.split_by, wanted.balance).train
     for stage in wanted.stages:
         folders.enough(train, stage.batch).enforce()
     named = folders.named(train.rows)

@@ -12,6 +12,7 @@ from dida_cli.cli.options import (
     JsonOpt,
     PartAOpt,
     PartBOpt,
+    SplitByOpt,
     WithOpt,
     WithoutOpt,
     refuse_expressions,
@@ -101,6 +102,7 @@ def check(
     b: PartBOpt = None,
     having: WithOpt = None,
     lacking: WithoutOpt = None,
+    split_by: SplitByOpt = None,
     side: SideOpt = 128,
     fit: Annotated[Fit, typer.Option(help="How a picture becomes square.")] = "crop",
     batch: Annotated[int, typer.Option(min=1, help="Pictures of each set in a step.")] = 8,
@@ -112,9 +114,9 @@ def check(
 ) -> None:
     """Tell what a training would see, before hours are spent on it.
 
-    A folder holds trainA and trainB, or an attribute list; then pictures with a part are those its
-    expression is true of, and those without it the others. Leaves with 1, and one line on why,
-    when the training would be refused. More than 256 MB of decoded pictures are kept below
+    A folder holds trainA and trainB, or a list or table of labels; then pictures with a part are
+    those its expression is true of, and those without it the others. Leaves with 1, and one line on
+    why, when the training would be refused. More than 256 MB of decoded pictures are kept below
     DIDA_HOME, where the training finds them.
     """
     from dida_cli import hub
@@ -123,7 +125,7 @@ def check(
 
     parts = _parts(data, a, b, having or [], lacking or [])
     cache = hub.home() / "pictures"
-    found = sources.split(data, parts)
+    found = sources.split(data, parts, split_by or "")
     with console.progress("looking", "pictures") as report:
         survey = core.survey(found, side, fit, batch, report, cache=cache)
     if sheet:

@@ -21,10 +21,13 @@ from dida_cli.cli.editor import (
 )
 from dida_cli.cli.files import check_apart, read_one, single_target, targets, write_picture
 from dida_cli.cli.options import (
+    AlignedOpt,
     DeviceOpt,
+    FaceOpt,
     GuidesAOpt,
     GuidesBOpt,
     JsonOpt,
+    LandmarksOpt,
     MaskKindOpt,
     MaskOutOpt,
     ModelOpt,
@@ -33,6 +36,8 @@ from dida_cli.cli.options import (
     RuntimeOpt,
     SheetOpt,
     SizeOpt,
+    StrictOpt,
+    chosen_faces,
     parts,
 )
 from dida_cli.config import DEFAULT_MODEL, PARTS
@@ -69,6 +74,10 @@ def transfer(
     mask_out: MaskOutOpt = None,
     mask_as: MaskKindOpt = "grey",
     size: SizeOpt = "own",
+    face: FaceOpt = "largest",
+    landmarks: LandmarksOpt = None,
+    aligned: AlignedOpt = False,
+    strict: StrictOpt = False,
     as_json: JsonOpt = False,
     model: ModelsOpt = None,
     device: DeviceOpt = "auto",
@@ -80,6 +89,7 @@ def transfer(
     --keep names it. Two guides: it gets both. A part of the same kind that it has is replaced.
     Several models, -m glasses -m beard, edit one after the other, each with its own --guide-a.
     """
+    faces = chosen_faces(face, landmarks, aligned, strict)
     names, of_a, of_b = model or [DEFAULT_MODEL], guide_a or [], guide_b or []
     _check_guides(len(names), of_a, of_b)
     check_apart([content, *of_a, *of_b], [])
@@ -87,7 +97,7 @@ def transfer(
     guides: list[Guide] = []
     left: list[str] = []  # of the content's own parts
     for name, paths in zip(names, zip_longest(of_a, of_b), strict=True):
-        editor = opened(name, device, runtime)
+        editor = opened(name, device, runtime, faces)
         kept = parts(keep, editor.domains, "--keep")
         known: dict[str, Any] = {}
         for part, path in zip(PARTS, paths, strict=True):
@@ -134,13 +144,18 @@ def remove_attribute(
     mask_out: MaskOutOpt = None,
     mask_as: MaskKindOpt = "grey",
     size: SizeOpt = "own",
+    face: FaceOpt = "largest",
+    landmarks: LandmarksOpt = None,
+    aligned: AlignedOpt = False,
+    strict: StrictOpt = False,
     as_json: JsonOpt = False,
     model: ModelOpt = DEFAULT_MODEL,
     device: DeviceOpt = "auto",
     runtime: RuntimeOpt = "auto",
 ) -> None:
     """Take a part off pictures, e.g. the glasses."""
-    editor = opened(model, device, runtime)
+    faces = chosen_faces(face, landmarks, aligned, strict)
+    editor = opened(model, device, runtime, faces)
     removed = parts(attribute, editor.domains, "--attribute")
     if not removed:
         raise typer.BadParameter("--attribute none removes nothing.")
@@ -167,13 +182,18 @@ def segment(
         typer.Option("--as", help="mask: black and white; soft: grey; overlay; alpha: cut out."),
     ] = "mask",
     out: OutOpt = None,
+    face: FaceOpt = "largest",
+    landmarks: LandmarksOpt = None,
+    aligned: AlignedOpt = False,
+    strict: StrictOpt = False,
     as_json: JsonOpt = False,
     model: ModelOpt = DEFAULT_MODEL,
     device: DeviceOpt = "auto",
     runtime: RuntimeOpt = "auto",
 ) -> None:
     """Show where a part is, e.g. the glasses: learned from two folders, without one outline."""
-    editor = opened(model, device, runtime)
+    faces = chosen_faces(face, landmarks, aligned, strict)
+    editor = opened(model, device, runtime, faces)
     wanted = parts(part, editor.domains, "--part")
     if not wanted:
         raise typer.BadParameter("--part none segments nothing.")
@@ -226,6 +246,10 @@ def interpolate(
     frames: Annotated[
         Path | None, typer.Option(help="Also write every picture into this folder.")
     ] = None,
+    face: FaceOpt = "largest",
+    landmarks: LandmarksOpt = None,
+    aligned: AlignedOpt = False,
+    strict: StrictOpt = False,
     as_json: JsonOpt = False,
     model: ModelOpt = DEFAULT_MODEL,
     device: DeviceOpt = "auto",
@@ -239,11 +263,12 @@ def interpolate(
     from dida_cli import images
 
     given: dict[Code, list[Path]] = {"common": content, "a": guide_a or [], "b": guide_b or []}
+    faces = chosen_faces(face, landmarks, aligned, strict)
     moving = _moving(given)
     target = single_target(content[0], out, "interpolated")
     check_apart([path for ends in given.values() for path in ends if path != NOTHING], [target])
     check_stdout(target, as_json)
-    editor = opened(model, device, runtime)
+    editor = opened(model, device, runtime, faces)
     kept = parts(keep, editor.domains, "--keep")
     began = time.perf_counter()
     ends = {name: _one_or_two(paths) for name, paths in given.items()}

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +20,7 @@ from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
     from dida_cli.editor import Edit, Editor
+    from dida_cli.faces import Choice
     from dida_cli.images import Picture
 
 SHEET_ROWS = 16  # of many pictures, a sheet shows the first ones
@@ -36,14 +37,21 @@ class Guide(NamedTuple):
     picture: "Picture"
 
 
-def opened(name: str, device: Device, runtime: Runtime) -> "Editor":
-    """The editor of a model of -m, with a bar while it is downloaded; for this thread one core."""
+def opened(name: str, device: Device, runtime: Runtime, faces: "Choice | None" = None) -> "Editor":
+    """The editor of a model of -m, with a bar while it is downloaded; for this thread one core.
+
+    Raises a usage error when faces are chosen for a model that looks for none.
+    """
     from dida_cli import editor
 
     with models.download_bar() as show:
         found = editor.load(name, device, runtime, on_progress=show)
+    if faces and found.model.config.fit != "face":
+        raise typer.BadParameter(
+            f"{name} looks for no faces; drop --face, --landmarks, --aligned and --strict."
+        )
     _on_one_core()
-    return found
+    return replace(found, faces=faces)
 
 
 class Stage(NamedTuple):

@@ -13,6 +13,7 @@ from dida_cli.cli.options import (
     JsonOpt,
     ModelOpt,
     PartAOpt,
+    SplitByOpt,
     WithOpt,
     WithoutOpt,
     refuse_expressions,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dida_cli.config import Domains, ModelConfig
-    from dida_cli.data.folders import File, Split
+    from dida_cli.data.folders import File, Names, Split
     from dida_cli.evaluate.realism import Network as Features
     from dida_cli.evaluate.report import Judged, Settings
     from dida_cli.evaluate.tables import Table
@@ -51,6 +52,7 @@ def evaluate(
     b: BOpt = None,
     having: WithOpt = None,
     lacking: WithoutOpt = None,
+    split_by: SplitByOpt = None,
     pairs: Annotated[
         int | None, typer.Option(min=10, help="Pairs each way. [default: 500; with --quick 64]")
     ] = None,
@@ -76,11 +78,14 @@ def evaluate(
     any two domains; a classifier of the domains is trained on the others first.
     """
     from dida_cli import checkpoint, hub
+    from dida_cli.data import sources
     from dida_cli.evaluate import realism
     from dida_cli.evaluate import report as core
 
-    if data is None and (a or b or having or lacking):
-        raise typer.BadParameter("--a, --b, --with and --without choose pictures of --data.")
+    if data is None and (a or b or having or lacking or split_by):
+        raise typer.BadParameter(
+            "--a, --b, --with, --without and --split-by choose pictures of --data."
+        )
     folder = models.folder_of(model)
     network = checkpoint.load(folder)
     count = pairs or (QUICK_PAIRS if quick else PAIRS)
@@ -89,7 +94,8 @@ def evaluate(
     if data is None:
         result, judged = _on_avatars(network, classifier, settings, features)
     else:
-        split = _split(data, network.config, a or "", b or "", having or [], lacking or [])
+        of = _parts(data, network.config, a or "", b or "", having or [], lacking or [])
+        split = sources.split(data, of, split_by or "")
         result, judged = _on_pictures(network, split, settings, features)
     result = {"model": model, "model_sha256": hub.fingerprint(folder)} | result
     if as_json:
@@ -121,19 +127,19 @@ def _on_avatars(
         return core.judge_avatars(network, judge, settings, network=features, on_progress=show)
 
 
-def _split(
+def _parts(
     data: Path, config: "ModelConfig", a: str, b: str, having: list[str], lacking: list[str]
-) -> "Split":
-    """Pictures of domain A, those with part a, and of domain B, those without."""
+) -> "Names":
+    """Which pictures are of domain A, those with part a, and which of domain B, without."""
     from dida_cli import recipe
     from dida_cli.data import sources
 
     if not sources.is_labelled(data):
         refuse_expressions(data, a, b, having, lacking)
-        return sources.split(data, {"a": sources.DOMAINS["a"]})
+        return {"a": sources.DOMAINS["a"]}
     other = b or (EYEGLASSES if config.domains.b else "")
     part = recipe.chosen("domains", a or SMILING, other, having, lacking)["a"]
-    return sources.split(data, {"a": (part["with"], part["without"])})
+    return {"a": (part["with"], part["without"])}
 
 
 def _on_pictures(

@@ -1,6 +1,7 @@
 """The command that trains a model by its recipe."""
 
 import itertools
+import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +16,7 @@ from dida_cli.cli.options import (
     DeviceOpt,
     PartAOpt,
     PartBOpt,
+    SplitByOpt,
     WithOpt,
     WithoutOpt,
     pick_device,
@@ -38,6 +40,7 @@ def train(
     b: PartBOpt = None,
     having: WithOpt = None,
     lacking: WithoutOpt = None,
+    split_by: SplitByOpt = None,
     name_a: opts.NameAOpt = None,
     name_b: opts.NameBOpt = None,
     method: opts.MethodOpt = None,
@@ -71,6 +74,7 @@ def train(
     file = str(runs.recipe_in(resume)) if resume else named
     values = _values(file, method, choice)
     options = {"seed": seed, "stages.side": side, "stages.steps": steps, "stages.batch": batch}
+    options |= {"split_by": split_by and json.dumps(split_by)}
     given = [f"{key}={value}" for key, value in options.items() if value is not None]
     for assignment in [*given, *(assignments or [])]:
         recipe.assigned(values, assignment)
@@ -170,7 +174,7 @@ def _unchosen(name: str | None, method: str | None, choice: Choice) -> dict[str,
 def _choose(values: dict[str, Any], choice: Choice) -> None:
     """Let a recipe's parts be of its pictures, and as they are asked for."""
     from dida_cli import methods, recipe
-    from dida_cli.data.celeba import all_of
+    from dida_cli.data.labels import all_of
 
     data, a, b, having, lacking, name_a, name_b = choice
     if data:

@@ -28,7 +28,10 @@ RecipeArg = Annotated[
 ]
 DataOpt = Annotated[
     Path | None,
-    typer.Option(help="Your pictures: a folder with trainA and trainB, or list_attr_celeba.txt."),
+    typer.Option(
+        help="Your pictures: a folder with trainA and trainB, with list_attr_celeba.txt, or with a "
+        "table of labels (.csv); or a zip archive with such a table."
+    ),
 ]
 NameAOpt = Annotated[str | None, typer.Option(help="What to call part a, e.g. smile.")]
 NameBOpt = Annotated[

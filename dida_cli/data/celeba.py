@@ -8,14 +8,13 @@ Lists and pictures lie in one folder, or as CelebA's authors ship them: Anno/lis
 Eval/list_eval_partition.txt and Img/img_align_celeba.zip, which is read where it is.
 """
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from dida_cli.data.folders import TEST, TRAIN, VALIDATION, Archive, File, Found, Member, Names
+from dida_cli.data.labels import Labels
 from dida_cli.errors import DidaError
 
 ATTRIBUTE_LIST, PARTITION_LIST = "list_attr_celeba.txt", "list_eval_partition.txt"
@@ -23,82 +22,9 @@ LIST_PLACES = ("", "Anno", "Eval")
 IMAGE_FOLDERS = ("images", "img_align_celeba")
 IMAGE_ARCHIVE = "img_align_celeba.zip"
 IMAGE_PLACES = ("", "Img")
-WORD = re.compile(r"[()]|[^\s()]+")  # of an expression
 
 
-@dataclass(frozen=True)
-class Attributes:
-    """An attribute list: file names, and for each attribute which files have it."""
-
-    path: Path
-    files: list[str]
-    has: dict[str, np.ndarray]  # name -> bool (files,)
-
-    def where(self, expression: str) -> np.ndarray:
-        """The files an expression is true of: names, `not`, `and`, `or` (binding in this order)
-        and brackets.
-
-        bool (files,). Raises DidaError naming what it does not know, or where it went wrong.
-        """
-        words = WORD.findall(expression)[::-1]  # still to be read, the next one last
-        try:
-            found = self._any_of(words)
-            if words:
-                raise ValueError(f"{words[-1]!r} is out of place")
-        except ValueError as error:
-            known = ", ".join(self.has)
-            raise DidaError(f"{self.path}: {error} (in {expression!r}); it has {known}") from None
-        except RecursionError:
-            raise DidaError(f"{self.path}: brackets within brackets, too deep to be read") from None
-        return found
-
-    def _any_of(self, words: list[str]) -> np.ndarray:
-        found = self._all_of(words)
-        while _comes("or", words):
-            found = found | self._all_of(words)
-        return found
-
-    def _all_of(self, words: list[str]) -> np.ndarray:
-        found = self._one_of(words)
-        while _comes("and", words):
-            found = found & self._one_of(words)
-        return found
-
-    def _one_of(self, words: list[str]) -> np.ndarray:
-        if _comes("not", words):
-            return ~self._one_of(words)
-        if _comes("(", words):
-            found = self._any_of(words)
-            if not _comes(")", words):
-                raise ValueError("a ) is missing")
-            return found
-        if not words:
-            raise ValueError("an attribute is missing at the end")
-        if (name := words.pop()) not in self.has:
-            raise ValueError(f"no attribute {name!r}")
-        return self.has[name]
-
-
-def _comes(word: str, words: list[str]) -> bool:
-    """Whether this is the next word, which is then read."""
-    if words[-1:] != [word]:
-        return False
-    words.pop()
-    return True
-
-
-def all_of(true: Sequence[str], false: Sequence[str] = ()) -> str:
-    """The expression that all of these expressions are true, and those false."""
-    if len(true) == 1 and not false:
-        return true[0]
-    return " and ".join([*map(_enclosed, true), *(f"not {_enclosed(one)}" for one in false)])
-
-
-def _enclosed(expression: str) -> str:
-    return expression if len(expression.split()) == 1 else f"({expression})"
-
-
-def read_attributes(path: Path) -> Attributes:
+def read_attributes(path: Path) -> Labels:
     """Read an attribute list. Raises DidaError naming the first line that is not one."""
     lines = _lines(path)
     try:
@@ -116,7 +42,7 @@ def read_attributes(path: Path) -> Attributes:
     if len(files) != count:
         raise DidaError(f"{path}: says {count} pictures but lists {len(files)}; get it again")
     columns = np.frombuffer(table, dtype=bool).reshape(count, len(names)).T
-    return Attributes(path, files, dict(zip(names, columns, strict=True)))
+    return Labels(str(path), files, dict(zip(names, columns, strict=True)))
 
 
 def read_partition(path: Path, files: list[str]) -> np.ndarray:

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -22,9 +22,10 @@ import PIL
 import torch
 from torch import Tensor
 
-from dida_cli import images
+from dida_cli import faces, images
 from dida_cli.config import PARTS, Fit, Part
 from dida_cli.data import cache as store
+from dida_cli.data import vary
 from dida_cli.errors import DidaError
 from dida_cli.players import Sides
 
@@ -130,10 +131,15 @@ Names = Mapping[Part, tuple[str, str]]  # the same as expressions over labels, o
 
 @dataclass(frozen=True, eq=False)
 class Sets:
-    """Pictures with each part and without it. One that is in several sets is one file."""
+    """Pictures with each part and without it. One that is in several sets is one file.
+
+    Attributes:
+        groups: of each file, by number; a batch takes as many of each. Empty: all are of one.
+    """
 
     files: Sequence[File]
     rows: Rows  # of files
+    groups: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
 
     def having(self, part: Part) -> list[File]:
         return [self.files[row] for row in self.rows[part][0]]
@@ -144,7 +150,8 @@ class Sets:
     def only(self, chosen: np.ndarray) -> "Sets":
         """The sets without the files that are not chosen: bool (files,)."""
         files = [self.files[row] for row in np.flatnonzero(chosen).tolist()]
-        return Sets(files, moved(self.rows, np.where(chosen, np.cumsum(chosen) - 1, -1)))
+        rows = moved(self.rows, np.where(chosen, np.cumsum(chosen) - 1, -1))
+        return Sets(files, rows, self.groups[chosen] if len(self.groups) else self.groups)
 
 
 class Found(NamedTuple):
@@ -154,6 +161,7 @@ class Found(NamedTuple):
     rows: Rows
     kinds: np.ndarray  # TRAIN, VALIDATION or TEST: int (files,)
     held_out: Sequence[int]  # kinds that have yet to be taken from the ends of the training sets
+    groups: np.ndarray = np.zeros(0, int)  # as in `Sets`
 
 
 @dataclass(frozen=True, eq=False)
@@ -296,6 +304,7 @@ def read(
     fit: Fit = "crop",
     on_progress: Progress = unheard,
     *,
+    margin: float = 0.0,
     cache: Path | None = None,
     keep: bool = True,
 ) -> store.Pictures:
@@ -304,9 +313,9 @@ def read(
     They are in memory or, with a folder `cache` and above 256 MB, in a file there, mapped: the
     next call for the same files, sizes and times decodes nothing. Where that folder cannot hold
     them they are kept in memory, with a warning; DidaError when they do not fit there either.
-    Without `keep` only their facts are.
+    Without `keep` only their facts are. `margin`: of the square of a face, seen around it.
     """
-    square, shape = images.Square(side, fit), (3, side, side)
+    square, shape = images.Square(side, fit, margin), (3, side, side)
     decoded = _decoded(files, square, on_progress)
     if not keep:
         return store.facts_alone(decoded, shape)
@@ -376,9 +385,13 @@ def _decoded(
     def decode(file: File) -> store.Item:
         try:
             picture = images.read(contents(file), str(file))
+            if square.fit == "face":
+                fitted = faces.fit(picture, square, str(file))
+            else:
+                fitted = images.fit(picture, square)
         except DidaError as error:
             return str(error)
-        return store.item(images.pixels(images.fit(picture, square)))
+        return store.item(images.pixels(fitted))
 
     for done, item in enumerate(in_threads(decode, files), start=1):
         yield item
@@ -396,20 +409,37 @@ class Batches:
     """Batches of every part's pictures, a pure function of the step: a resumed run sees what it
     would have seen.
 
-    Each set is gone through in an order of its own, shuffled anew every epoch.
+    Each group of a set is gone through in an order of its own, shuffled anew every epoch.
     """
 
     def __init__(
-        self, sets: Sets, pictures: store.Pictures, *, batch: int, seed: int, flip: bool
+        self,
+        sets: Sets,
+        pictures: store.Pictures,
+        *,
+        batch: int,
+        seed: int,
+        flip: bool,
+        vary: int = 0,
     ) -> None:
-        """pictures: what was read of the sets' files; those that cannot be read are left out."""
+        """pictures: what was read of the sets' files; those that cannot be read are left out.
+
+        vary: the side that pictures are cut to, in another place and light; 0: as they were read.
+        """
         read = pictures.facts["file"]
         places = np.full(len(sets.files), -1)
         places[read] = np.arange(len(read))
         self.pictures, self.rows = pictures.rows, moved(sets.rows, places)
         self.names = [str(sets.files[row]) for row in read]
-        self.batch, self.seed, self.flip = batch, seed, flip
-        self._order = functools.lru_cache(maxsize=8)(self._shuffled)  # two epochs of four sets
+        groups = sets.groups[read] if len(sets.groups) else np.zeros(len(read), int)
+        self._groups = {
+            (part, lacks): [rows[groups[rows] == group] for group in np.unique(groups[rows])]
+            for part, sides in self.rows.items()
+            for lacks, rows in enumerate(sides)
+        }
+        self.batch, self.seed, self.flip, self.vary = batch, seed, flip, vary
+        two_epochs = 2 * sum(map(len, self._groups.values()))
+        self._order = functools.lru_cache(maxsize=two_epochs)(self._shuffled)
 
     def __call__(self, step: int) -> dict[Part, Sides]:
         """The pictures of a step (0, 1, ...): (batch, 3, side, side) in [-1, 1] of each set."""
@@ -422,20 +452,26 @@ class Batches:
 
     def taken(self, part: Part, lacks: bool, step: int) -> np.ndarray:
         """Which pictures of a set a step takes, in the order of its batch: int (batch,)."""
-        rows = self.rows[part][lacks]
-        places = range(step * self.batch, (step + 1) * self.batch)
-        epochs = (divmod(place, len(rows)) for place in places)
-        return rows[[self._order(part, lacks, epoch)[place] for epoch, place in epochs]]
+        groups = self._groups[part, lacks]
+        rows = []
+        for place in range(step * self.batch, (step + 1) * self.batch):
+            turn, group = divmod(place, len(groups))
+            epoch, at = divmod(turn, len(groups[group]))
+            rows.append(groups[group][self._order(part, lacks, epoch, group)[at]])
+        return np.array(rows)
 
     def _take(self, part: Part, lacks: bool, step: int) -> Tensor:
         pictures = images.to_unit(self.pictures[torch.from_numpy(self.taken(part, lacks, step))])
         if self.flip:
             turned = torch.from_numpy(self._random(part, lacks, step, 1).random(self.batch) < 0.5)
             pictures[turned] = pictures[turned].flip(-1)
+        if self.vary:
+            pictures = vary.varied(pictures, self.vary, self._random(part, lacks, step, 2))
         return pictures
 
-    def _shuffled(self, part: Part, lacks: bool, epoch: int) -> np.ndarray:
-        return self._random(part, lacks, epoch, 0).permutation(len(self.rows[part][lacks]))
+    def _shuffled(self, part: Part, lacks: bool, epoch: int, group: int) -> np.ndarray:
+        count = len(self._groups[part, lacks][group])
+        return self._random(part, lacks, epoch, 3 * group).permutation(count)
 
     def _random(self, part: Part, lacks: bool, time: int, purpose: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, PARTS.index(part), lacks, time, purpose])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dida_cli.data import avatars, celeba, folders
+from dida_cli.data import avatars, celeba, folders, table
 from dida_cli.data.folders import HELD_OUT, TEST, TRAIN, VALIDATION, Found, Names, Sets, Split
 from dida_cli.errors import DidaError
 
@@ -18,14 +18,16 @@ DOMAINS: Names = {"a": ("trainA", "trainB"), "b": ("trainB", "trainA")}
 Fingerprint = dict[str, Any]  # of each set, by its name: how many files, and the sha256 of them
 
 
-def split(root: Path, parts: Names) -> Split:
+def split(root: Path, parts: Names, split_by: str = "", balance: str = "") -> Split:
     """The pictures of `root` with and without each part.
 
-    `parts` are expressions over labels where it has an attribute list, else names of folders or
-    archives in it. Raises DidaError when there are no pictures to learn from in one of the sets,
-    and for a file that is both with and without a part, or both trained on and held out.
+    `parts` are expressions over labels where it has an attribute list or tables, else names of
+    folders or archives in it. Of tables, `split_by` is a column whose values, persons say, are not
+    both learned from and held out; `balance` one of whose values a batch takes equal shares.
+    Raises DidaError when there are no pictures to learn from in one of the sets, and for a file
+    that is both with and without a part, or both trained on and held out.
     """
-    split = _kept_apart(_found(root, parts))
+    split = _kept_apart(_found(root, parts, split_by, balance))
     for part, sides in split.train.rows.items():
         for rows, words in zip(sides, parts[part], strict=True):
             if not len(rows):
@@ -36,24 +38,37 @@ def split(root: Path, parts: Names) -> Split:
 
 
 def is_labelled(root: Path) -> bool:
-    """Whether a folder has an attribute list, by which its pictures are chosen."""
-    return celeba.list_in(root, celeba.ATTRIBUTE_LIST) is not None
+    """Whether there is an attribute list or a table, by which pictures are chosen."""
+    return _is_celeba(root) or (not _is_domains(root) and table.is_table(root))
 
 
 def is_drawn(root: Path) -> bool:
     """Whether a folder's pictures are faces that dida has drawn."""
-    return is_labelled(root) and (root / avatars.FACTORS_LIST).is_file()
+    return _is_celeba(root) and (root / avatars.FACTORS_LIST).is_file()
 
 
-def _found(root: Path, parts: Names) -> Found:
-    if is_labelled(root):
+def _is_celeba(root: Path) -> bool:
+    return celeba.list_in(root, celeba.ATTRIBUTE_LIST) is not None
+
+
+def _is_domains(root: Path) -> bool:
+    return any(folders.is_there(root / name) for name in DOMAINS["a"])
+
+
+def _found(root: Path, parts: Names, split_by: str, balance: str) -> Found:
+    if is_labelled(root) and not _is_celeba(root):
+        return table.found(root, parts, split_by, balance)
+    if column := split_by or balance:
+        raise DidaError(f"{root}: has no table with a column {column!r}; put one there (.csv)")
+    if _is_celeba(root):
         return celeba.found(root, parts)
     names = sorted({name for sides in parts.values() for name in sides})
     if any(folders.is_there(root / name) for name in names):
         return folders.found(root, parts)
     asked = " and ".join(name if name.isalnum() else repr(name) for name in names)
     raise DidaError(
-        f"{root}: holds neither {asked} nor {celeba.ATTRIBUTE_LIST}; give such a folder with --data"
+        f"{root}: holds neither {asked} nor {celeba.ATTRIBUTE_LIST} nor a table of labels (.csv); "
+        "give such a folder with --data"
     )
 
 
@@ -84,7 +99,8 @@ def _each_once(found: Found) -> tuple[Sets, np.ndarray]:
         elif (found.kinds[row] == TRAIN) != (found.kinds[first[place]] == TRAIN):
             raise DidaError(f"{path}: is both trained on and held out; take it out of one of them")
     files = [found.files[row] for row in first]
-    return Sets(files, folders.moved(found.rows, places)), found.kinds[first]
+    groups = found.groups[first] if len(found.groups) else found.groups
+    return Sets(files, folders.moved(found.rows, places), groups), found.kinds[first]
 
 
 def _hold_out(sets: Sets, kinds: np.ndarray, held_out: Sequence[int]) -> np.ndarray:

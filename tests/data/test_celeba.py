@@ -9,8 +9,8 @@ import pytest
 
 from dida_cli import images
 from dida_cli.data import celeba, folders, sources
-from dida_cli.data.celeba import all_of
 from dida_cli.data.folders import TEST, TRAIN, VALIDATION, Sets, Split
+from dida_cli.data.labels import all_of
 from dida_cli.errors import DidaError
 
 SMILING, GLASSES = "Smiling and not Eyeglasses", "Eyeglasses and not Smiling"
@@ -66,7 +66,7 @@ def test_an_attribute_list_is_read(tmp_path: Path) -> None:
     path.write_text("2\nSmiling Eyeglasses\na.jpg 1 -1\nb.jpg -1 1\n")
     attributes = celeba.read_attributes(path)
     assert attributes.files == ["a.jpg", "b.jpg"]
-    assert {name: values.tolist() for name, values in attributes.has.items()} == {
+    assert {name: values.tolist() for name, values in attributes.columns.items()} == {
         "Smiling": [True, False],
         "Eyeglasses": [False, True],
     }
@@ -79,8 +79,8 @@ def test_extra_spaces_empty_lines_and_windows_line_ends_do_not_matter(tmp_path: 
     )
     attributes = celeba.read_attributes(path)
     assert attributes.files == ["a.jpg", "b.jpg"]
-    assert attributes.has["Smiling"].tolist() == [True, False]
-    assert attributes.has["Eyeglasses"].tolist() == [False, True]
+    assert attributes.columns["Smiling"].tolist() == [True, False]
+    assert attributes.columns["Eyeglasses"].tolist() == [False, True]
 
 
 @pytest.mark.parametrize("count", [7, 9])
@@ -435,8 +435,8 @@ def test_celeba_is_read_as_its_authors_ship_it(
 def test_the_official_lists_hold_forty_attributes_and_three_parts(tmp_path: Path) -> None:
     root = drawn_celeba.write(tmp_path)
     attributes = celeba.read_attributes(root / "Anno" / "list_attr_celeba.txt")
-    assert list(attributes.has) == drawn_celeba.NAMES
-    for column, values in attributes.has.items():
+    assert list(attributes.columns) == drawn_celeba.NAMES
+    for column, values in attributes.columns.items():
         assert values.tolist() == [drawn_celeba.has(i, column) for i in range(24)], column
     kinds = exclusive(root).kinds
     assert {kind: [len(s.having("a")), len(s.lacking("a"))] for kind, s in kinds.items()} == {

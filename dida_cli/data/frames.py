@@ -1,0 +1,148 @@
+"""Glasses drawn onto photos of faces, so that an edit that takes them off has a true answer.
+
+Frames are a pure function of (seed, index, kind). They are drawn in the square of the face, where
+eyes lie as `faces.TEMPLATE` has them, and come at the picture's own size.
+"""
+
+from dataclasses import dataclass
+from random import Random
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from dida_cli.faces import TEMPLATE, Placement
+from dida_cli.images import Picture
+
+Kind = Literal["thin", "thick", "dark"]
+KINDS: tuple[Kind, ...] = ("thin", "thick", "dark")
+METALS = ((60, 60, 62), (150, 150, 155), (170, 140, 80), (120, 85, 60), (30, 30, 35))
+PLASTICS = ((20, 20, 22), (60, 38, 25), (110, 70, 40), (40, 45, 80), (120, 30, 35), (200, 195, 190))
+FINER = 3  # times as many pixels each way are drawn, then averaged
+POINTS = 96  # of an outline
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Frames:
+    """One pair of glasses; lengths are of the side of the face's square.
+
+    Attributes:
+        width, height: half of a lens.
+        corner: 2 is an ellipse, the more the squarer.
+        droop: how much lower the outer halves of the lenses hang.
+        thick: of the rims.
+        colour: of the rims.
+        lens, covers: colour of the lenses, and how much it covers, 0 to 1.
+        glare: how much the light that lenses reflect covers.
+        shadow: how much darker the skin is below the rims.
+    """
+
+    width: float
+    height: float
+    corner: float
+    droop: float
+    thick: float
+    colour: Colour
+    lens: Colour
+    covers: float
+    glare: float
+    shadow: float
+
+
+def frames_at(seed: int, index: int, kind: Kind) -> Frames:
+    """The frames of this number."""
+    random = Random(f"{seed} {index} {kind}")
+    between = random.uniform
+    is_thin = kind == "thin" or (kind == "dark" and random.random() < 0.4)
+    is_dark = kind == "dark"
+    width = between(0.145, 0.185)
+    tint = random.choice(((15, 15, 18), (45, 30, 20), (20, 35, 30))) if is_dark else (205, 220, 225)
+    return Frames(
+        width=width,
+        height=width * between(0.6, 0.95),
+        corner=between(2, 3.6),
+        droop=between(0, 0.02),
+        thick=between(0.008, 0.014) if is_thin else between(0.022, 0.042),
+        colour=random.choice(METALS if is_thin else PLASTICS),
+        lens=tint,
+        covers=between(0.8, 0.96) if is_dark else between(0.02, 0.08),
+        glare=between(0.1, 0.45) * (random.random() < 0.5),
+        shadow=between(0.1, 0.35),
+    )
+
+
+def worn(picture: Picture, where: Placement, frames: Frames) -> Picture:
+    """An RGB picture whose face, lying there, wears these frames."""
+    rims, lenses, glare = _layers(picture, where, frames)
+    soft = ImageFilter.GaussianBlur(0.012 * where.side)
+    fallen = Image.new("L", picture.size)
+    fallen.paste(rims, (0, max(1, round(0.018 * where.side))))
+    made = picture.copy()
+    for mask, colour, covers in (
+        (fallen.filter(soft), (25, 15, 12), frames.shadow),
+        (lenses, frames.lens, frames.covers),
+        (glare, (255, 255, 255), frames.glare),
+        (rims, frames.colour, 1.0),
+    ):
+        made.paste(colour, (0, 0), mask.point([round(covers * level) for level in range(256)]))
+    return made
+
+
+def _layers(picture: Picture, where: Placement, frames: Frames) -> tuple[Picture, Picture, Picture]:
+    """Where rims, lenses and their glare are: grey, of the picture's size."""
+    left, top = np.floor(where.corners.min(0)).astype(int) - 2
+    right, bottom = np.ceil(where.corners.max(0)).astype(int) + 2
+    size = FINER * int(right - left), FINER * int(bottom - top)
+    layers = [Image.new("L", size) for _ in range(3)]
+    rims, lenses, glare = map(ImageDraw.Draw, layers)
+
+    def at(points: np.ndarray) -> list[tuple[float, float]]:
+        there = np.column_stack([points, np.ones(len(points))]) @ where.matrix.T
+        return [(float(x), float(y)) for x, y in FINER * (there - (left, top))]
+
+    width = max(1, round(FINER * where.side * frames.thick))
+    outlines = [_outline(frames, side, 0.0) for side in (0, 1)]
+    for outline, outer in zip(
+        outlines, (_outline(frames, s, frames.thick) for s in (0, 1)), strict=True
+    ):
+        rims.polygon(at(outer), fill=255)
+        lenses.polygon(at(outline), fill=255)
+        u, v = outline.min(0), outline.max(0)
+        across = v - u
+        band = u + across * np.array([[0.2, 0.1], [0.4, 0.1], [0.25, 0.9], [0.05, 0.9]])
+        glare.polygon(at(band), fill=255)
+    for outline in outlines:
+        rims.polygon(at(outline), fill=0)
+    inner = outlines[0][:, 0].max(), outlines[1][:, 0].min()
+    height = TEMPLATE[0, 1] - 0.2 * frames.height
+    way = np.linspace(-1, 1, POINTS // 4)
+    bridge = np.stack(
+        [np.mean(inner) + way * (inner[1] - inner[0]) / 1.6, height - 0.02 * (1 - way**2)], 1
+    )
+    rims.line(at(bridge), fill=255, width=width, joint="curve")
+    for outline, end in ((outlines[0], -0.04), (outlines[1], 1.04)):
+        edge = outline[:, 0].min() if end < 0 else outline[:, 0].max()
+        arm = np.array([[edge, height], [end, height - 0.02]])
+        rims.line(at(arm), fill=255, width=width)
+    layers[2] = Image.composite(layers[2], Image.new("L", size), layers[1])
+    return tuple(_placed(layer, picture, (int(left), int(top))) for layer in layers)  # type: ignore[return-value]
+
+
+def _outline(frames: Frames, side: int, beyond: float) -> np.ndarray:
+    """The edge of the left (0) or right (1) lens, and so much beyond: (POINTS, 2)."""
+    turn = np.linspace(0, 2 * np.pi, POINTS, endpoint=False)
+    cos, sin = np.cos(turn), np.sin(turn)
+    outward = -1 if side == 0 else 1
+    x = np.sign(cos) * np.abs(cos) ** (2 / frames.corner) * (frames.width + beyond)
+    y = np.sign(sin) * np.abs(sin) ** (2 / frames.corner) * (frames.height + beyond)
+    y = y + frames.droop * (x * outward / frames.width) * (y > 0)
+    middle = TEMPLATE[side] + (0.008 * outward, 0.025)
+    return np.stack([x, y], 1) + middle
+
+
+def _placed(layer: Picture, picture: Picture, at: tuple[int, int]) -> Picture:
+    made = Image.new("L", picture.size)
+    made.paste(layer.reduce(FINER), at)
+    return made
