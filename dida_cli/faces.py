@@ -74,7 +74,8 @@ class Placement:
     def corners(self) -> np.ndarray:
         """The corners of the square in the picture: (4, 2)."""
         square = np.array([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]])
-        return np.matmul(square, self.matrix.T)
+        corners: np.ndarray = square @ self.matrix.T
+        return corners
 
 
 def placement(points: np.ndarray) -> Placement:
@@ -165,7 +166,8 @@ def _fade(side: int) -> np.ndarray:
     """1 within, falling to 0 at the border: float32 (side, side)."""
     way = np.arange(side) + 0.5
     edge = (np.minimum(way, side - way) / (FADE * side)).clip(0, 1)
-    return np.minimum(edge[:, None], edge).astype(np.float32)
+    fade: np.ndarray = np.minimum(edge[:, None], edge).astype(np.float32)
+    return fade
 
 
 @dataclass(frozen=True)

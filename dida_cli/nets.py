@@ -201,9 +201,10 @@ class Retoucher(nn.Module):
         self.up = nn.ModuleList(doubled(*pair) for pair in pairwise(reversed(widths)))
         self.join = nn.ModuleList([same(widths[1] + told, widths[1]), same(widths[0], widths[0])])
         self.last = nn.Conv2d(widths[0], (5 if laid else 3) * UNSHUFFLED**2, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
-        nn.init.constant_(self.last.bias[3 * UNSHUFFLED**2 :], CHANGED)
+        weight, bias = self.last.parameters()
+        nn.init.zeros_(weight)
+        nn.init.zeros_(bias)
+        nn.init.constant_(bias[3 * UNSHUFFLED**2 :], CHANGED)
 
     def forward(self, picture: Tensor, told: Tensor) -> Tensor:
         """picture (N, 3, s, s) in [-1, 1]; told (N, told, s / 8, s / 8): a picture as large."""
@@ -217,10 +218,11 @@ class Retoucher(nn.Module):
         made = F.pixel_shuffle(self.last(values), UNSHUFFLED).float()
         if not self.laid:
             return picture + made
-        colour, logits = made.split([3, 2], dim=1)
+        paint, logits = made[:, :3].tanh(), made[:, 3:]
         shares = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1).softmax(1)
-        kept, around, painted = shares.split(1, dim=1)
-        return kept * picture + around * surroundings(picture, kept) + painted * colour.tanh()
+        kept, around, painted = shares[:, :1], shares[:, 1:2], shares[:, 2:]
+        image: Tensor = kept * picture + around * surroundings(picture, kept) + painted * paint
+        return image
 
 
 def surroundings(picture: Tensor, seen: Tensor) -> Tensor:

@@ -116,9 +116,9 @@ def with_masks_of(logit: float, config: ModelConfig = MASKED) -> Network:
 
 
 def retouching(config: ModelConfig = RETOUCH) -> Network:
-    """An untrained `retouch` network that changes something: its masks have all values."""
+    """An untrained `retouch` network that changes something, and every fourth row not."""
     torch.manual_seed(5)
-    return covering(checkpoint.build(config).eval(), -2.0)
+    return covering(checkpoint.build(config).eval(), -2.0, -30.0, -30.0, -30.0)
 
 
 def covering(network: Network, *logits: float) -> Network:

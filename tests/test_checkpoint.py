@@ -73,7 +73,7 @@ def test_another_number_type_is_refused(model_folder: Path) -> None:
         model_folder,
         lambda t: t.update({"decoder.0.bias": t["decoder.0.bias"].half()}),
     )
-    with pytest.raises(DidaError, match=r"decoder\.0\.bias is F16"):
+    with pytest.raises(DidaError, match=r"decoder\.0\.bias is torch\.float16"):
         checkpoint.load(model_folder)
 
 

@@ -73,8 +73,9 @@ def train(
     named = name or (None if method or any(choice) else DEFAULT_MODEL)
     file = str(runs.recipe_in(resume)) if resume else named
     values = _values(file, method, choice)
+    options: dict[str, int | str | None]
     options = {"seed": seed, "stages.side": side, "stages.steps": steps, "stages.batch": batch}
-    options |= {"split_by": split_by and json.dumps(split_by)}
+    options["split_by"] = split_by and json.dumps(split_by)
     given = [f"{key}={value}" for key, value in options.items() if value is not None]
     for assignment in [*given, *(assignments or [])]:
         recipe.assigned(values, assignment)

@@ -139,7 +139,8 @@ def _outline(frames: Frames, side: int, beyond: float) -> np.ndarray:
     y = np.sign(sin) * np.abs(sin) ** (2 / frames.corner) * (frames.height + beyond)
     y = y + frames.droop * (x * outward / frames.width) * (y > 0)
     middle = TEMPLATE[side] + (0.008 * outward, 0.025)
-    return np.stack([x, y], 1) + middle
+    edge: np.ndarray = np.stack([x, y], 1) + middle
+    return edge
 
 
 def _placed(layer: Picture, picture: Picture, at: tuple[int, int]) -> Picture:

@@ -291,8 +291,8 @@ def test_a_set_has_the_attribute_list_of_celeba(drawn: Drawn) -> None:
     out, _ = drawn
     attributes = read_attributes(out / "list_attr_celeba.txt")
     assert attributes.files == [f"{number:06d}.png" for number in range(1, COUNT + 1)]
-    assert tuple(attributes.has) == ("Smiling", "Eyeglasses", "Beard")
-    for name, values in attributes.has.items():
+    assert tuple(attributes.columns) == ("Smiling", "Eyeglasses", "Beard")
+    for name, values in attributes.columns.items():
         assert values.tolist() == [factors_at(SEED, index).has(name) for index in range(COUNT)]
     assert {"1", "-1"} == {
         word
