@@ -196,7 +196,10 @@ def areas(picture: Picture, choice: Choice, name: str) -> list[images.Area]:
     if choice.aligned:
         return [images.area(picture, images.Square(1))]
     if choice.points:
-        return [Laid(placement(np.array(choice.points)), picture.size)]
+        told = Laid(placement(np.array(choice.points)), picture.size)
+        if told.where.side < 1:
+            raise DidaError(f"{name}: the landmarks do not lie as those of a face; see --help")
+        return [told]
     found = find(images.flat(picture))
     if not found:
         raise DidaError(
@@ -210,10 +213,10 @@ def areas(picture: Picture, choice: Choice, name: str) -> list[images.Area]:
     elif choice.which == "largest":
         found = found[:1]
     for face in found:
-        if told := _unlike(face):
+        if words := _unlike(face):
             if choice.strict:
-                raise DidaError(f"{name}: {told}; without --strict it is edited all the same")
-            warnings.warn(f"{name}: {told}; the edit may fail", stacklevel=3)
+                raise DidaError(f"{name}: {words}; without --strict it is edited all the same")
+            warnings.warn(f"{name}: {words}; the edit may fail", stacklevel=3)
     return [Laid(placement(face.points), picture.size) for face in found]
 
 

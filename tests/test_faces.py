@@ -187,6 +187,10 @@ def test_nothing_is_looked_for_where_a_face_is_told() -> None:
     points = tuple((float(x), float(y)) for x, y in five(where))
     (area,) = faces.areas(sea, faces.Choice(points=points), "sea")
     np.testing.assert_allclose(area.box, (20, 10, 60, 50), atol=1)
+    mirrored = tuple((x, -y) for x, y in points[1::-1]) + points[2:]
+    for wrong in (((5.0, 5.0),) * 5, tuple((0.01 * x, 0.01 * y) for x, y in mirrored)):
+        with pytest.raises(DidaError, match="sea: the landmarks do not lie as those of a face"):
+            faces.areas(sea, faces.Choice(points=wrong), "sea")
     (whole,) = faces.areas(sea, faces.Choice(aligned=True), "sea")
     assert whole.box == (5, 0, 85, 80)
 
