@@ -242,8 +242,7 @@ class Editor:
         if (mask := made.mask) is None:
             return Edit(images.to_pictures(made.image)[0], None)
         result = picture
-        for area, *face in zip(areas, onto, made.image, mask, strict=True):
-            before, image, where = face
+        for area, before, image, where in zip(areas, onto, made.image, mask, strict=True):
             result = images.painted(result, before, image, where, area)
         return Edit(result, lambda: images.full_mask(picture, [*mask], areas))
 

@@ -73,9 +73,12 @@ class Placement:
     @property
     def corners(self) -> np.ndarray:
         """The corners of the square in the picture: (4, 2)."""
-        square = np.array([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]])
-        corners: np.ndarray = square @ self.matrix.T
-        return corners
+        return self.at(np.array([[0, 0], [1, 0], [1, 1], [0, 1]]))
+
+    def at(self, points: np.ndarray) -> np.ndarray:
+        """Where points of the square (n, 2) are in the picture: (n, 2)."""
+        there: np.ndarray = np.column_stack([points, np.ones(len(points))]) @ self.matrix.T
+        return there
 
 
 def placement(points: np.ndarray) -> Placement:

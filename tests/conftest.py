@@ -1,6 +1,7 @@
 """Tiny models, a tiny data set, and the command line as a function."""
 
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -136,6 +137,12 @@ def saved(network: Network, folder: Path) -> Path:
     """A network as a model folder."""
     checkpoint.write_folder(folder, checkpoint.model_files(network, f"# {folder.name}\n"))
     return folder
+
+
+def machine_made(name: str) -> bytes:
+    """A file of data/portraits.zip, of a face that is nobody's."""
+    with zipfile.ZipFile(Path(__file__).parents[1] / "data" / "portraits.zip") as pack:
+        return pack.read(name)
 
 
 def write_picture(path: Path, seed: int) -> Path:

@@ -2,14 +2,13 @@ import io
 import json
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import RETOUCH, Result, retouching, saved, write_picture
+from conftest import RETOUCH, Result, machine_made, retouching, saved, write_picture
 from PIL import Image
 
 from dida_cli import __version__, checkpoint
@@ -446,9 +445,8 @@ def test_pictures_without_a_face_are_named_and_passed_over(
 ) -> None:
     model = saved(retouching(replace(RETOUCH, fit="face")), tmp_path / "of-faces")
     folder = tmp_path / "photos"
-    with zipfile.ZipFile(Path(__file__).parents[1] / "data" / "portraits.zip") as pack:
-        (folder / "face.jpg").parent.mkdir()
-        (folder / "face.jpg").write_bytes(pack.read("sfhq_0000.jpg"))
+    folder.mkdir()
+    (folder / "face.jpg").write_bytes(machine_made("sfhq_0000.jpg"))
     write_picture(folder / "sea.png", seed=3)
     said = dida("remove-attribute", folder, "-m", model, "-o", tmp_path / "out")
     assert said.code == 1 and f"{folder / 'sea.png'}: no face is found" in said.err

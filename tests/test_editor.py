@@ -4,7 +4,6 @@ import io
 import subprocess
 import sys
 import warnings
-import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from conftest import (
     RETOUCH,
     SMALL,
     configured,
+    machine_made,
     retouching,
     saved,
     with_masks_of,
@@ -243,10 +243,9 @@ def test_the_models_that_are_named_can(ability: Any) -> None:
 
 def people(size: tuple[int, int] = (460, 230)) -> Image.Image:
     """Two machine-made faces, the larger one on the left."""
-    pack = zipfile.ZipFile(Path(__file__).parents[1] / "data" / "portraits.zip")
     canvas = Image.new("RGB", size, (90, 120, 150))
     for name, side, at in (("sfhq_0000.jpg", 192, (10, 20)), ("sfhq_0004.jpg", 120, (300, 60))):
-        face = Image.open(io.BytesIO(pack.read(name)))
+        face = Image.open(io.BytesIO(machine_made(name)))
         canvas.paste(face.resize((side, side), Image.Resampling.LANCZOS), at)
     return canvas
 

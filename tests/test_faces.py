@@ -1,25 +1,21 @@
 """Finding faces, and how they are laid: on machine-made faces, which are nobody's."""
 
 import io
-import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import machine_made
 from PIL import Image
 
 from dida_cli import faces, images
 from dida_cli.errors import DidaError
 
-PACK = Path(__file__).parents[1] / "data" / "portraits.zip"
 MADE = ("sfhq_0000.jpg", "sfhq_0004.jpg", "sfhq_0007.jpg")
-EYES = faces.TEMPLATE[:2]
 
 
 @pytest.fixture(scope="module")
 def people() -> list[images.Picture]:
-    with zipfile.ZipFile(PACK) as pack:
-        return [images.read(io.BytesIO(pack.read(name))) for name in MADE]
+    return [images.read(io.BytesIO(machine_made(name))) for name in MADE]
 
 
 def on_canvas(face: images.Picture, size: tuple[int, int], at: tuple[int, int]) -> images.Picture:
@@ -30,8 +26,7 @@ def on_canvas(face: images.Picture, size: tuple[int, int], at: tuple[int, int]) 
 
 def five(where: faces.Placement) -> np.ndarray:
     """Points that lie as the template says, in a square that lies so."""
-    u, v = faces.TEMPLATE.T
-    eye, other, mouth = np.stack([u, v, np.ones(3)], 1) @ where.matrix.T
+    eye, other, mouth = where.at(faces.TEMPLATE)
     across = (other - eye) / 4
     return np.stack([eye, other, (eye + other + mouth) / 3, mouth - across, mouth + across])
 

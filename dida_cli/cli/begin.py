@@ -11,8 +11,9 @@ from dida_cli.errors import DidaError
 if TYPE_CHECKING:
     import torch
 
+    from dida_cli.data.batches import Batches
     from dida_cli.data.cache import Pictures
-    from dida_cli.data.folders import Batches, File
+    from dida_cli.data.folders import File
     from dida_cli.data.sources import Fingerprint
     from dida_cli.distributed import Group
     from dida_cli.players import Sides
@@ -46,7 +47,7 @@ class Source:
     def batches(self, stage: "Stage") -> "Batches":
         """What a stage learns from. Raises DidaError for pictures that no training is made of."""
         from dida_cli import hub
-        from dida_cli.data import check, folders, vary
+        from dida_cli.data import batches, check, folders, vary
 
         train, wanted = self.split.train, self.wanted
         folders.enough(train, stage.batch).enforce()
@@ -61,7 +62,7 @@ class Source:
             if self._read is None:
                 check.training(train, read).enforce()
             self._read = stage.side, read
-        return folders.Batches(
+        return batches.Batches(
             train,
             self._read[1],
             batch=stage.batch,

@@ -260,8 +260,6 @@ def interpolate(
     What is given twice moves, what is given once stays. A model without a common code moves guides
     alone.
     """
-    from dida_cli import images
-
     given: dict[Code, list[Path]] = {"common": content, "a": guide_a or [], "b": guide_b or []}
     faces = chosen_faces(face, landmarks, aligned, strict)
     moving = _moving(given)
@@ -281,9 +279,7 @@ def interpolate(
     )
     table = made if len(moving) == 2 else [made]
     if frames:
-        for y, row in enumerate(table):
-            for x, picture in enumerate(row):
-                images.write(picture, frames / f"{y:02d}-{x:02d}.png")
+        _write_frames(table, frames)
     words = {"common": "content", "a": editor.domains.a, "b": editor.domains.b}
     moved = [words[name] for name in moving]
     write_picture(_labelled(table, moved), target)
@@ -291,6 +287,15 @@ def interpolate(
     told |= {words[name]: [str(path) for path in paths] for name, paths in given.items() if paths}
     seconds = round(time.perf_counter() - began, 3)
     tell([editor], told | {"steps": steps, "seconds": seconds}, target, as_json)
+
+
+def _write_frames(table: "list[list[Picture]]", folder: Path) -> None:
+    """Every picture by itself: 00-01.png is the second of the first row."""
+    from dida_cli import images
+
+    for y, row in enumerate(table):
+        for x, picture in enumerate(row):
+            images.write(picture, folder / f"{y:02d}-{x:02d}.png")
 
 
 def _moving(given: "dict[Code, list[Path]]") -> "list[Code]":

@@ -89,10 +89,7 @@ def found(root: Path, parts: Names) -> Found:
     """
     attributes = read_attributes(list_in(root, ATTRIBUTE_LIST) or root / ATTRIBUTE_LIST)
     where = pictures_in(root)
-    rows = {
-        part: (np.flatnonzero(attributes.where(has)), np.flatnonzero(attributes.where(lacks)))
-        for part, (has, lacks) in parts.items()
-    }
+    rows = attributes.rows(parts)
     files = [where(file) for file in attributes.files]
     if listed := list_in(root, PARTITION_LIST):
         return Found(files, rows, read_partition(listed, attributes.files), ())

@@ -99,19 +99,15 @@ def _layers(picture: Picture, where: Placement, frames: Frames) -> tuple[Picture
     rims, lenses, glare = map(ImageDraw.Draw, layers)
 
     def at(points: np.ndarray) -> list[tuple[float, float]]:
-        there = np.column_stack([points, np.ones(len(points))]) @ where.matrix.T
-        return [(float(x), float(y)) for x, y in FINER * (there - (left, top))]
+        return [(float(x), float(y)) for x, y in FINER * (where.at(points) - (left, top))]
 
     width = max(1, round(FINER * where.side * frames.thick))
     outlines = [_outline(frames, side, 0.0) for side in (0, 1)]
-    for outline, outer in zip(
-        outlines, (_outline(frames, s, frames.thick) for s in (0, 1)), strict=True
-    ):
-        rims.polygon(at(outer), fill=255)
+    for side, outline in enumerate(outlines):
+        rims.polygon(at(_outline(frames, side, frames.thick)), fill=255)
         lenses.polygon(at(outline), fill=255)
         u, v = outline.min(0), outline.max(0)
-        across = v - u
-        band = u + across * np.array([[0.2, 0.1], [0.4, 0.1], [0.25, 0.9], [0.05, 0.9]])
+        band = u + (v - u) * np.array([[0.2, 0.1], [0.4, 0.1], [0.25, 0.9], [0.05, 0.9]])
         glare.polygon(at(band), fill=255)
     for outline in outlines:
         rims.polygon(at(outline), fill=0)

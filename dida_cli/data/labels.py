@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dida_cli.config import Part
 from dida_cli.errors import DidaError
 
 WORD = re.compile(r"[()]|[^\s()]+")  # of an expression
@@ -67,6 +68,15 @@ class Labels:
             told = "brackets within brackets, too deep to be read"
             raise DidaError(f"{self.where_from}: {told}") from None
         return found.yes
+
+    def rows(
+        self, parts: Mapping[Part, tuple[str, str]]
+    ) -> dict[Part, tuple[np.ndarray, np.ndarray]]:
+        """Of each part, which files have it and which lack it, by expressions: int (n,)."""
+        return {
+            part: (np.flatnonzero(self.where(has)), np.flatnonzero(self.where(lacks)))
+            for part, (has, lacks) in parts.items()
+        }
 
     def column(self, name: str) -> np.ndarray:
         """What is known of each file under this name. Raises DidaError when there is no such."""

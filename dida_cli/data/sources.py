@@ -56,11 +56,12 @@ def _is_domains(root: Path) -> bool:
 
 
 def _found(root: Path, parts: Names, split_by: str, balance: str) -> Found:
-    if is_labelled(root) and not _is_celeba(root):
+    is_celeba = _is_celeba(root)
+    if not is_celeba and is_labelled(root):
         return table.found(root, parts, split_by, balance)
     if column := split_by or balance:
         raise DidaError(f"{root}: has no table with a column {column!r}; put one there (.csv)")
-    if _is_celeba(root):
+    if is_celeba:
         return celeba.found(root, parts)
     names = sorted({name for sides in parts.values() for name in sides})
     if any(folders.is_there(root / name) for name in names):

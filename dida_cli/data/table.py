@@ -8,13 +8,13 @@ all pictures of one value are for the same.
 
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from dida_cli import images
-from dida_cli.data.folders import TEST, TRAIN, VALIDATION, Archive, File, Found, Names
+from dida_cli.data.folders import TEST, TRAIN, VALIDATION, Archive, File, Found, Member, Names
 from dida_cli.data.labels import Labels, joined, read_csv
 from dida_cli.errors import DidaError
 
@@ -32,12 +32,12 @@ HELD_OUT = {0: TEST, 1: VALIDATION}
 
 def is_table(root: Path) -> bool:
     """Whether pictures there are told by a table: a folder with a CSV file, or such an archive."""
-    return any(True for _ in _tables(root))
+    return bool(_tables(root))
 
 
 def read(root: Path) -> Labels:
     """All tables of a folder or archive as one. Raises DidaError for one that cannot be read."""
-    tables = [read_csv(data, where) for where, data in _tables(root)]
+    tables = [read_csv(file.read_bytes(), str(file)) for file in _tables(root)]
     of_pictures = [table for table in tables if _names_pictures(table)]
     if not of_pictures:
         raise DidaError(f"{root}: no table whose first column names pictures; put one there")
@@ -53,10 +53,7 @@ def found(root: Path, parts: Names, split_by: str = "", balance: str = "") -> Fo
     files = [known.get(name) or known.get(os.path.basename(name)) for name in labels.files]
     if missing := next((n for n, f in zip(labels.files, files, strict=True) if f is None), None):
         raise DidaError(f"{root}: {missing} is in its table, but no such picture is there")
-    rows = {
-        part: (np.flatnonzero(labels.where(has)), np.flatnonzero(labels.where(lacks)))
-        for part, (has, lacks) in parts.items()
-    }
+    rows = labels.rows(parts)
     there = [file for file in files if file is not None]
     kinds, held_out = np.full(len(there), TRAIN), [VALIDATION, TEST]
     if split_by:
@@ -68,16 +65,14 @@ def found(root: Path, parts: Names, split_by: str = "", balance: str = "") -> Fo
     return Found(there, rows, kinds, held_out, groups)
 
 
-def _tables(root: Path) -> Iterator[tuple[str, bytes]]:
-    """The CSV files of a folder or an archive: what to call each, and what is in it."""
+def _tables(root: Path) -> Sequence[File]:
+    """The CSV files of a folder or an archive, by name."""
     if root.is_dir():
-        for path in sorted(root.glob(f"*{SUFFIX}")):
-            yield str(path), path.read_bytes()
-    elif root.suffix.lower() == ARCHIVE and root.is_file():
-        archive = Archive(root)
-        for name in sorted(archive.members):
-            if name.lower().endswith(SUFFIX):
-                yield f"{root}/{name}", archive.read(name)
+        return sorted(root.glob(f"*{SUFFIX}"))
+    if not (root.suffix.lower() == ARCHIVE and root.is_file()):
+        return []
+    archive = Archive(root)
+    return [Member(archive, n) for n in sorted(archive.members) if n.lower().endswith(SUFFIX)]
 
 
 def _names_pictures(table: Labels) -> bool:

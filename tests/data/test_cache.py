@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dida_cli import images
 from dida_cli.data import cache, folders
+from dida_cli.data.batches import Batches
 from dida_cli.errors import DidaError
 
 SIDE = 32
@@ -63,13 +64,13 @@ def load(files: list[Path], where: Path) -> Tensor:
     return folders.read(files, SIDE, cache=where).rows
 
 
-def batches(pictures: Tensor, rows: folders.Rows) -> folders.Batches:
+def batches(pictures: Tensor, rows: folders.Rows) -> Batches:
     """Batches of pictures of which no file was unreadable."""
     facts = np.zeros(len(pictures), cache.FACTS)
     facts["file"] = np.arange(len(pictures))
     files = [Path(f"{number}.png") for number in range(len(pictures))]
     made = cache.Pictures(pictures, facts, [])
-    return folders.Batches(folders.Sets(files, rows), made, batch=4, seed=3, flip=True)
+    return Batches(folders.Sets(files, rows), made, batch=4, seed=3, flip=True)
 
 
 def kept(where: Path) -> list[Path]:
@@ -366,7 +367,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(
         pictures = folders.read(files, 128, "crop", look, cache=cache)
         everything = np.arange(len(files))
         sets = folders.Sets(files, {"a": (everything, everything)})
-        batches = folders.Batches(sets, pictures, batch=4, seed=0, flip=True)
+        batches = Batches(sets, pictures, batch=4, seed=0, flip=True)
         for step in range(201):  # more than an epoch
             batches(step)
         return max(most, own_memory() - before)

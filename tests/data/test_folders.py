@@ -16,7 +16,8 @@ from torch import Tensor
 
 from dida_cli.config import PARTS, Part
 from dida_cli.data import cache, folders, sources
-from dida_cli.data.folders import Archive, Batches, Member, Sets, Split
+from dida_cli.data.batches import Batches
+from dida_cli.data.folders import Archive, Member, Sets, Split
 from dida_cli.errors import DidaError
 
 ONE_PART: folders.Names = {"a": ("trainA", "trainB")}

@@ -7,6 +7,7 @@ import pytest
 from conftest import write_picture
 
 from dida_cli.data import folders, sources, table
+from dida_cli.data.batches import Batches
 from dida_cli.data.folders import Split
 from dida_cli.errors import DidaError
 
@@ -83,7 +84,7 @@ def test_a_batch_takes_as_many_of_each_group(tmp_path: Path) -> None:
     path.write_text("\n".join(f"{line},{kind}" for line, kind in zip(lines, kinds, strict=True)))
     train = sources.split(root, PARTS, balance="kind").train
     pictures = folders.read(train.files, 32)
-    batches = folders.Batches(train, pictures, batch=4, seed=0, flip=False)
+    batches = Batches(train, pictures, batch=4, seed=0, flip=False)
     seen: list[int] = []
     for step in range(30):
         taken = [int(Path(train.files[row].name).stem) for row in batches.taken("a", False, step)]
