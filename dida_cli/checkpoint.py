@@ -76,7 +76,8 @@ def model_files(model: Network, card: str) -> dict[str, bytes | dict[str, Tensor
 def read_card(folder: Path) -> tuple[str, str]:
     """A model's card: what the Hub reads of it, which stands first in any made of it; the rest."""
     path = folder / CARD
-    head, body = "", path.read_text(encoding="utf-8") if path.exists() else ""
+    with in_one_line(path, "a readable card"):
+        head, body = "", path.read_text(encoding="utf-8") if path.exists() else ""
     if body.startswith("---\n") and (end := body.find("\n---\n", 4)) > 0:
         head, body = body[: end + 5], body[end + 5 :]
     return head, body.strip() or "It has none."

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dida_cli.nets import box
+
 FAINT = 0.05  # of 2: a change up to here is left out; from twice that on it counts whole
 SAME = 0.2  # of the inputs are not changed at all: there is nothing to undo
 STRENGTH = 0.3  # more or less of the change that makes an input
@@ -45,16 +47,10 @@ def seen(given: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Inputs, some noisy, and their targets: some through a 3 x 3 box blur, some through two."""
     noisy = given + NOISE * some(given, NOISY) * torch.randn_like(given)
     pair = torch.cat([noisy, target], dim=1)
-    once = _box(pair)
+    once = box(pair)
     draw = torch.rand(len(pair), 1, 1, 1, device=pair.device)
-    pair = torch.where(draw < BLURRED, once, torch.where(draw < 2 * BLURRED, _box(once), pair))
+    pair = torch.where(draw < BLURRED, once, torch.where(draw < 2 * BLURRED, box(once), pair))
     return pair[:, :3], pair[:, 3:]
-
-
-def _box(pictures: Tensor) -> Tensor:
-    wide = F.pad(pictures, (1, 1, 1, 1), mode="replicate")
-    rows = wide[..., :-2, :] + wide[..., 1:-1, :] + wide[..., 2:, :]
-    return (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]) / 9
 
 
 def resized(pictures: Tensor, side: int) -> Tensor:
@@ -67,9 +63,8 @@ def resized(pictures: Tensor, side: int) -> Tensor:
 
 def largest(change: Tensor, width: int) -> Tensor:
     """The largest change of any channel near each pixel: (N, 1, s, s)."""
-    most, half = change.abs().amax(1, keepdim=True), width // 2
-    most = F.max_pool2d(most, (1, width), stride=1, padding=(0, half))
-    return F.max_pool2d(most, (width, 1), stride=1, padding=(half, 0))
+    most = change.abs().amax(1, keepdim=True)
+    return F.max_pool2d(most, width, stride=1, padding=width // 2)
 
 
 def some(pictures: Tensor, share: float) -> Tensor:

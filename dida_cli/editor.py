@@ -40,10 +40,10 @@ WITHOUT: dict[Ability, str] = {  # what a model cannot do, and a bundled one tha
 
 
 class Edit:
-    """What became of a picture."""
+    """What became of a picture, and a note that says what was done."""
 
-    def __init__(self, image: Picture, mask: Callable[[], Picture] | None) -> None:
-        self.image = image
+    def __init__(self, image: Picture, note: str, mask: Callable[[], Picture] | None) -> None:
+        self.image, self.note = image, note
         self._mask = mask
 
     @cached_property
@@ -51,9 +51,12 @@ class Edit:
         """Where the picture was changed: grey, of its size, 255 is all. None: drawn anew, whole."""
         return self._mask() if self._mask else None
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the image, of the kind that the path ends in, at once or not at all."""
-        images.write(self.image, Path(path))
+    def save(self, path: str | os.PathLike[str], *, metadata: bool = True) -> None:
+        """Write the image, of the kind that the path ends in, at once or not at all.
+
+        metadata: tell in the file that dida edited it, and how.
+        """
+        images.write(self.image, Path(path), self.note if metadata else "")
 
 
 @dataclass(frozen=True)
@@ -153,14 +156,21 @@ class Editor:
         def change(own: Codes) -> Codes:
             return codes.transfer(own, guide_a=of_a, guide_b=of_b, keep=kept)
 
-        return self._edit(content, change, strength, size)
+        given = [part for part, of in zip(PARTS, (of_a, of_b), strict=True) if of]
+        return self._edit(content, change, self.note("transferred", *given), strength, size)
 
     def remove(
         self, picture: Source, *parts: str, strength: float = 1.0, size: Size = "own"
     ) -> Edit:
         """Take parts off a picture; all that the model knows if none is named."""
         removed = self._parts(parts or "both")
-        return self._edit(picture, lambda own: own.without(*removed), strength, size)
+        note = self.note("removed", *removed)
+        return self._edit(picture, lambda own: own.without(*removed), note, strength, size)
+
+    def note(self, done: str, *parts: Part) -> str:
+        """What was done to parts, for a picture's metadata: `glasses removed by portraits`."""
+        names = " and ".join(map(self.name_of, parts)) or "contents"
+        return f"{names} {done} by {Path(self.name).name}"
 
     def segment(self, picture: Source, *parts: str) -> Picture:
         """Where a picture has the parts: grey, of its size, 255 is all.
@@ -227,7 +237,12 @@ class Editor:
         return tuple(dict.fromkeys(found))
 
     def _edit(
-        self, source: Source, change: Callable[[Codes], Codes], strength: float, size: Size
+        self,
+        source: Source,
+        change: Callable[[Codes], Codes],
+        note: str,
+        strength: float,
+        size: Size,
     ) -> Edit:
         """An edit of one picture, at its own size where it can be."""
         if not 0 <= strength <= STRONGEST:
@@ -240,11 +255,11 @@ class Editor:
         own = self.model.encode(onto)
         made = self.model.compose(codes.between(own, change(own), strength), onto, own)
         if (mask := made.mask) is None:
-            return Edit(images.to_pictures(made.image)[0], None)
+            return Edit(images.to_pictures(made.image)[0], note, None)
         result = picture
         for area, before, image, where in zip(areas, onto, made.image, mask, strict=True):
             result = images.painted(result, before, image, where, area)
-        return Edit(result, lambda: images.full_mask(picture, [*mask], areas))
+        return Edit(result, note, lambda: images.full_mask(picture, [*mask], areas))
 
 
 def load(

@@ -1,4 +1,9 @@
-"""The one kind of error that people see as a single line."""
+"""The one kind of error that people see as a single line, and what warnings are about."""
+
+from contextvars import ContextVar
+
+# The file that is being read, lest a library's warning come without its name.
+reading: ContextVar[str] = ContextVar("reading", default="")
 
 
 class DidaError(Exception):

@@ -5,20 +5,29 @@ Inside the program a picture is an RGB `Image`; inside a network it is float32 i
 
 import io
 import os
-import struct
+import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TypeVar
 from uuid import uuid4
 
 import numpy as np
-from PIL import Image, ImageChops, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import (
+    ExifTags,
+    Image,
+    ImageChops,
+    ImageCms,
+    ImageOps,
+    PngImagePlugin,
+    UnidentifiedImageError,
+)
 
+from dida_cli import __version__
 from dida_cli.config import Fit, ModelConfig
-from dida_cli.errors import DidaError
+from dida_cli.errors import DidaError, reading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,18 +38,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # sniffed: a file's nam
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
 MAX_PIXELS = 64_000_000  # checked before anything is decoded
-DAMAGE = (  # what Pillow raises, by experience, at files that are broken
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    MemoryError,
-    TypeError,
-    IndexError,
-    struct.error,
-)
 NAME = "dida_name"  # of a picture that was read, in its `info`
 TEMPORARY = ".dida."  # how names of files begin that are not whole yet
+SOFTWARE = f"dida {__version__}"  # in the metadata of what was edited
 STRIP = 512  # rows that are painted at a time, so that a large photo costs little memory
 
 Values = TypeVar("Values", "Tensor", np.ndarray)
@@ -71,14 +71,15 @@ def read(source: Source, name: str | None = None, *, alpha: bool = False) -> Pic
     frame. What it is called in messages stays with it: `name_of`.
     """
     name = name or name_of(source)
+    told = reading.set(name)
     try:
         with _opened(source, name) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            if getattr(picture, "n_frames", 1) > 1:
+            if _has_frames(picture):
                 warnings.warn(f"{name}: has several frames; only the first is used", stacklevel=2)
             picture.load()
-        with suppress(*DAMAGE):  # a broken EXIF block says nothing
+        with suppress(Exception):  # a broken EXIF block says nothing
             picture = ImageOps.exif_transpose(picture)
         keeps = alpha and picture.has_transparency_data
         made = picture.convert("RGBA") if keeps else _to_rgb(picture)
@@ -95,8 +96,20 @@ def read(source: Source, name: str | None = None, *, alpha: bool = False) -> Pic
         raise DidaError(f"{name}: larger than {largest} megapixels; scale it down first") from None
     except UnidentifiedImageError:
         raise DidaError(f"{name}: not a picture; give {', '.join(FORMATS)}") from None
-    except DAMAGE as error:
+    except DidaError:
+        raise
+    except Exception as error:  # broken files have Pillow raise whatever there is
         raise DidaError(f"{name}: damaged picture ({error}); give another copy of it") from None
+    finally:
+        reading.reset(told)
+
+
+def _has_frames(picture: Image.Image) -> bool:
+    """Whether there is a second frame; it is not looked for beyond, nor if it is damaged."""
+    try:
+        return bool(getattr(picture, "is_animated", False))
+    except Exception:
+        return False
 
 
 def name_of(source: Source) -> str:
@@ -110,6 +123,10 @@ def name_of(source: Source) -> str:
 def _opened(source: Source, name: str) -> AbstractContextManager[Image.Image]:
     if isinstance(source, Picture):
         return nullcontext(source)  # the user's own, to be left open
+    if isinstance(source, str | os.PathLike):
+        kind = os.stat(source).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise DidaError(f"{name}: is a pipe or a device; for a picture from a pipe give -")
     if not isinstance(source, np.ndarray):
         Image.preinit()  # else the first file has Pillow import all its plugins, for any suffix
         return Image.open(source, formats=FORMATS)
@@ -329,23 +346,40 @@ def to_levels(values: Values) -> Values:
     return levels.astype(np.uint8) if isinstance(levels, np.ndarray) else levels.byte()
 
 
-def encode(picture: Picture, suffix: str = ".png") -> bytes:
-    """The file contents of a picture. Raises DidaError for a suffix we do not write."""
+def encode(picture: Picture, suffix: str = ".png", note: str = "") -> bytes:
+    """The file contents of a picture. Raises DidaError for a suffix we do not write.
+
+    `note`: what was done to it, which its metadata tell, and by which software, where they can.
+    """
     if (kind := WRITABLE.get(suffix.lower())) is None:
         raise DidaError(
             f"cannot write {suffix or 'a file with no suffix'}; use {', '.join(WRITABLE)}"
         )
     buffer = io.BytesIO()
     try:
-        picture.save(buffer, kind, quality=95)  # which JPEG and WebP heed
+        picture.save(buffer, kind, quality=95, **_metadata(kind, note))  # JPEG, WebP have quality
     except (OSError, ValueError) as error:
         raise DidaError(f"{kind} cannot hold this picture ({error}); use .png") from None
     return buffer.getvalue()
 
 
-def write(picture: Picture, path: Path) -> None:
+def _metadata(kind: str, note: str) -> dict[str, Any]:
+    """What Pillow is to write beside the pixels; BMP holds nothing else."""
+    if not note:
+        return {}
+    if kind == "PNG":
+        told = PngImagePlugin.PngInfo()
+        told.add_text("Software", SOFTWARE)
+        told.add_itxt("Description", note)
+        return {"pnginfo": told}
+    exif = Image.Exif()
+    exif[ExifTags.Base.Software], exif[ExifTags.Base.ImageDescription] = SOFTWARE, note
+    return {"exif": exif}
+
+
+def write(picture: Picture, path: Path, note: str = "") -> None:
     """Save under a temporary name, then rename: a file under `path` is always whole."""
-    write_bytes(encode(picture, path.suffix), path)
+    write_bytes(encode(picture, path.suffix, note), path)
 
 
 def write_bytes(contents: bytes, path: Path) -> None:

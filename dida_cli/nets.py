@@ -188,19 +188,18 @@ class Retoucher(nn.Module):
 
     Of each pixel it keeps a share, a share becomes what lies around, a share is painted. Where
     things are taken off, what lies around has the very colour that paint would have to meet. It
-    begins by keeping nearly all. Not `laid`, it adds a change instead, which begins as none.
+    begins by keeping nearly all.
     """
 
-    def __init__(self, told: int, width: int, *, laid: bool = True) -> None:
+    def __init__(self, told: int, width: int) -> None:
         super().__init__()
-        self.laid = laid
         widths = [width, 2 * width, 8 * width // 3]  # a quarter, an eighth, a sixteenth of the side
         self.first = same(3 * UNSHUFFLED**2, widths[0])
         self.down = nn.ModuleList(halved(*pair) for pair in pairwise(widths))
         self.middle = nn.Sequential(same(widths[2] + told, widths[2]), same(widths[2], widths[2]))
         self.up = nn.ModuleList(doubled(*pair) for pair in pairwise(reversed(widths)))
         self.join = nn.ModuleList([same(widths[1] + told, widths[1]), same(widths[0], widths[0])])
-        self.last = nn.Conv2d(widths[0], (5 if laid else 3) * UNSHUFFLED**2, 3, padding=1)
+        self.last = nn.Conv2d(widths[0], 5 * UNSHUFFLED**2, 3, padding=1)
         weight, bias = self.last.parameters()
         nn.init.zeros_(weight)
         nn.init.zeros_(bias)
@@ -216,8 +215,6 @@ class Retoucher(nn.Module):
         values = self.join[0](torch.cat([values, told], dim=1))
         values = self.join[1](self.up[1](values) + fine)
         made = F.pixel_shuffle(self.last(values), UNSHUFFLED).float()
-        if not self.laid:
-            return picture + made
         paint, logits = made[:, :3].tanh(), made[:, 3:]
         shares = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1).softmax(1)
         kept, around, painted = shares[:, :1], shares[:, 1:2], shares[:, 2:]
@@ -233,10 +230,14 @@ def surroundings(picture: Tensor, seen: Tensor) -> Tensor:
     """
     near = F.avg_pool2d(torch.cat([seen * picture, seen], dim=1), UNSHUFFLED)
     far = F.interpolate(F.avg_pool2d(near, UNSHUFFLED), near.shape[2:], mode="bilinear")
-    wide = F.pad(near, (1, 1, 1, 1), mode="replicate")
-    weighed = F.avg_pool2d(wide, 3, stride=1) + FAR * far
+    weighed = box(near) + FAR * far
     total = F.interpolate(weighed, picture.shape[2:], mode="bilinear")
     return total[:, :3] / (total[:, 3:] + LITTLE)
+
+
+def box(pictures: Tensor) -> Tensor:
+    """The mean of each pixel and its eight neighbours."""
+    return F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
 
 
 class PictureCritic(nn.Module):

@@ -39,7 +39,14 @@ class Sides(NamedTuple):
     lacks: Tensor
 
 
-Batch = Mapping[Part, Sides]
+# By part, and by `pairs_of(part)` where pictures of it can be drawn: the same pictures with it and
+# without.
+Batch = Mapping[str, Sides]
+
+
+def pairs_of(part: Part) -> str:
+    """The key of a batch's true pairs of a part."""
+    return f"{part} pairs"
 
 
 class Players:

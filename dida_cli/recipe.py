@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from dida_cli import methods
 from dida_cli.config import OTHER, Domains, Fit, Json, ModelConfig, Precision, checked
@@ -101,6 +101,8 @@ class Recipe(Json):
         split_by: the column of a table of labels whose values, persons say, are not both learned
             from and held out; empty: pictures are held out one by one.
         balance: the column of whose values a batch takes equal shares; empty: of all alike.
+        drawn: the part, a or b, that is glasses of faces, of which some are drawn onto pictures
+            that lack it, so that there are true pairs too (`data.frames`); empty: none.
     """
 
     method: str
@@ -112,6 +114,7 @@ class Recipe(Json):
     fit: Fit = "crop"
     split_by: str = ""
     balance: str = ""
+    drawn: Literal["", "a", "b"] = ""
     training: Training = field(default_factory=Training)
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -131,6 +134,8 @@ class Recipe(Json):
                 raise DidaError(f"parts.{place}: needs name, with and without, and nothing else")
             for word, value in part.items():
                 checked(str, value, f"parts.{place}: {word}")
+        if self.drawn and (self.fit != "face" or self.drawn not in self.parts):
+            raise DidaError(f'drawn {self.drawn!r} needs fit "face" and a part of that name')
         object.__setattr__(self, "settings", methods.complete(self.method, self.settings))
         for stage in self.stages:
             if stage.batch % (parts := self.training.accumulate):

@@ -248,7 +248,7 @@ def resumed(recipe: Recipe, folder: Path, device: str = "cpu", group: Group = AL
 
 
 def _each(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
-    return {part: Sides(*map(change, sides)) for part, sides in batch.items()}
+    return {name: Sides(*map(change, sides)) for name, sides in batch.items()}
 
 
 def running_mean(decay: float) -> Callable[[PARAM_LIST, PARAM_LIST, Tensor | int], None]:

@@ -304,3 +304,24 @@ def test_a_picture_without_a_face_is_refused_by_name(of_faces: Editor, picture: 
 
 def test_the_models_own_size_is_that_of_the_square(of_faces: Editor) -> None:
     assert of_faces.remove(people(), size="model").image.size == (RETOUCH.side,) * 2
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp"])
+def test_a_file_tells_who_edited_it_and_how(
+    masked: Editor, picture: Path, tmp_path: Path, suffix: str
+) -> None:
+    edit = masked.remove(picture, "a")
+    told, silent = tmp_path / f"told{suffix}", tmp_path / f"silent{suffix}"
+    edit.save(told)
+    edit.save(silent, metadata=False)
+    note = f"{masked.domains.a} removed by masked"
+    with Image.open(told) as one, Image.open(silent) as other:
+        assert np.array_equal(np.asarray(one), np.asarray(other))
+        exif = one.getexif()
+        software = one.info.get("Software", exif.get(305))
+        done = one.info.get("Description", exif.get(270))
+        assert not other.getexif() and "Software" not in other.info
+    if suffix == ".bmp":  # which holds pixels alone
+        assert software is None and done is None
+    else:
+        assert software == f"dida {dida_cli.__version__}" and done == note

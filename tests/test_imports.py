@@ -30,7 +30,7 @@ MAY_IMPORT = {
     },
     "players": {"config", "codes"},
     "nets": {"errors", "config", "codes", "players"},
-    "disturbed": set[str](),
+    "disturbed": {"nets"},
     "teacher": {"config", "disturbed", "players"},
     "painter": {"codes", "nets", "players"},
     "checkpoint": {"errors", "config", "methods", "nets", "players"},

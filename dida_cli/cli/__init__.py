@@ -80,4 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except OSError as error:  # of a path that no system call takes, as one of 300 letters
+        console.note(f"{error.filename or 'dida'}: {error.strerror or error}")
+        code = 1
     raise SystemExit(code or 0)

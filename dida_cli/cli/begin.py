@@ -47,14 +47,14 @@ class Source:
     def batches(self, stage: "Stage") -> "Batches":
         """What a stage learns from. Raises DidaError for pictures that no training is made of."""
         from dida_cli import hub
-        from dida_cli.data import batches, check, folders, vary
+        from dida_cli.data import batches, check, folders, frames, vary
 
         train, wanted = self.split.train, self.wanted
         folders.enough(train, stage.batch).enforce()
+        margin = vary.MARGIN if wanted.training.vary and wanted.fit == "face" else 0.0
+        side = round(stage.side * (1 + 2 * margin))
         if self._read is None or self._read[0] != stage.side:
             cache = hub.home() / "pictures"
-            margin = vary.MARGIN if wanted.training.vary and wanted.fit == "face" else 0.0
-            side = round(stage.side * (1 + 2 * margin))
             with console.progress("reading", "pictures") as report, self.group.first():
                 read = folders.read(
                     train.files, side, wanted.fit, report, margin=margin, cache=cache
@@ -62,6 +62,7 @@ class Source:
             if self._read is None:
                 check.training(train, read).enforce()
             self._read = stage.side, read
+        drawn = (wanted.drawn, frames.Bank(side, margin, wanted.seed)) if wanted.drawn else None
         return batches.Batches(
             train,
             self._read[1],
@@ -69,6 +70,7 @@ class Source:
             seed=wanted.seed,
             flip=wanted.training.flip,
             vary=stage.side if wanted.training.vary else 0,
+            drawn=drawn,
         )
 
     def held_out(self, side: int) -> dict[Part, "Sides"]:
@@ -102,9 +104,9 @@ def is_undrawn(wanted: "Recipe") -> bool:
 
 def pictures(wanted: "Recipe") -> Path:
     """Where a recipe's pictures are; drawn faces are drawn if they are not there."""
-    from dida_cli.data import avatars
+    from dida_cli.data import avatars, sources
 
-    root = Path(wanted.data)
+    root = sources.located(Path(wanted.data))
     if is_undrawn(wanted):
         console.note(f"drawing {AVATAR_COUNT} avatars into {root} first, some minutes")
         with console.progress("drawing", "faces") as report:

@@ -4,8 +4,10 @@ import json
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
+
+from dida_cli.errors import DidaError, reading
 
 silent = False  # of several processes that do one thing, one speaks
 
@@ -16,28 +18,68 @@ class Report(Protocol):
     def __call__(self, done: int, total: int, words: str = "") -> None: ...
 
 
+def plain(text: str) -> str:
+    """Words from anywhere, fit for a terminal: what does not print is told by its code."""
+    return "".join(c if c.isprintable() or c == "\t" else _code(c) for c in text)
+
+
+def _code(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
 def out(line: str) -> None:
-    """One line of data on stdout."""
+    """One line of data on stdout. Raises DidaError when it cannot be written."""
     if not silent:
-        print(line, flush=True)
+        stream = _stdout()
+        shown = plain(line) if stream.isatty() else line
+        known = shown.encode(stream.encoding or "utf-8", "backslashreplace")
+        with _told():
+            print(known.decode(stream.encoding or "utf-8"), file=stream, flush=True)
+
+
+def out_bytes(contents: bytes) -> None:
+    """A file on stdout. Raises DidaError when it cannot be written."""
+    stream = _stdout()
+    with _told():
+        stream.buffer.write(contents)
+        stream.flush()
 
 
 def out_json(value: dict[str, Any]) -> None:
-    """One JSON object on a line of stdout."""
-    out(json.dumps(value, ensure_ascii=False))
+    """One JSON object on a line of stdout, in ASCII."""
+    out(json.dumps(value))
 
 
 def note(line: str) -> None:
-    """One line for people on stderr."""
-    if not silent:
-        print(f"dida: {line}", file=sys.stderr, flush=True)
+    """One line for people on stderr, if there is one."""
+    if not silent and sys.stderr:
+        with suppress(OSError):
+            print(f"dida: {plain(line)}", file=sys.stderr, flush=True)
+
+
+def _stdout() -> Any:
+    if sys.stdout is None:
+        raise DidaError("standard output is closed; give a file with -o, or leave it open")
+    return sys.stdout
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise DidaError(f"standard output cannot be written ({error.strerror})") from None
 
 
 def show_warnings_as_notes() -> None:
     """Let warnings of ours and of libraries take one line, without a source line."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        note(f"warning: {message}")
+        name = reading.get()
+        about = f"{name}: " if name and name not in str(message) else ""
+        note(f"warning: {about}{message}")
 
     warnings.showwarning = show
 
@@ -45,7 +87,7 @@ def show_warnings_as_notes() -> None:
 @contextmanager
 def progress(task: str, unit: str) -> Iterator[Report]:
     """A bar with speed and time left on a terminal, nothing elsewhere: report(done, total)."""
-    if silent or not sys.stderr.isatty():
+    if silent or not (sys.stderr and sys.stderr.isatty()):
         yield lambda done, total, words="": None
         return
     from rich.console import Console

@@ -43,7 +43,7 @@ def tell(wanted: "Recipe", device: "torch.device") -> None:
             f"of each set{weights}; {1 / a_step:.3g} steps/s, {_duration(stage.steps * a_step)}"
         )
     sides = {stage.side for stage in wanted.stages}
-    decoded = [folders.decoded_bytes(count, side) for side in sides]
+    decoded = [folders.decoded_bytes(count, side, wanted.fit) for side in sides]
     kept, cached = max(size for size, _ in decoded), sum(size for _, size in decoded)
     memory = _megabytes(_peak_memory(device) + state + kept)
     console.out(f"time      {_duration(seconds)}; drawing, reading, saves and scores apart")
@@ -56,7 +56,7 @@ def _tell_pictures(wanted: "Recipe") -> int:
     from dida_cli import recipe
     from dida_cli.data import avatars, folders, sources
 
-    root = Path(wanted.data)
+    root = sources.located(Path(wanted.data))
     if begin.is_undrawn(wanted):
         began = time.perf_counter()
         for index in range(DRAWN):
@@ -87,7 +87,9 @@ def _step_of(training: "Training") -> float:
     stage = training.settings
     shape = (stage.batch, 3, stage.side, stage.side)
     parts = training.recipe.parts
-    batch = {p: Sides(torch.rand(shape) * 2 - 1, torch.rand(shape) * 2 - 1) for p in parts}
+    batch: dict[str, Sides] = {
+        p: Sides(torch.rand(shape) * 2 - 1, torch.rand(shape) * 2 - 1) for p in parts
+    }
     training.advance(batch)
     began = time.perf_counter()
     for _ in range(1, TRIED):

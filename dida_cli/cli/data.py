@@ -78,7 +78,7 @@ def split(
     from dida_cli.data import folders, sources
 
     parts = recipe.chosen("domains", a, b, having or [], lacking or [])
-    found = sources.split(data, {"a": recipe.sides(parts)["a"]})
+    found = sources.split(sources.located(data), {"a": recipe.sides(parts)["a"]})
     wanted = {
         "trainA": found.train.having("a"),
         "trainB": found.train.lacking("a"),
@@ -123,6 +123,7 @@ def check(
     from dida_cli.data import check as core
     from dida_cli.data import sources
 
+    data = sources.located(data)
     parts = _parts(data, a, b, having or [], lacking or [])
     cache = hub.home() / "pictures"
     found = sources.split(data, parts, split_by or "")

@@ -32,6 +32,7 @@ from dida_cli.cli.options import (
     MaskOutOpt,
     ModelOpt,
     ModelsOpt,
+    NoMetadataOpt,
     OutOpt,
     RuntimeOpt,
     SheetOpt,
@@ -78,6 +79,7 @@ def transfer(
     landmarks: LandmarksOpt = None,
     aligned: AlignedOpt = False,
     strict: StrictOpt = False,
+    no_metadata: NoMetadataOpt = False,
     as_json: JsonOpt = False,
     model: ModelsOpt = None,
     device: DeviceOpt = "auto",
@@ -116,7 +118,8 @@ def transfer(
     }
     told["transferred"] = [guide.name for guide in guides]
     told |= {"kept": left, "strength": strength}
-    Job(stages, "transfer", told, as_json).run([content], out, sheet, guides, mask_out, mask_as)
+    job = Job(stages, "transfer", told, as_json, not no_metadata)
+    job.run([content], out, sheet, guides, mask_out, mask_as)
 
 
 def _check_guides(models: int, guide_a: list[Path], guide_b: list[Path]) -> None:
@@ -148,6 +151,7 @@ def remove_attribute(
     landmarks: LandmarksOpt = None,
     aligned: AlignedOpt = False,
     strict: StrictOpt = False,
+    no_metadata: NoMetadataOpt = False,
     as_json: JsonOpt = False,
     model: ModelOpt = DEFAULT_MODEL,
     device: DeviceOpt = "auto",
@@ -164,9 +168,8 @@ def remove_attribute(
         return editor.remove(picture, *removed, strength=strength, size=size)
 
     told = {"removed": [editor.name_of(part) for part in removed], "strength": strength}
-    Job([Stage(editor, edit)], "removed", told, as_json).run(
-        pictures, out, sheet, [], mask_out, mask_as
-    )
+    job = Job([Stage(editor, edit)], "removed", told, as_json, not no_metadata)
+    job.run(pictures, out, sheet, [], mask_out, mask_as)
 
 
 def segment(
@@ -250,6 +253,7 @@ def interpolate(
     landmarks: LandmarksOpt = None,
     aligned: AlignedOpt = False,
     strict: StrictOpt = False,
+    no_metadata: NoMetadataOpt = False,
     as_json: JsonOpt = False,
     model: ModelOpt = DEFAULT_MODEL,
     device: DeviceOpt = "auto",
@@ -278,24 +282,25 @@ def interpolate(
         steps=steps,
     )
     table = made if len(moving) == 2 else [made]
+    note = "" if no_metadata else editor.note("interpolated", *(p for p in PARTS if p in moving))
     if frames:
-        _write_frames(table, frames)
+        _write_frames(table, frames, note)
     words = {"common": "content", "a": editor.domains.a, "b": editor.domains.b}
     moved = [words[name] for name in moving]
-    write_picture(_labelled(table, moved), target)
+    write_picture(_labelled(table, moved), target, note)
     told: dict[str, Any] = {"output": str(target), "moving": moved}
     told |= {words[name]: [str(path) for path in paths] for name, paths in given.items() if paths}
     seconds = round(time.perf_counter() - began, 3)
     tell([editor], told | {"steps": steps, "seconds": seconds}, target, as_json)
 
 
-def _write_frames(table: "list[list[Picture]]", folder: Path) -> None:
+def _write_frames(table: "list[list[Picture]]", folder: Path, note: str) -> None:
     """Every picture by itself: 00-01.png is the second of the first row."""
     from dida_cli import images
 
     for y, row in enumerate(table):
         for x, picture in enumerate(row):
-            images.write(picture, folder / f"{y:02d}-{x:02d}.png")
+            images.write(picture, folder / f"{y:02d}-{x:02d}.png", note)
 
 
 def _moving(given: "dict[Code, list[Path]]") -> "list[Code]":

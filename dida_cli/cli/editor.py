@@ -4,8 +4,9 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -63,12 +64,16 @@ class Stage(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """Edits to make of many pictures, a stage after the other. `told` is said of each in JSON."""
+    """Edits to make of many pictures, a stage after the other.
+
+    `told` is said of each in JSON; `notes`: whether the files' metadata say what was done.
+    """
 
     stages: Sequence[Stage]
     suffix: str
     told: dict[str, Any]
     as_json: bool
+    notes: bool
 
     def run(
         self,
@@ -133,12 +138,14 @@ class Job:
         began = time.perf_counter()
         before = after = read_one(source, alpha=True)
         painted: Picture | None = None  # by any of the stages
+        done = []
         for _, edit in self.stages:
             made = edit(after)
             after = made.image
+            done.append(made.note)
             if mask_target:
                 painted = images.lighter(painted, made.mask)
-        write_picture(after, target)
+        write_picture(after, target, "; ".join(done) if self.notes else "")
         told = {"output": str(target), "content": str(source), **self.told}
         if mask_target and painted:
             shown = images.cut_out(after, painted) if mask_as == "alpha" else painted
@@ -151,27 +158,44 @@ class Job:
 def each(work: Sequence[tuple[Path, Path]], one: Callable[[Path, Path], Tell], task: str) -> None:
     """Do one thing to every (source, target), several at once; each is told of in its turn.
 
-    A bad picture among others is named, passed over.
+    A bad picture among others is named, passed over, whatever was raised at it.
     """
     if len(work) == 1:
         one(*work[0])()
         return
     failed = 0
-    with console.progress(task, "pictures") as report:
-        for done, made in enumerate(_in_threads(work, one), start=1):
-            try:
-                made.result()()
-            except DidaError as error:
-                console.note(str(error))
-                failed += 1
-            report(done, len(work))
+    made: list[Path] = []
+
+    def counted(source: Path, target: Path) -> Tell:
+        say = one(source, target)
+        made.append(target)
+        return say
+
+    try:
+        with (
+            console.progress(task, "pictures") as report,
+            closing(_in_threads(work, counted)) as all_,
+        ):
+            for done, ((source, _), future) in enumerate(zip(work, all_, strict=True), start=1):
+                try:
+                    say = future.result()
+                except Exception as error:
+                    known = isinstance(error, DidaError)
+                    console.note(str(error) if known else f"{source}: {error!r}; passed over")
+                    failed += 1
+                else:
+                    say()
+                report(done, len(work))
+    except KeyboardInterrupt:
+        console.note(f"interrupted; {len(made)} of {len(work)} pictures are written, each whole")
+        raise
     if failed:
         raise DidaError(f"{failed} of {len(work)} pictures were passed over; see the lines above")
 
 
 def _in_threads(
     work: Sequence[tuple[Path, Path]], one: Callable[[Path, Path], Tell]
-) -> "Iterator[Future[Tell]]":
+) -> "Generator[Future[Tell]]":
     """The results in the order of the work, however long it is with few of them waiting.
 
     A core for each picture, from reading to writing: so no core waits for a file, nor for another
@@ -182,13 +206,16 @@ def _in_threads(
 
     memory.keep_freed()
     threads = min(AT_ONCE, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads, initializer=_on_one_core) as pool:
-        waiting: deque[Future[Tell]] = deque()
+    pool = ThreadPoolExecutor(threads, initializer=_on_one_core)
+    waiting: deque[Future[Tell]] = deque()
+    try:
         for source, target in work:
             waiting.append(pool.submit(one, source, target))
             if len(waiting) > 2 * threads:
                 yield waiting.popleft()
         yield from waiting
+    finally:  # of what is begun all is finished, of the rest nothing begun
+        pool.shutdown(cancel_futures=True)
 
 
 def _on_one_core() -> None:

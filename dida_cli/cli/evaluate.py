@@ -94,6 +94,7 @@ def evaluate(
     if data is None:
         result, judged = _on_avatars(network, classifier, settings, features)
     else:
+        data = sources.located(data)
         of = _parts(data, network.config, a or "", b or "", having or [], lacking or [])
         split = sources.split(data, of, split_by or "")
         result, judged = _on_pictures(network, split, settings, features)

@@ -1,6 +1,7 @@
 """From the paths people type to pictures, and from pictures to files."""
 
 import io
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from dida_cli.cli import console
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
@@ -67,9 +69,9 @@ def check_apart(inputs: Sequence[Path], outputs: Sequence[Path | None]) -> None:
     """Raises, before anything is done, when an output would replace an input or two are stdin."""
     if list(inputs).count(STREAM) > 1:
         raise typer.BadParameter("Only one picture can come from stdin.")
-    read = {path.resolve() for path in inputs if path != STREAM}
+    read = {os.path.realpath(path) for path in inputs if path != STREAM}
     for output in outputs:
-        if output and output != STREAM and output.resolve() in read:
+        if output and output != STREAM and os.path.realpath(output) in read:
             raise DidaError(f"{output}: is one of the pictures given; write to another file")
 
 
@@ -78,16 +80,17 @@ def read_one(path: Path, *, alpha: bool = False) -> "Picture":
     from dida_cli import images
 
     if path == STREAM:
+        if sys.stdin is None:
+            raise DidaError("standard input is closed; give a file instead of -")
         return images.read(io.BytesIO(sys.stdin.buffer.read()), "stdin", alpha=alpha)
     return images.read(path, alpha=alpha)
 
 
-def write_picture(picture: "Picture", target: Path) -> None:
-    """A picture to a file at once, or to stdout as PNG for `-`."""
+def write_picture(picture: "Picture", target: Path, note: str = "") -> None:
+    """A picture to a file at once, or to stdout as PNG for `-`; its metadata tell the note."""
     from dida_cli import images
 
     if target == STREAM:
-        sys.stdout.buffer.write(images.encode(picture))
-        sys.stdout.buffer.flush()
+        console.out_bytes(images.encode(picture, note=note))
     else:
-        images.write(picture, target)
+        images.write(picture, target, note)

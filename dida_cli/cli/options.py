@@ -90,6 +90,9 @@ AlignedOpt = Annotated[
 StrictOpt = Annotated[
     bool, typer.Option("--strict", help="Refuse turned heads and small faces, not only warn.")
 ]
+NoMetadataOpt = Annotated[
+    bool, typer.Option("--no-metadata", help="Do not tell in the files that dida edited them.")
+]
 PartAOpt = Annotated[
     str | None,
     typer.Option(help="What has part a, in a list or table of labels.", show_default=SMILING),

@@ -175,11 +175,13 @@ def _unchosen(name: str | None, method: str | None, choice: Choice) -> dict[str,
 def _choose(values: dict[str, Any], choice: Choice) -> None:
     """Let a recipe's parts be of its pictures, and as they are asked for."""
     from dida_cli import methods, recipe
+    from dida_cli.data import sources
     from dida_cli.data.labels import all_of
 
     data, a, b, having, lacking, name_a, name_b = choice
     if data:
-        values["data"] = str(data) if str(data) == recipe.AVATARS else str(data.resolve())
+        named = str(data) in (recipe.AVATARS, sources.PORTRAITS)
+        values["data"] = str(data if named else data.resolve())
     method = values.get("method", "")
     if method == recipe.JUDGE:
         if any(choice[1:]):
@@ -212,7 +214,7 @@ def _has_labels(data: Path) -> bool:
     from dida_cli import recipe
     from dida_cli.data import sources
 
-    return str(data) == recipe.AVATARS or sources.is_labelled(data)
+    return str(data) == recipe.AVATARS or sources.is_labelled(sources.located(data))
 
 
 def _folders(

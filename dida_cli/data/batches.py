@@ -10,8 +10,9 @@ from dida_cli import images
 from dida_cli.config import PARTS, Part
 from dida_cli.data.cache import Pictures
 from dida_cli.data.folders import Sets, moved
+from dida_cli.data.frames import Bank
 from dida_cli.data.vary import varied
-from dida_cli.players import Sides
+from dida_cli.players import Sides, pairs_of
 
 
 class Batches:
@@ -30,10 +31,13 @@ class Batches:
         seed: int,
         flip: bool,
         vary: int = 0,
+        drawn: tuple[Part, Bank] | None = None,
     ) -> None:
         """pictures: what was read of the sets' files; those that cannot be read are left out.
 
         vary: the side that pictures are cut to, in another place and light; 0: as they were read.
+        drawn: the part that is glasses, and such, which are drawn onto half of the pictures that
+            lack it, to be pairs.
         """
         read = pictures.facts["file"]
         places = np.full(len(sets.files), -1)
@@ -47,12 +51,17 @@ class Batches:
             for lacks, rows in enumerate(sides)
         }
         self.batch, self.seed, self.flip, self.vary = batch, seed, flip, vary
+        self.drawn = drawn
         two_epochs = 2 * sum(map(len, self._groups.values()))
         self._order = functools.lru_cache(maxsize=two_epochs)(self._shuffled)
 
-    def __call__(self, step: int) -> dict[Part, Sides]:
+    def __call__(self, step: int) -> dict[str, Sides]:
         """The pictures of a step (0, 1, ...): (batch, 3, side, side) in [-1, 1] of each set."""
-        return {p: Sides(self._take(p, False, step), self._take(p, True, step)) for p in self.rows}
+        sides = (Sides(self._take(p, False, step), self._take(p, True, step)) for p in self.rows)
+        made: dict[str, Sides] = dict(zip(self.rows, sides, strict=True))
+        if self.drawn:
+            made[pairs_of(self.drawn[0])] = self._pairs(*self.drawn, step)
+        return made
 
     def files(self, step: int) -> list[str]:
         """The names of a step's pictures, in the order of `Sides`."""
@@ -69,13 +78,24 @@ class Batches:
             rows.append(groups[group][self._order(part, lacks, epoch, group)[at]])
         return np.array(rows)
 
+    def _pairs(self, part: Part, frames: Bank, step: int) -> Sides:
+        lacks = self._read(part, True, step)[: max(1, self.batch // 2)]
+        both = torch.cat([lacks, frames.on(lacks, self._random(part, True, step, 4))], dim=1)
+        if self.vary:
+            both = varied(both, self.vary, self._random(part, True, step, 2))
+        return Sides(both[:, 3:], both[:, :3])
+
     def _take(self, part: Part, lacks: bool, step: int) -> Tensor:
+        pictures = self._read(part, lacks, step)
+        if self.vary:
+            pictures = varied(pictures, self.vary, self._random(part, lacks, step, 2))
+        return pictures
+
+    def _read(self, part: Part, lacks: bool, step: int) -> Tensor:
         pictures = images.to_unit(self.pictures[torch.from_numpy(self.taken(part, lacks, step))])
         if self.flip:
             turned = torch.from_numpy(self._random(part, lacks, step, 1).random(self.batch) < 0.5)
             pictures[turned] = pictures[turned].flip(-1)
-        if self.vary:
-            pictures = varied(pictures, self.vary, self._random(part, lacks, step, 2))
         return pictures
 
     def _shuffled(self, part: Part, lacks: bool, epoch: int, group: int) -> np.ndarray:

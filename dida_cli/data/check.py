@@ -14,14 +14,6 @@ from dida_cli.config import Fit
 from dida_cli.data import folders
 from dida_cli.data.cache import Pictures
 from dida_cli.data.folders import File, Progress, Sets, Split, Verdict
-from dida_cli.errors import DidaError
-
-NO_PICTURE = (
-    *images.DAMAGE,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-    DidaError,
-)
 
 Header = tuple[int, int, str]  # width, height, mode
 
@@ -157,7 +149,7 @@ def survey(
         {kind: _seen(sets, decoded[kind], side) for kind, sets in kinds.items()},
         decoded["train"],
         verdict,
-        *folders.decoded_bytes(len(split.train.files), side),
+        *folders.decoded_bytes(len(split.train.files), side, fit),
     )
 
 
@@ -196,10 +188,12 @@ def _seen(sets: Sets, decoded: dict[str, Decoded], side: int) -> dict[str, Seen]
 
 def _header(file: File) -> Header | None:
     """Width, height and mode as the file says; None for what is no picture."""
+    if isinstance(file, Path) and not file.is_file():
+        return None
     try:
         with Image.open(folders.contents(file), formats=images.FORMATS) as picture:
             return *picture.size, picture.mode
-    except NO_PICTURE:
+    except Exception:  # whatever a broken file has Pillow raise
         return None
 
 

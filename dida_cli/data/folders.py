@@ -3,13 +3,11 @@
 import hashlib
 import io
 import json
-import lzma
 import os
 import tempfile
 import threading
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -33,13 +31,6 @@ SMALL = 2**28  # bytes of decoded pictures that are kept in memory, not in a fil
 DECODING = 1  # raised whenever `read` would give other pixels for the same files
 AHEAD = 256  # pictures that are decoded before the first of them is used
 MEMBER_BYTES = 4 * images.MAX_PIXELS  # no picture in an archive may be larger
-ARCHIVE_DAMAGE = (  # what zipfile raises at archives that are broken, locked or of another kind
-    *images.DAMAGE,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-)
 
 
 Given = TypeVar("Given")
@@ -60,8 +51,10 @@ class Archive:
         self.path = path
         self._lock = threading.Lock()
         try:
+            if not path.is_file():
+                raise OSError("it is no file")
             self._zip = zipfile.ZipFile(path)
-        except ARCHIVE_DAMAGE as error:
+        except Exception as error:  # at broken archives, locked ones and those of another kind
             raise DidaError(f"{path}: no whole zip archive ({error}); get it again") from None
         self.members = {member.filename: member for member in self._zip.infolist()}
 
@@ -75,7 +68,7 @@ class Archive:
         try:
             with self._lock:  # a ZipFile counts its open members, and not safely among threads
                 return self._zip.read(found)
-        except ARCHIVE_DAMAGE as error:
+        except Exception as error:
             raise DidaError(f"{where}: damaged in the archive ({error}); get it again") from None
 
     def pictures(self) -> "list[Member]":
@@ -243,6 +236,11 @@ def is_there(folder: Path) -> bool:
     return folder.exists() or _archive_of(folder).exists()
 
 
+def real(file: File) -> Path:
+    """Where a file lies by whatever links; one that leads to itself lies where it is."""
+    return Path(os.path.realpath(file)) if isinstance(file, Path) else file.resolve()
+
+
 def _pictures_of(folder: Path) -> Sequence[File]:
     archive = _archive_of(folder)
     if folder.exists() or not archive.exists():
@@ -288,10 +286,13 @@ def skipped(lines: Sequence[str]) -> Verdict:
     return Verdict(noted=tuple(noted))
 
 
-def decoded_bytes(count: int, side: int) -> tuple[int, int]:
-    """What so many pictures take when they are read: in memory, and in a file of the cache."""
+def decoded_bytes(count: int, side: int, fit: Fit = "crop") -> tuple[int, int]:
+    """What so many pictures take when they are read: in memory, and in a file of the cache.
+
+    A face takes a tenth of a second to find, so what was found is kept however small.
+    """
     size = count * 3 * side**2
-    return (0, size) if size > SMALL else (size, 0)
+    return (0, size) if size > SMALL or fit == "face" else (size, 0)
 
 
 def read(
@@ -315,7 +316,7 @@ def read(
     decoded = _decoded(files, square, on_progress)
     if not keep:
         return store.facts_alone(decoded, shape)
-    _, size = decoded_bytes(len(files), side)
+    _, size = decoded_bytes(len(files), side, fit)
     if cache is None or not size:
         return store.in_memory(decoded, len(files), shape)
     path = cache / f"{_key(files, square)}{store.SUFFIX}"

@@ -9,7 +9,9 @@ from random import Random
 from typing import Literal
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFilter
+from torch import Tensor
 
 from dida_cli.faces import TEMPLATE, Placement
 from dida_cli.images import Picture
@@ -20,6 +22,7 @@ METALS = ((60, 60, 62), (150, 150, 155), (170, 140, 80), (120, 85, 60), (30, 30,
 PLASTICS = ((20, 20, 22), (60, 38, 25), (110, 70, 40), (40, 45, 80), (120, 30, 35), (200, 195, 190))
 FINER = 3  # times as many pixels each way are drawn, then averaged
 POINTS = 96  # of an outline
+BANK = 384  # frames that a training draws from
 
 Colour = tuple[int, int, int]
 
@@ -71,6 +74,43 @@ def frames_at(seed: int, index: int, kind: Kind) -> Frames:
         glare=between(0.1, 0.45) * (random.random() < 0.5),
         shadow=between(0.1, 0.35),
     )
+
+
+class Bank:
+    """Many frames as layers, for pictures of faces that all lie as the template.
+
+    A picture with frames is `kept` of it and `light` beside it: both are read from drawing frames
+    onto black and onto white.
+    """
+
+    def __init__(self, side: int, margin: float, seed: int) -> None:
+        """side: of the pictures in pixels; margin: of a face's side, that they show around it."""
+        random, drawn = Random(f"bank {seed}"), []
+        black, white = (Image.new("RGB", (side, side), (level,) * 3) for level in (0, 255))
+        for index in range(BANK):
+            where = _shaken(side, margin, random)
+            frames = frames_at(seed, index, KINDS[index % len(KINDS)])
+            drawn.append([np.asarray(worn(plain, where, frames)) for plain in (black, white)])
+        layers = torch.from_numpy(np.array(drawn)).permute(1, 0, 4, 2, 3)  # (2, BANK, 3, s, s)
+        self.light, self.kept = layers[0], layers[1] - layers[0]
+
+    def on(self, pictures: Tensor, random: np.random.Generator) -> Tensor:
+        """Pictures (N, 3, side, side) in [-1, 1] with some of the frames, drawn at random."""
+        rows = torch.from_numpy(random.integers(BANK, size=len(pictures)))
+        light, kept = (layer[rows].float() / 255 for layer in (self.light, self.kept))
+        return kept * (pictures + 1) + 2 * light - 1
+
+
+def _shaken(side: int, margin: float, random: Random) -> Placement:
+    """Where a face lies in such a picture, as people wear glasses: a little off, turned, larger."""
+    inner = side / (1 + 2 * margin)
+    size = inner * random.uniform(0.95, 1.05)
+    turn = np.deg2rad(random.uniform(-2, 2))
+    cos, sin = size * np.cos(turn), size * np.sin(turn)
+    moved = np.array([random.uniform(-0.012, 0.012), random.uniform(-0.02, 0.02)])
+    matrix = np.array([[cos, -sin], [sin, cos]])
+    middle = side / 2 + inner * moved
+    return Placement(np.column_stack([matrix, middle - matrix @ (0.5, 0.5)]))
 
 
 def worn(picture: Picture, where: Placement, frames: Frames) -> Picture:

@@ -15,7 +15,23 @@ from dida_cli.errors import DidaError
 # Two plain folders, each with a part of its own that the other lacks.
 DOMAINS: Names = {"a": ("trainA", "trainB"), "b": ("trainB", "trainA")}
 
+PORTRAITS = "portraits"  # as data: the archive that lies in the repository
+_ARCHIVE = Path(__file__).parents[2] / "data" / "portraits.zip"
+
 Fingerprint = dict[str, Any]  # of each set, by its name: how many files, and the sha256 of them
+
+
+def located(data: Path) -> Path:
+    """Where pictures lie that are named so: `portraits` are the repository's, unless there is a
+    folder of that name. Raises DidaError when they are not there."""
+    if str(data) != PORTRAITS or data.exists():
+        return data
+    if not _ARCHIVE.is_file():
+        raise DidaError(
+            "portraits: come with dida's repository, not with the package; clone it and train "
+            "there, or give pictures of your own with --data"
+        )
+    return _ARCHIVE
 
 
 def split(root: Path, parts: Names, split_by: str = "", balance: str = "") -> Split:
@@ -93,7 +109,7 @@ def _each_once(found: Found) -> tuple[Sets, np.ndarray]:
     known: dict[Path, int] = {}
     first: list[int] = []  # row of each different file
     for row in np.unique(np.concatenate(list(folders.named(found.rows).values()))):
-        path = found.files[row].resolve()
+        path = folders.real(found.files[row])
         places[row] = place = known.setdefault(path, len(first))
         if place == len(first):
             first.append(row)

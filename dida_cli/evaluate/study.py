@@ -327,6 +327,8 @@ def read_answers(path: Path, key: Key) -> Answers:
 
 def _read_json(path: Path) -> Any:
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise OSError(0, "a pipe or a device")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DidaError(f"{path}: no such file; check its name") from None

@@ -43,7 +43,7 @@ from dida_cli.config import CHANNELS, Json, ModelConfig, Part
 from dida_cli.disturbed import largest, resized, some, visible
 from dida_cli.errors import DidaError
 from dida_cli.methods import settings_of
-from dida_cli.players import Batch, Players, Sides
+from dida_cli.players import Batch, Players, Sides, pairs_of
 from dida_cli.players import Network as Base
 
 ABILITIES: frozenset[Ability] = frozenset({"masks", "two parts"})
@@ -67,7 +67,6 @@ class Settings(Json):
         rate, critic_rate: learning rates at the start.
         realism, change: weights of the terms.
         focus: how many times more a changed pixel counts in `back` and in `taught`.
-        laid: T lays what is around, and paint, over the picture; else it adds a change to it.
         teacher: the model that begins the training, a name or a folder; empty: none does.
         lessons: steps in which the teacher's part falls to nothing.
     """
@@ -81,7 +80,6 @@ class Settings(Json):
     realism: float = 0.08
     change: float = 0.1
     focus: float = 8.0
-    laid: bool = True
     teacher: str = ""
     lessons: int = 2000
 
@@ -108,7 +106,7 @@ class Network(Base):
         self.settings, count = settings, len(config.parts)
         self.abilities = ABILITIES if count == 2 else ABILITIES - {"two parts"}
         told = count * (settings.code + 1)
-        self.retoucher = nets.Retoucher(told, settings.width, laid=settings.laid)
+        self.retoucher = nets.Retoucher(told, settings.width)
         self.encoders = nn.ModuleList(
             nets.PartEncoder(settings.code, settings.encoder_width) for _ in config.parts
         )
@@ -179,6 +177,8 @@ def losses(players: Players, batch: Batch, step: int) -> dict[str, Tensor]:
     settings, parts = network.settings, network.config.parts
     found = [_of_part(players, part, batch[part], step) for part in parts]
     terms = {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
+    if drawn := [_of_pairs(network, p, pairs) for p in parts if (pairs := batch.get(pairs_of(p)))]:
+        terms["drawn"] = torch.stack(drawn).mean()
     terms["realism"] = settings.realism * min(1.0, step / COURTED) * terms["realism"]
     return terms | {"change": settings.change * terms["change"]}
 
@@ -217,6 +217,18 @@ def _of_part(players: Players, part: Part, sides: Sides, step: int) -> dict[str,
         (1 - NEGATIVE) * F.relu(1 + false).mean() + NEGATIVE * F.relu(1 + other).mean()
     )
     return terms
+
+
+def _of_pairs(network: Network, part: Part, pairs: Sides) -> Tensor:
+    """How far edits are from their true answers, where the part was drawn onto pictures."""
+    place = network.config.parts.index(part)
+    code = network.encoders[place](pairs.has)[:, :-1]
+    told = [network.told_of(place, torch.zeros_like(code), -1), network.told_of(place, code, 1)]
+    before, after = torch.cat(pairs), torch.cat(pairs[::-1])
+    with torch.no_grad():
+        seen, target = disturbed.seen(before, after)
+    made = network.retoucher(seen, torch.cat(told))
+    return _error(made, target, before - after, network.settings.focus)
 
 
 def _error(made: Tensor, target: Tensor, change: Tensor, focus: float) -> Tensor:

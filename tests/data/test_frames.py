@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dida_cli.data import frames
@@ -48,3 +49,16 @@ def test_frames_turn_with_the_face_and_grow_with_the_picture() -> None:
     upside = drawn("thick", 128, 180)
     rows = np.nonzero(upside.sum(1) > 0)[0]
     assert rows.max() < 128  # the square lies above and left of where its turned corner is
+
+
+def test_a_bank_of_frames_is_laid_over_pictures_as_they_are_drawn() -> None:
+    bank, x = frames.Bank(40, 0.125, seed=1), torch.rand(6, 3, 40, 40) * 2 - 1
+    made = bank.on(x, np.random.default_rng(0))
+    assert torch.equal(made, bank.on(x, np.random.default_rng(0)))
+    assert not torch.equal(made, bank.on(x, np.random.default_rng(1)))
+    change = (made - x).abs().amax(1)
+    assert (change.amax((1, 2)) > 0.1).all() and made.abs().max() <= 1 + 1e-6
+    assert change[:, 30:].max() < 0.02  # below the nose
+    again = bank.on(made.clamp(-1, 1), np.random.default_rng(0))
+    rims = bank.kept[torch.from_numpy(np.random.default_rng(0).integers(frames.BANK, size=6))] == 0
+    assert rims.any() and torch.equal(again[rims], made[rims])  # what covers all shows nothing of x

@@ -4,11 +4,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import write_picture
 
 from dida_cli.data import folders, sources, table
 from dida_cli.data.batches import Batches
 from dida_cli.data.folders import Split
+from dida_cli.data.frames import Bank
 from dida_cli.errors import DidaError
 
 PARTS: folders.Names = {"a": ("smile", "not smile")}
@@ -124,3 +126,32 @@ def test_a_table_without_pictures_names_is_refused(tmp_path: Path) -> None:
     (tmp_path / "money.csv").write_text("day,sum\n1,2\n")
     with pytest.raises(DidaError, match="no table whose first column names pictures"):
         table.read(tmp_path)
+
+
+def test_drawn_pairs_are_pictures_without_a_part_and_the_same_with_it(tmp_path: Path) -> None:
+    train = sources.split(written(tmp_path), PARTS).train
+    pictures, bank = folders.read(train.files, 40), Bank(40, 0.125, seed=0)
+    batches = Batches(train, pictures, batch=4, seed=0, flip=True, vary=32, drawn=("a", bank))
+    batch, again = batches(5), batches(5)
+    assert list(batch) == ["a", "a pairs"]
+    pairs = batch["a pairs"]
+    assert all(torch.equal(x, y) for x, y in zip(pairs, again["a pairs"], strict=True))
+    assert pairs.has.shape == pairs.lacks.shape == (2, 3, 32, 32)
+    assert torch.equal(pairs.lacks, batch["a"].lacks[:2])
+    change = (pairs.has - pairs.lacks).abs().amax(1)
+    assert (change.amax((1, 2)) > 0.1).all() and change[:, 25:].max() < 0.02
+    assert len(batches.files(5)) == 8  # pairs are of files that are named already
+
+
+def test_portraits_are_the_repositorys_unless_a_folder_here_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = sources.located(Path("portraits"))
+    assert found.is_file() and sources.is_labelled(found)
+    assert sources.located(Path("others")) == Path("others")
+    monkeypatch.setattr(sources, "_ARCHIVE", tmp_path / "gone.zip")
+    with pytest.raises(DidaError, match="portraits: come with dida's repository"):
+        sources.located(Path("portraits"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "portraits").mkdir()
+    assert sources.located(Path("portraits")) == Path("portraits")

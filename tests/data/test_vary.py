@@ -44,3 +44,11 @@ def test_light_and_place_differ_from_picture_to_picture() -> None:
     lit = made - made.amin((2, 3), keepdim=True)
     where = lit.flatten(1).argmax(1) % (32 * 32) // 32
     assert len(where.unique()) >= 3
+
+
+def test_pictures_side_by_side_go_the_same_way() -> None:
+    x = torch.rand(4, 3, 40, 40) * 2 - 1
+    one = vary.varied(x, 32, random())
+    both = vary.varied(torch.cat([x, 0.5 * x], 1), 32, random())
+    assert torch.equal(both[:, :3], one)
+    torch.testing.assert_close(vary.varied(torch.cat([x, x], 1), 32, random())[:, 3:], one)

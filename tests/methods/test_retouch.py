@@ -67,14 +67,6 @@ def test_a_pixel_is_kept_or_becomes_what_lies_around_or_paint() -> None:
     assert torch.equal(made(x, told), x)
 
 
-@torch.no_grad()
-def test_a_change_may_be_added_instead() -> None:
-    made, x, told = nets.Retoucher(6, width=6, laid=False), pictures(), torch.zeros(3, 6, 4, 4)
-    assert torch.equal(made(x, told), x)
-    made.last.bias += 0.25
-    torch.testing.assert_close(made(x, told), x + 0.25)
-
-
 def test_what_lies_around_is_what_is_seen_there() -> None:
     x = torch.zeros(1, 3, 64, 64)
     x[:, 0], x[:, 1, :, 32:] = 0.8, -0.4  # two colours side by side
@@ -173,6 +165,22 @@ def test_without_a_teacher_nothing_is_taught() -> None:
     players = retouch.players(checkpoint.build(CONFIG))
     assert players.teacher is None
     assert set(retouch.losses(players, batch(), 1)) == {"back", "realism", "change", "critic"}
+
+
+def test_pairs_of_a_part_that_is_drawn_teach_both_ways() -> None:
+    torch.manual_seed(0)
+    players = retouch.players(checkpoint.build(CONFIG))
+    pairs = Sides(pictures(2, 5), pictures(2, 6))
+    terms = retouch.losses(players, {**batch(), "b pairs": pairs}, 1)
+    assert set(terms) == {"back", "realism", "change", "critic", "drawn"}
+    made = covering(checkpoint.build(CONFIG), -30.0)  # which changes nothing
+    assert isinstance(made, retouch.Network)
+    same = retouch._of_pairs(made, "b", Sides(pairs.has, pairs.has))
+    assert same.item() == pytest.approx(0, abs=2 * disturbed.NOISE)
+    one = retouch._of_pairs(made, "b", Sides(torch.ones(2, 3, 32, 32), torch.zeros(2, 3, 32, 32)))
+    assert one.item() == pytest.approx(1, abs=2 * disturbed.NOISE)  # off by 1 in either direction
+    retouch._of_pairs(players.network, "b", pairs).backward()
+    assert any(p.grad is not None and p.grad.any() for p in players.network.retoucher.parameters())
 
 
 def test_a_teacher_is_followed_to_the_end_only_where_it_changes_nothing() -> None:
