@@ -190,8 +190,9 @@ class Editor:
         guide_b: Given | Ends | None = None,
         keep: str | Collection[str] = (),
         steps: int = 6,
+        size: Size = "own",
     ) -> list[Any]:
-        """Pictures on the way from one guide, or content, to another, of the model's own side.
+        """Pictures on the way from one guide, or content, to another, of a size as in `transfer`.
 
         What is given as (from, to) moves; a guide that is None there is a picture without the part.
         One that moves makes a list of `steps` pictures; two make a list of `steps` such lists, of
@@ -208,8 +209,8 @@ class Editor:
             self.require("common code")
             contents = [self.encode(end) for end in ends["common"]]
         else:
-            picture, areas = self._areas(ends["common"][0])
-            onto = self._squares(picture, areas[:1])
+            picture, areas = self._sized(*self._areas(ends["common"][0], alpha=True), size)
+            onto = self._squares(images.srgb(picture), areas[:1])
             contents = [own := self.model.encode(onto)]
         nothing = contents[0].without(*PARTS)
         guides = {
@@ -223,7 +224,11 @@ class Editor:
         )
 
         def drawn(wanted: Codes) -> Picture:
-            return images.to_pictures(self.model.compose(wanted, onto, own).image)[0]
+            made = self.model.compose(wanted, onto, own)
+            if onto is None or made.mask is None:
+                return images.to_pictures(made.image)[0]
+            paint = onto[0], made.image[0], made.mask[0], areas[0]
+            return images.as_before(images.painted(images.srgb(picture), *paint), picture)
 
         if len(found) == 1:
             return [drawn(one) for one in codes.interpolate(start, end, steps)]
@@ -247,19 +252,26 @@ class Editor:
         """An edit of one picture, at its own size where it can be."""
         if not 0 <= strength <= STRONGEST:
             raise DidaError(f"strength must be 0 to {STRONGEST:g}, not {strength}")
-        picture, areas = self._areas(source, alpha=True)
-        if size == "model":
-            side = self.model.config.side
-            picture, areas = areas[0].cut(picture, side), [images.Box((0, 0, side, side))]
-        onto = self._squares(picture, areas)
+        picture, areas = self._sized(*self._areas(source, alpha=True), size)
+        seen = images.srgb(picture)
+        onto = self._squares(seen, areas)
         own = self.model.encode(onto)
         made = self.model.compose(codes.between(own, change(own), strength), onto, own)
         if (mask := made.mask) is None:
             return Edit(images.to_pictures(made.image)[0], note, None)
-        result = picture
         for area, before, image, where in zip(areas, onto, made.image, mask, strict=True):
-            result = images.painted(result, before, image, where, area)
+            seen = images.painted(seen, before, image, where, area)
+        result = images.as_before(seen, picture)
         return Edit(result, note, lambda: images.full_mask(picture, [*mask], areas))
+
+    def _sized(
+        self, picture: Picture, areas: list[Area], size: Size
+    ) -> tuple[Picture, Sequence[Area]]:
+        """A picture, and where the model looks, or the square that it sees there first."""
+        if size == "own":
+            return picture, areas
+        side = self.model.config.side
+        return areas[0].cut(images.srgb(picture), side), [images.Box((0, 0, side, side))]
 
 
 def load(

@@ -22,7 +22,9 @@ from PIL import (
     ImageCms,
     ImageOps,
     PngImagePlugin,
+    TiffImagePlugin,
     UnidentifiedImageError,
+    features,
 )
 
 from dida_cli import __version__
@@ -34,13 +36,21 @@ if TYPE_CHECKING:
 
     Array = Tensor | np.ndarray
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # sniffed: a file's name may lie
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # sniffed: a file's name may lie
+AVIF = "AVIF"  # too, where Pillow was built with it
+SUFFIXES = tuple(
+    ".jpg .jpeg .jpe .jfif .png .webp .bmp .tif .tiff .gif .ppm .pgm .pbm .pnm .avif".split()
+)
+UNREAD = tuple(".heic .heif .jxl .jp2 .psd .svg .dng .cr2 .cr3 .nef .arw".split())  # pictures, too
 WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
+MOVING = {".gif": "GIF", ".webp": "WEBP", ".apng": "PNG"}
+FRAME = 120  # milliseconds of a picture in an animation
 MAX_PIXELS = 64_000_000  # checked before anything is decoded
 NAME = "dida_name"  # of a picture that was read, in its `info`
 TEMPORARY = ".dida."  # how names of files begin that are not whole yet
 SOFTWARE = f"dida {__version__}"  # in the metadata of what was edited
+UNSIGNED = "dida_unsigned"  # 32 bits, which Pillow reads as if they had a sign; in `info`
+PROFILE = "icc_profile"  # of a picture's colours, in its `info`
 STRIP = 512  # rows that are painted at a time, so that a large photo costs little memory
 
 Values = TypeVar("Values", "Tensor", np.ndarray)
@@ -64,9 +74,10 @@ warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 def read(source: Source, name: str | None = None, *, alpha: bool = False) -> Picture:
-    """The picture as people see it: upright, RGB, 8 bits, transparency on white, first frame.
+    """The picture as people see it: upright, RGB, 8 bits, sRGB, transparency on white, first frame.
 
-    With `alpha` a transparent picture stays RGBA. Raises DidaError naming the file when it is
+    With `alpha` a transparent picture stays RGBA, and one with a colour profile of its own keeps
+    it (`srgb`, `as_before`). Raises DidaError naming the file when it is
     missing, empty, truncated, too large or no picture; warns when an animation is cut to its first
     frame. What it is called in messages stays with it: `name_of`.
     """
@@ -78,11 +89,14 @@ def read(source: Source, name: str | None = None, *, alpha: bool = False) -> Pic
                 raise Image.DecompressionBombError
             if _has_frames(picture):
                 warnings.warn(f"{name}: has several frames; only the first is used", stacklevel=2)
+            if isinstance(picture, TiffImagePlugin.TiffImageFile):
+                kind = picture.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, (1,))
+                picture.info[UNSIGNED] = kind == (1,)
             picture.load()
         with suppress(Exception):  # a broken EXIF block says nothing
             picture = ImageOps.exif_transpose(picture)
-        keeps = alpha and picture.has_transparency_data
-        made = picture.convert("RGBA") if keeps else _to_rgb(picture)
+        made = _to_rgb(picture)
+        made = made if alpha else flat(srgb(made))
         made.info[NAME] = name
         return made
     except FileNotFoundError:
@@ -129,7 +143,12 @@ def _opened(source: Source, name: str) -> AbstractContextManager[Image.Image]:
             raise DidaError(f"{name}: is a pipe or a device; for a picture from a pipe give -")
     if not isinstance(source, np.ndarray):
         Image.preinit()  # else the first file has Pillow import all its plugins, for any suffix
-        return Image.open(source, formats=FORMATS)
+        try:
+            return Image.open(source, formats=FORMATS)
+        except UnidentifiedImageError:  # by now they are
+            if AVIF not in Image.OPEN or not features.check(AVIF.lower()):
+                raise
+            return Image.open(source, formats=[AVIF])
     if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] not in (3, 4):
         raise DidaError(
             f"{name}: is an array {source.shape} of {source.dtype}; "
@@ -139,14 +158,53 @@ def _opened(source: Source, name: str) -> AbstractContextManager[Image.Image]:
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
+    """RGB, or RGBA where something is transparent; a colour profile stays if it is of RGB."""
     if picture.mode.startswith("I") or picture.mode == "F":
-        return _from_wide(picture).convert("RGB")
-    if picture.mode == "CMYK" and (profile := picture.info.get("icc_profile")):
-        srgb = ImageCms.createProfile("sRGB")
-        with suppress(ImageCms.PyCMSError):  # a broken profile: viewers go without as well
-            own = io.BytesIO(profile)
-            picture = ImageCms.profileToProfile(picture, own, srgb, outputMode="RGB") or picture
-    return flat(picture)
+        return _from_wide(picture)
+    transparent, is_rgb = picture.has_transparency_data, picture.mode in ("RGB", "RGBA", "P", "PA")
+    if not (is_rgb or transparent) and (profile := picture.info.get(PROFILE)):
+        picture = _converted(picture, profile, None, "RGB")
+    made = picture.convert("RGBA" if transparent else "RGB")
+    if not is_rgb:
+        made.info.pop(PROFILE, None)
+    return made
+
+
+def srgb(picture: Picture) -> Picture:
+    """The same in sRGB, which models see, where it has another colour profile."""
+    if not (profile := picture.info.get(PROFILE)):
+        return picture
+    made = _converted(picture, profile, None, picture.mode)
+    made.info = {name: value for name, value in picture.info.items() if name != PROFILE}
+    return made
+
+
+def as_before(edited: Picture, picture: Picture) -> Picture:
+    """An edit of `srgb(picture)` by the picture's own profile; what was left alone is bit for bit
+    the picture's."""
+    if not (profile := picture.info.get(PROFILE)):
+        return edited
+    before, result = srgb(picture), np.array(picture)
+    for top in range(0, len(result), STRIP):
+        box = (0, top, picture.width, min(top + STRIP, picture.height))
+        one, other = edited.crop(box), before.crop(box)
+        moved = (np.asarray(one) != np.asarray(other)).any(-1)
+        own = np.asarray(_converted(one, None, profile, one.mode))
+        result[top : top + STRIP][moved] = own[moved]
+    made = Image.fromarray(result)
+    made.info[PROFILE] = profile
+    return made
+
+
+def _converted(picture: Picture, own: bytes | None, to: bytes | None, mode: str) -> Picture:
+    """From one colour profile to another; None is sRGB. As it is, where one of them is broken."""
+    made: Picture | None = None
+    with suppress(ImageCms.PyCMSError, OSError):  # viewers go without it as well
+        source, target = (
+            io.BytesIO(one) if one else ImageCms.createProfile("sRGB") for one in (own, to)
+        )
+        made = ImageCms.profileToProfile(picture, source, target, outputMode=mode)
+    return made or picture.copy()
 
 
 def flat(picture: Image.Image) -> Image.Image:
@@ -158,29 +216,54 @@ def flat(picture: Image.Image) -> Image.Image:
 
 
 def _from_wide(picture: Image.Image) -> Image.Image:
-    """16-bit, 32-bit and float greys scaled to 8 bits (Pillow's convert would clip them)."""
-    values = np.asarray(picture, dtype=np.float64)
-    full = 65535.0
-    if picture.mode == "F":  # floats say nothing of their range: the smallest usual one that fits
-        largest = values[np.isfinite(values)].max(initial=0)
-        full = next((range_ for range_ in (1.0, 255.0) if largest <= range_), full)
-    scaled = np.nan_to_num(values).clip(0, full) / full * 255
-    return Image.fromarray(scaled.round().astype(np.uint8))
+    """16-bit, 32-bit and float greys scaled to 8 bits (Pillow's convert would clip them).
+
+    Values say nothing of their range: it is the smallest usual one that holds them all, or else
+    goes to the largest of them.
+    """
+    values = np.asarray(picture)
+    strips = [slice(top, top + STRIP) for top in range(0, len(values), STRIP)]
+
+    unsigned = picture.mode == "I" and picture.info.get(UNSIGNED)
+
+    def wide(strip: slice) -> np.ndarray:
+        found = values[strip].astype(np.float64)
+        return np.where(found < 0, found + 2.0**32, found) if unsigned else found
+
+    finite = (strip[np.isfinite(strip)] for strip in map(wide, strips))
+    largest = max((float(strip.max(initial=0)) for strip in finite), default=0.0)
+    usual = (1.0, 255.0, 65535.0) if picture.mode == "F" else (65535.0,)
+    full = next((one for one in usual if largest <= one), largest)
+    made = np.empty(values.shape, np.uint8)
+    for strip in strips:
+        made[strip] = (np.nan_to_num(wide(strip)).clip(0, full) / full * 255).round()
+    grey = Image.fromarray(made).convert("RGB")
+    if isinstance(key := picture.info.get("transparency"), int):
+        grey.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
+    return grey
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """Picture files below a folder by name, hidden ones left out. DidaError if there are none."""
+    """Picture files below a folder by name, hidden ones left out; DidaError if there are none.
+
+    Warns of pictures in formats that are not read.
+    """
     if not folder.is_dir():
         raise DidaError(f"{folder}: no such folder")
-    found = sorted(
+    shown = [
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and not path.is_dir()
-    )
+    ]
+    over = [suffix for path in shown if (suffix := path.suffix.lower()) in UNREAD]
+    told = f"{len(over)} files passed over: {', '.join(sorted(set(over)))} (not read here)"
+    found = sorted(path for path in shown if path.suffix.lower() in SUFFIXES)
     if not found:
-        raise DidaError(f"{folder}: holds no pictures ({', '.join(SUFFIXES)})")
+        why = told if over else ", ".join(SUFFIXES)
+        raise DidaError(f"{folder}: holds no pictures ({why})")
+    if over:
+        warnings.warn(f"{folder}: {told}", stacklevel=2)
     return found
 
 
@@ -222,7 +305,7 @@ def area(picture: Picture, config: Framing) -> Box:
 
 def fit(picture: Picture, config: Framing) -> Picture:
     """The square that such a model sees: side x side, RGB, by the model's own rule."""
-    return area(picture, config).cut(picture, config.side)
+    return area(picture, config).cut(srgb(picture), config.side)
 
 
 def seen(picture: Picture, config: Framing) -> tuple[int, int, int, int]:
@@ -357,9 +440,20 @@ def encode(picture: Picture, suffix: str = ".png", note: str = "") -> bytes:
         )
     buffer = io.BytesIO()
     try:
-        picture.save(buffer, kind, quality=95, **_metadata(kind, note))  # JPEG, WebP have quality
+        told = _metadata(kind, note) | {PROFILE: picture.info.get(PROFILE)}
+        picture.save(buffer, kind, quality=95, **told)  # which JPEG and WebP heed
     except (OSError, ValueError) as error:
         raise DidaError(f"{kind} cannot hold this picture ({error}); use .png") from None
+    return buffer.getvalue()
+
+
+def encode_moving(pictures: Sequence[Picture], suffix: str, note: str = "") -> bytes:
+    """The file contents of an animation there and back again, for ever. Pictures of one size."""
+    kind, buffer = MOVING[suffix.lower()], io.BytesIO()
+    first, *others = [*pictures, *pictures[-2:0:-1]]
+    told = {"comment": note} if kind == "GIF" else _metadata(kind, note)
+    more = {"append_images": others, "duration": FRAME, "loop": 0, "quality": 90}
+    first.save(buffer, kind, save_all=True, **more, **told)
     return buffer.getvalue()
 
 

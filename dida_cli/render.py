@@ -29,7 +29,7 @@ def sheet(
     rows: Sequence[Sequence[Cell]], *, top: Sequence[str] = (), left: Sequence[str] = ()
 ) -> Image.Image:
     """Pictures in rows, with words above the columns and left of the rows; None leaves a gap."""
-    side = max([CELL, *(cell.width for row in rows for cell in row if cell)])
+    side = max([CELL, *(max(cell.size) for row in rows for cell in row if cell)])
     columns = max(len(row) for row in rows)
     font = ImageFont.load_default(TEXT)
     margin_left = max([0, *(int(font.getlength(word)) + 2 * GAP for word in left)])
@@ -47,10 +47,15 @@ def sheet(
     for y, row in enumerate(rows):
         for x, cell in enumerate(row):
             if cell:
-                small = cell.width * 2 <= side
+                longer = max(cell.size)
+                small = longer * 2 <= side
                 filter_ = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
-                place = (margin_left + GAP + x * step, margin_top + GAP + y * step)
-                paper.paste(cell.resize((side, side), filter_), place)
+                width, height = (max(1, round(length * side / longer)) for length in cell.size)
+                place = (
+                    margin_left + GAP + x * step + (side - width) // 2,
+                    margin_top + GAP + y * step + (side - height) // 2,
+                )
+                paper.paste(cell.resize((width, height), filter_), place)
     return paper
 
 

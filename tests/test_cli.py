@@ -114,7 +114,7 @@ def test_strength_zero_is_the_models_own_reconstruction(
 ) -> None:
     guide = write_picture(tmp_path / "guide.png", seed=9)
     outs = [tmp_path / "transfer.png", tmp_path / "remove.png"]
-    options = ("-m", model_folder, "--strength", 0, "-o")
+    options = ("-m", model_folder, "--no-metadata", "--strength", 0, "-o")
     dida("transfer", *options, outs[0], "-c", picture, "--guide-a", guide)
     dida("remove-attribute", *options, outs[1], picture)
     assert outs[0].read_bytes() == outs[1].read_bytes()
@@ -192,12 +192,13 @@ def test_interpolation_ends_where_the_transfers_are(
     guides = [write_picture(tmp_path / f"guide{i}.png", seed=20 + i) for i in range(2)]
     out, frames = tmp_path / "row.png", tmp_path / "frames"
     both = [option for guide in guides for option in ("--guide-a", guide)]
-    options = ("-m", model_folder, "-c", picture, *both, "--steps", 4, "-o", out)
+    options = ("-m", model_folder, "-c", picture, *both, "--steps", 4, "-o", out, "--no-metadata")
     assert dida("interpolate", *options, "--frames", frames) == Result(0, f"{out}\n", "")
     assert sorted(p.name for p in frames.iterdir()) == [f"00-0{i}.png" for i in range(4)]
     for guide, frame in zip(guides, ("00-00", "00-03"), strict=True):
         single = tmp_path / "single.png"
-        dida("transfer", "-m", model_folder, "-c", picture, "--guide-a", guide, "-o", single)
+        one = ("-m", model_folder, "-c", picture, "--guide-a", guide, "--no-metadata")
+        dida("transfer", *one, "-o", single)
         assert single.read_bytes() == (frames / f"{frame}.png").read_bytes()
 
 
@@ -224,10 +225,11 @@ def test_none_is_a_guide_without_the_part(
     dida: Dida, model_folder: Path, picture: Path, tmp_path: Path
 ) -> None:
     frames = tmp_path / "frames"
-    options = ("--guide-a", "none", "--guide-a", picture, "--frames", frames)
+    options = ("--guide-a", "none", "--guide-a", picture, "--frames", frames, "--no-metadata")
     dida("interpolate", "-m", model_folder, "-c", picture, *options, "-o", tmp_path / "row.png")
     removed = tmp_path / "removed.png"
-    dida("remove-attribute", "-m", model_folder, picture, "--attribute", "both", "-o", removed)
+    silent = ("-m", model_folder, "--no-metadata")
+    dida("remove-attribute", *silent, picture, "--attribute", "both", "-o", removed)
     assert (frames / "00-00.png").read_bytes() == removed.read_bytes()
 
 
@@ -264,13 +266,13 @@ def test_without_a_common_code_guides_are_moved_between_on_the_content(
     dida: Dida, retouch_folder: Path, picture: Path, tmp_path: Path
 ) -> None:
     guide, frames = write_picture(tmp_path / "guide.png", seed=9), tmp_path / "frames"
-    options = ("-m", retouch_folder, "-c", picture, "--steps", 3)
+    options = ("-m", retouch_folder, "-c", picture, "--steps", 3, "--no-metadata")
     moving = ("--guide-a", "none", "--guide-a", guide, "--frames", frames)
     assert dida("interpolate", *options, *moving, "-o", tmp_path / "row.png").code == 0
     made = [path.read_bytes() for path in sorted(frames.iterdir())]
     assert len(set(made)) == 3
     single = tmp_path / "single.png"
-    arguments = ("-m", retouch_folder, "-c", picture, "--guide-a", guide, "--size", "model")
+    arguments = ("-m", retouch_folder, "-c", picture, "--guide-a", guide, "--no-metadata")
     assert dida("transfer", *arguments, "-o", single).code == 0
     assert single.read_bytes() == made[2]
 
@@ -457,3 +459,21 @@ def test_pictures_without_a_face_are_named_and_passed_over(
     )
     assert told.code == 0 and (tmp_path / "one.png").is_file()
     assert f"{picture}: no face" in dida("segment", picture, "-m", model).err
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".gif", "GIF"), (".webp", "WEBP"), (".apng", "PNG")])
+def test_an_interpolation_can_be_a_moving_picture(
+    dida: Dida, retouch_folder: Path, picture: Path, tmp_path: Path, suffix: str, kind: str
+) -> None:
+    guide, out = write_picture(tmp_path / "guide.png", seed=9), tmp_path / f"morph{suffix}"
+    options = ("-m", retouch_folder, "-c", picture, "--guide-a", "none", "--guide-a", guide)
+    assert dida("interpolate", *options, "--steps", 3, "-o", out) == Result(0, f"{out}\n", "")
+    with Image.open(out) as moving:
+        assert moving.format == kind and moving.is_animated and moving.n_frames == 4  # and back
+        assert moving.size == (48, 40) and moving.info["loop"] == 0
+    model = ("--size", "model", "-o", out)
+    assert dida("interpolate", *options, "--steps", 3, *model).code == 0
+    with Image.open(out) as moving:
+        assert moving.size == (32, 32)
+    grid = ("--guide-b", picture, "--guide-b", guide, "-o", out)
+    assert "a grid does not move" in dida("interpolate", *options, *grid).err

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -245,3 +246,85 @@ def test_what_a_library_warns_of_comes_with_the_files_name(
         result = dida("remove-attribute", "-m", model_folder, tmp_path / name)
         for line in result.err.splitlines():
             assert name in line
+
+
+def test_outputs_of_one_place_are_refused_before_work(
+    dida: Dida, masked_folder: Path, picture: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link.png").symlink_to("o.png")
+    edit = ("remove-attribute", "-m", masked_folder, picture, "-o", tmp_path / "o.png")
+    for option in ("--sheet", "--mask-out"):
+        for other in (tmp_path / "o.png", tmp_path / "x" / ".." / "o.png", tmp_path / "link.png"):
+            result = dida(*edit, option, other)
+            assert result.code == 1 and "would be written twice" in result.err
+    both = ("--sheet", tmp_path / "s.png", "--mask-out", tmp_path / "s.png")
+    assert "would be written twice" in dida(*edit, *both).err
+    assert not (tmp_path / "o.png").exists() and not (tmp_path / "s.png").exists()
+    assert dida(*edit, "--sheet", tmp_path / "s.png", "--mask-out", tmp_path / "m.png").code == 0
+
+
+def test_several_pictures_go_to_a_folder_not_to_a_name_of_one(
+    dida: Dida, model_folder: Path, some: Path, tmp_path: Path
+) -> None:
+    edit = ("remove-attribute", "-m", model_folder)
+    for inputs in ([some], [some / "0.png", some / "1.png"]):
+        result = dida(*edit, *inputs, "-o", tmp_path / "both.png")
+        assert result.code == 1 and "is the name of one picture; give a folder" in result.err
+    assert not (tmp_path / "both.png").exists()
+
+
+@pytest.mark.parametrize("here", [".", "..", "./", "../some"])
+def test_outputs_are_named_after_the_folder_that_a_dot_means(
+    dida: Dida, model_folder: Path, some: Path, here: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(some / "inner" if here == ".." and not (some / "inner").mkdir() else some)
+    assert dida("remove-attribute", "-m", model_folder, here).code == 0
+    made = Path("some.removed")
+    assert made.is_dir() and len(list(made.iterdir())) == 3
+
+
+def test_an_empty_argument_is_refused(dida: Dida, picture: Path) -> None:
+    for arguments in (("remove-attribute", ""), ("transfer", "-c", picture, "--guide-a", "")):
+        result = dida(*arguments)
+        assert result.code == 1 and "an argument is empty" in result.err
+
+
+def test_folders_are_read_by_content_and_say_what_is_passed_over(
+    dida: Dida, model_folder: Path, some: Path, tmp_path: Path
+) -> None:
+    with Image.open(some / "0.png") as one:
+        for suffix, kind in (
+            (".jfif", "JPEG"),
+            (".JPE", "JPEG"),
+            (".ppm", "PPM"),
+            (".avif", "AVIF"),
+        ):
+            if kind in Image.SAVE:
+                one.save(some / f"x{suffix}", kind)
+    readable = len(list(some.iterdir()))
+    assert readable >= 6
+    for name in ("a.heic", "b.HEIC", "c.jxl", "notes.txt"):
+        (some / name).write_bytes(b"whatever")
+    out = tmp_path / "out"
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        result = dida("remove-attribute", "-m", model_folder, some, "-o", out)
+    assert result.code == 0 and len(list(out.iterdir())) == readable
+    assert result.err == (
+        f"dida: warning: {some}: 3 files passed over: .heic, .jxl (not read here)\n"
+    )
+    for name in sorted(some.iterdir()):
+        if name.suffix.lower() in images.SUFFIXES:
+            name.unlink()
+    result = dida("remove-attribute", "-m", model_folder, some, "-o", tmp_path / "none")
+    assert result.code == 1 and "holds no pictures (3 files passed over" in result.err
+
+
+def test_the_only_picture_of_a_domain_is_said_to_be_held_out(
+    dida: Dida, domains: Path, tmp_path: Path
+) -> None:
+    for path in sorted((domains / "trainA").iterdir())[1:]:
+        path.unlink()
+    result = dida("data", "check", domains, "--side", 32, "--batch", 1)
+    assert result.code == 1 and "no picture to learn from in 'trainA' (" in result.err
+    assert "held out); add pictures" in result.err

@@ -156,9 +156,11 @@ def test_what_moves_makes_a_list_or_a_table(
     masked: editor.Editor, picture: Path, guide: Path
 ) -> None:
     row = masked.interpolate(picture, guide_a=(None, guide), steps=3)
-    assert [one.size for one in row] == 3 * [(32, 32)]
-    assert same(row[2], masked.transfer(picture, guide_a=guide, size="model").image)
-    assert same(row[0], masked.remove(picture, size="model").image)
+    assert [one.size for one in row] == 3 * [(48, 40)]
+    assert same(row[2], masked.transfer(picture, guide_a=guide).image)
+    assert same(row[0], masked.remove(picture).image)
+    small = masked.interpolate(picture, guide_a=(None, guide), steps=3, size="model")
+    assert same(small[2], masked.transfer(picture, guide_a=guide, size="model").image)
     known = masked.guide(guide, "a")
     assert same(masked.interpolate(picture, guide_a=(None, known), steps=3)[1], row[1])
     table = masked.interpolate((picture, guide), guide_b=(picture, guide), guide_a=guide, steps=2)
@@ -227,7 +229,7 @@ def test_without_a_common_code_nothing_is_drawn_between_contents(
     with pytest.raises(DidaError, match="-m avatars-smile-glasses-didd can"):
         retouch.interpolate((picture, guide))
     row = retouch.interpolate(picture, guide_a=(None, guide), steps=2)
-    assert same(row[1], retouch.transfer(picture, guide_a=guide, size="model").image)
+    assert same(row[1], retouch.transfer(picture, guide_a=guide).image)
 
 
 @pytest.mark.parametrize("ability", editor.WITHOUT)
@@ -288,7 +290,7 @@ def test_faces_are_segmented_and_moved_between_guides(of_faces: Editor) -> None:
     mask = np.asarray(of_faces.segment(people()))
     assert mask.shape == (230, 460) and mask[:, :230].any() and not mask[:, 280:].any()
     row = of_faces.interpolate(people(), guide_a=(None, people()), steps=3)
-    assert [picture.size for picture in row] == [(RETOUCH.side,) * 2] * 3
+    assert [picture.size for picture in row] == [people().size] * 3
 
 
 def test_a_picture_without_a_face_is_refused_by_name(of_faces: Editor, picture: Path) -> None:

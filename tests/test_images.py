@@ -194,12 +194,33 @@ def test_sixteen_bits_in_the_other_byte_order_are_scaled(tmp_path: Path) -> None
     assert top_row(images.read(path)) == [BLACK, grey(128), WHITE]
 
 
-def test_mode_i_is_scaled_like_sixteen_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("most", [65535, 10**6, 2**31 - 2])
+def test_mode_i_is_scaled_like_sixteen_bits_or_to_its_largest(tmp_path: Path, most: int) -> None:
     path = tmp_path / "a.tiff"
-    Image.fromarray(np.array([[-5, 0, 32768, 65535, 70000]], dtype=np.int32)).save(path)
+    Image.fromarray(np.array([[-5, 0, most // 2 + 1, most]], dtype=np.int32)).save(path)
     with Image.open(path) as stored:
         assert stored.mode == "I"
-    assert top_row(images.read(path)) == [BLACK, BLACK, grey(128), WHITE, WHITE]
+    assert top_row(images.read(path)) == [BLACK, BLACK, grey(128), WHITE]
+
+
+def test_thirty_two_bits_without_a_sign_are_read_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "a.tiff"
+    values = np.array([[0, 2**31, 2**32 - 1]], dtype=np.uint32)
+    Image.fromarray(values.view(np.int32)).save(path, tiffinfo={339: 1})
+    contents = path.read_bytes()  # Pillow writes its own tag: 339, short, one value
+    tag = struct.pack("<HHI", 339, 3, 1)
+    assert contents.count(tag) == 1
+    place = contents.index(tag) + len(tag)
+    path.write_bytes(contents[:place] + struct.pack("<H", 1) + contents[place + 2 :])
+    assert top_row(images.read(path)) == [BLACK, grey(128), WHITE]
+
+
+def test_sixteen_bits_with_a_transparent_level_keep_their_range(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    wide = Image.fromarray(np.array([[0, 32768, 65535, 300]], dtype=np.uint16))
+    wide.save(path, transparency=300)
+    assert top_row(images.read(path)) == [BLACK, grey(128), WHITE, WHITE]
+    assert images.read(path, alpha=True).getchannel("A").getextrema() == (0, 255)
 
 
 @pytest.mark.parametrize("full", [1.0, 255.0, 65535.0])
@@ -336,7 +357,7 @@ def test_text_named_like_a_picture_is_refused(tmp_path: Path) -> None:
 
 def test_a_format_nobody_promised_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    noise().save(path, "PPM")
+    noise().save(path, "TGA")
     assert "not a picture" in refusal(path)
 
 
@@ -811,3 +832,45 @@ def test_a_folder_without_pictures_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(DidaError, match=r"holds no pictures \(\.jpg") as caught:
         images.pictures_in(tmp_path)
     assert str(tmp_path) in str(caught.value)
+
+
+def swapped_profile() -> bytes:
+    """A colour profile that differs much from sRGB: its red is what sRGB calls green."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    red, green = profile.index(b"rXYZ"), profile.index(b"gXYZ")
+    profile[red : red + 4], profile[green : green + 4] = b"gXYZ", b"rXYZ"
+    return bytes(profile)
+
+
+def test_a_network_sees_srgb_and_an_edit_keeps_the_profile(tmp_path: Path) -> None:
+    path, profile = tmp_path / "own.png", swapped_profile()
+    picture = Image.new("RGB", (40, 40), (250, 10, 10))
+    picture.save(path, icc_profile=profile)
+    seen, own = images.read(path), images.read(path, alpha=True)
+    red, green, blue = seen.getpixel((5, 5))  # type: ignore[misc]
+    assert green > 200 > 100 > red and blue < 100
+    assert own.getpixel((5, 5)) == (250, 10, 10) and images.srgb(own).tobytes() == seen.tobytes()
+    edited = images.srgb(own)
+    edited.paste((0, 0, 255), (0, 0, 10, 10))
+    made = images.as_before(edited, own)
+    for suffix in (".png", ".jpg", ".webp"):
+        images.write(made, tmp_path / f"out{suffix}")
+        with Image.open(tmp_path / f"out{suffix}") as kept:
+            assert kept.info["icc_profile"] == profile
+    again = images.read(tmp_path / "out.png", alpha=True)
+    assert again.getpixel((20, 20)) == (250, 10, 10)  # bit for bit what it was
+    shown = np.asarray(images.srgb(again), int)
+    assert np.abs(shown[:10, :10] - (0, 0, 255)).max() <= 3
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK"])
+def test_a_broken_profile_or_one_of_another_kind_says_nothing(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "a.tiff"
+    plain = noise().convert(mode)
+    plain.save(path, icc_profile=b"no profile at all")
+    bare = tmp_path / "b.tiff"
+    plain.save(bare)
+    for alpha in (False, True):
+        one, other = images.read(path, alpha=alpha), images.read(bare, alpha=alpha)
+        assert images.srgb(one).tobytes() == other.tobytes()
+        images.encode(images.as_before(images.srgb(one), one))

@@ -60,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     console.show_warnings_as_notes()
     try:
+        if "" in arguments:
+            raise DidaError("an argument is empty; is a variable of your shell not set?")
         code = app(
             arguments or ["--help"],
             prog_name="dida",

@@ -19,7 +19,7 @@ from dida_cli.cli.editor import (
     opened,
     tell,
 )
-from dida_cli.cli.files import check_apart, read_one, single_target, targets, write_picture
+from dida_cli.cli.files import STREAM, check_apart, read_one, single_target, targets, write_picture
 from dida_cli.cli.options import (
     AlignedOpt,
     DeviceOpt,
@@ -55,6 +55,7 @@ PicturesArg = Annotated[
 KeepOpt = Annotated[
     str, typer.Option(help="Own parts the content keeps where no guide is given: a, b, both.")
 ]
+CELL = 512  # pixels, at most, that a step is shown in on a sheet
 NOTHING = Path("none")  # as a guide: the part is not there
 SegmentKind = Literal["mask", "soft", "overlay", "alpha"]
 
@@ -249,6 +250,7 @@ def interpolate(
     frames: Annotated[
         Path | None, typer.Option(help="Also write every picture into this folder.")
     ] = None,
+    size: SizeOpt = "own",
     face: FaceOpt = "largest",
     landmarks: LandmarksOpt = None,
     aligned: AlignedOpt = False,
@@ -262,9 +264,11 @@ def interpolate(
     """Move smoothly between two guides, or two contents; two of them at once make a grid.
 
     What is given twice moves, what is given once stays. A model without a common code moves guides
-    alone.
+    alone. Pictures are shown side by side; -o morph.gif, .webp or .apng makes a moving picture.
     """
     given: dict[Code, list[Path]] = {"common": content, "a": guide_a or [], "b": guide_b or []}
+    from dida_cli import images
+
     faces = chosen_faces(face, landmarks, aligned, strict)
     moving = _moving(given)
     target = single_target(content[0], out, "interpolated")
@@ -273,13 +277,14 @@ def interpolate(
     editor = opened(model, device, runtime, faces)
     kept = parts(keep, editor.domains, "--keep")
     began = time.perf_counter()
-    ends = {name: _one_or_two(paths) for name, paths in given.items()}
+    ends = {name: _one_or_two(paths, alpha=name == "common") for name, paths in given.items()}
     made = editor.interpolate(
         ends["common"],
         guide_a=ends["a"],
         guide_b=ends["b"],
         keep=[part for part in kept if given[part] != [NOTHING]],
         steps=steps,
+        size=size,
     )
     table = made if len(moving) == 2 else [made]
     note = "" if no_metadata else editor.note("interpolated", *(p for p in PARTS if p in moving))
@@ -287,7 +292,12 @@ def interpolate(
         _write_frames(table, frames, note)
     words = {"common": "content", "a": editor.domains.a, "b": editor.domains.b}
     moved = [words[name] for name in moving]
-    write_picture(_labelled(table, moved), target, note)
+    if target.suffix.lower() in images.MOVING and target != STREAM:
+        if len(moving) == 2:
+            raise DidaError(f"{target}: a grid does not move; give a .png")
+        images.write_bytes(images.encode_moving(made, target.suffix, note), target)
+    else:
+        write_picture(_labelled(table, moved), target, note)
     told: dict[str, Any] = {"output": str(target), "moving": moved}
     told |= {words[name]: [str(path) for path in paths] for name, paths in given.items() if paths}
     seconds = round(time.perf_counter() - began, 3)
@@ -315,9 +325,9 @@ def _moving(given: "dict[Code, list[Path]]") -> "list[Code]":
         raise typer.BadParameter(f"{error}.") from None
 
 
-def _one_or_two(paths: list[Path]) -> Any:
+def _one_or_two(paths: list[Path], *, alpha: bool) -> Any:
     """As `Editor.interpolate` takes what stays, and what moves."""
-    ends = [None if path == NOTHING else read_one(path) for path in paths]
+    ends = [None if path == NOTHING else read_one(path, alpha=alpha) for path in paths]
     return tuple(ends) if len(ends) > 1 else next(iter(ends), None)
 
 
@@ -325,6 +335,8 @@ def _labelled(table: "list[list[Picture]]", moved: list[str]) -> "Picture":
     """Steps as a sheet: those of a row from left to right, in a table those of the first down."""
     from dida_cli import render
 
+    for picture in (picture for row in table for picture in row):
+        picture.thumbnail((CELL, CELL))
     last = len(table[0]) - 1
     down, across = ([f"{moved[i]} {step / last:.2f}" for step in range(last + 1)] for i in (0, -1))
     return render.sheet(table, top=across, left=down if len(moved) == 2 else [])

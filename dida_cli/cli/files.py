@@ -32,7 +32,7 @@ def targets(inputs: Sequence[Path], out: Path | None, suffix: str) -> list[tuple
 
 def single_target(source: Path, out: Path | None, suffix: str) -> Path:
     """Where the result of one picture goes; that of stdin goes to stdout."""
-    usual = Path(f"{source.stem}.{suffix}.png")
+    usual = Path(f"{_stem(source)}.{suffix}.png")
     if out is None:
         return STREAM if source == STREAM else usual
     return out / usual if out.is_dir() else out
@@ -41,13 +41,15 @@ def single_target(source: Path, out: Path | None, suffix: str) -> Path:
 def _folder_targets(
     inputs: Sequence[Path], out: Path | None, suffix: str
 ) -> list[tuple[Path, Path]]:
-    from dida_cli.images import pictures_in
+    from dida_cli.images import WRITABLE, pictures_in
 
     if out == STREAM:
         raise typer.BadParameter("Only one picture can go to stdout; give a folder with -o.")
-    root = out or Path(f"{inputs[0].stem}.{suffix}")
+    root = out or Path(f"{_stem(inputs[0])}.{suffix}")
     if root.is_file():
         raise DidaError(f"{root}: is a file; give a folder with -o for several pictures")
+    if root.suffix.lower() in WRITABLE and not root.is_dir():
+        raise DidaError(f"{root}: is the name of one picture; give a folder with -o for several")
     found: list[tuple[Path, Path]] = []  # each picture with its name below the output folder
     for path in inputs:
         folder, files = (path, pictures_in(path)) if path.is_dir() else (path.parent, [path])
@@ -65,14 +67,26 @@ def _folder_targets(
     return work
 
 
+def _stem(path: Path) -> str:
+    """What outputs are named after: of `.` and `..` the folder that they are."""
+    return path.stem if path.stem.strip(".") else Path(os.path.realpath(path)).stem
+
+
 def check_apart(inputs: Sequence[Path], outputs: Sequence[Path | None]) -> None:
-    """Raises, before anything is done, when an output would replace an input or two are stdin."""
+    """Raises, before anything is done, when an output would replace an input or another output, by
+    whatever spelling or link, or when two inputs are stdin."""
     if list(inputs).count(STREAM) > 1:
         raise typer.BadParameter("Only one picture can come from stdin.")
     read = {os.path.realpath(path) for path in inputs if path != STREAM}
+    written: set[str] = set()
     for output in outputs:
-        if output and output != STREAM and os.path.realpath(output) in read:
+        if not output or output == STREAM:
+            continue
+        if (place := os.path.realpath(output)) in read:
             raise DidaError(f"{output}: is one of the pictures given; write to another file")
+        if place in written:
+            raise DidaError(f"{output}: would be written twice; give each output a file of its own")
+        written.add(place)
 
 
 def read_one(path: Path, *, alpha: bool = False) -> "Picture":

@@ -45,11 +45,13 @@ def split(root: Path, parts: Names, split_by: str = "", balance: str = "") -> Sp
     """
     split = _kept_apart(_found(root, parts, split_by, balance))
     for part, sides in split.train.rows.items():
-        for rows, words in zip(sides, parts[part], strict=True):
+        for place, (rows, words) in enumerate(zip(sides, parts[part], strict=True)):
             if not len(rows):
-                raise DidaError(
-                    f"{root}: no picture to learn from in {words!r}; choose others for part {part}"
-                )
+                others = (sets for kind, sets in split.kinds.items() if kind != "train")
+                held = sum(len(sets.rows[part][place]) for sets in others)
+                why = f" ({held} held out)" if held else ""
+                tip = "add pictures" if held else f"choose others for part {part}"
+                raise DidaError(f"{root}: no picture to learn from in {words!r}{why}; {tip}")
     return split
 
 
