@@ -19,7 +19,7 @@ from dida_cli.errors import DidaError
 
 ATTRIBUTE_LIST, PARTITION_LIST = "list_attr_celeba.txt", "list_eval_partition.txt"
 LIST_PLACES = ("", "Anno", "Eval")
-IMAGE_FOLDERS = ("images", "img_align_celeba")
+IMAGE_FOLDERS = ("images", "img_align_celeba", "img_align_celeba_png")
 IMAGE_ARCHIVE = "img_align_celeba.zip"
 IMAGE_PLACES = ("", "Img")
 
@@ -62,14 +62,20 @@ def list_in(root: Path, name: str) -> Path | None:
     return next((path for place in LIST_PLACES if (path := root / place / name).is_file()), None)
 
 
-def pictures_in(root: Path) -> Callable[[str], File]:
+def pictures_in(root: Path, first: str) -> Callable[[str], File]:
     """Where a listed file is: in a folder of pictures, or in img_align_celeba.zip.
 
+    `first` is one of them: where it lies deeper by a folder of the same name, or as PNG, all do.
     Raises DidaError when `root` has neither.
     """
     places = [root / place for place in IMAGE_PLACES]
     for folder in (place / name for place in places for name in IMAGE_FOLDERS):
         if folder.is_dir():
+            inner = folder / folder.name
+            folder = inner if inner.is_dir() else folder
+            as_png = Path(first).with_suffix(".png").name
+            if not (folder / first).exists() and (folder / as_png).exists():
+                return lambda file: folder / Path(file).with_suffix(".png")
             return folder.joinpath
     for path in (place / IMAGE_ARCHIVE for place in places):
         if path.is_file():
@@ -88,7 +94,7 @@ def found(root: Path, parts: Names) -> Found:
     Without a partition list the last of each set are yet to be held out.
     """
     attributes = read_attributes(list_in(root, ATTRIBUTE_LIST) or root / ATTRIBUTE_LIST)
-    where = pictures_in(root)
+    where = pictures_in(root, next(iter(attributes.files), ""))
     rows = attributes.rows(parts)
     files = [where(file) for file in attributes.files]
     if listed := list_in(root, PARTITION_LIST):

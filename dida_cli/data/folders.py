@@ -56,7 +56,8 @@ class Archive:
             self._zip = zipfile.ZipFile(path)
         except Exception as error:  # at broken archives, locked ones and those of another kind
             raise DidaError(f"{path}: no whole zip archive ({error}); get it again") from None
-        self.members = {member.filename: member for member in self._zip.infolist()}
+        # some archives of Windows have backslashes between folders
+        self.members = {m.filename.replace("\\", "/"): m for m in self._zip.infolist()}
 
     def read(self, name: str) -> bytes:
         """The contents of a member. Raises DidaError naming it when it is absent or damaged."""

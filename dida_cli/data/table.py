@@ -8,7 +8,7 @@ all pictures of one value are for the same.
 
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from dida_cli.data.folders import TEST, TRAIN, VALIDATION, Archive, File, Found,
 from dida_cli.data.labels import Labels, joined, read_csv
 from dida_cli.errors import DidaError
 
-SUFFIX, ARCHIVE = ".csv", ".zip"
+SUFFIX, ARCHIVE, PNG = ".csv", ".zip", ".png"
 PARTITION = "partition"
 KINDS = {"0": TRAIN, "1": VALIDATION, "2": TEST} | {
     "training": TRAIN,
@@ -50,7 +50,7 @@ def found(root: Path, parts: Names, split_by: str = "", balance: str = "") -> Fo
     `balance` names a column whose values are groups, of which a batch takes as many of each.
     """
     labels, known = read(root), _pictures(root)
-    files = [known.get(name) or known.get(os.path.basename(name)) for name in labels.files]
+    files = [_find(known, name.replace("\\", "/")) for name in labels.files]
     if missing := next((n for n, f in zip(labels.files, files, strict=True) if f is None), None):
         raise DidaError(f"{root}: {missing} is in its table, but no such picture is there")
     rows = labels.rows(parts)
@@ -63,6 +63,13 @@ def found(root: Path, parts: Names, split_by: str = "", balance: str = "") -> Fo
     none = np.zeros(0, int)
     groups = np.unique(labels.column(balance), return_inverse=True)[1] if balance else none
     return Found(there, rows, kinds, held_out, groups)
+
+
+def _find(known: Mapping[str, File], name: str) -> File | None:
+    """A listed picture, by its path or its name; also where it was made a PNG since."""
+    plain = os.path.basename(name)
+    names = (name, plain, os.path.splitext(name)[0] + PNG, os.path.splitext(plain)[0] + PNG)
+    return next((known[one] for one in names if one in known), None)
 
 
 def _tables(root: Path) -> Sequence[File]:

@@ -1,6 +1,7 @@
 """Attribute lists in the text format of CelebA, and the pictures they choose."""
 
 import io
+import zipfile
 from pathlib import Path
 
 import drawn_celeba
@@ -488,3 +489,31 @@ def test_a_listed_name_cannot_lead_out_of_an_archive(tmp_path: Path) -> None:
         train = exclusive(root).train
         with pytest.raises(DidaError, match="no such file in the archive"):
             folders.load(train.having("a")[:1], 32)
+
+
+@pytest.mark.parametrize("case", ["png", "png folder", "doubled", "doubled png"])
+def test_celeba_is_found_as_people_have_it(tmp_path: Path, case: str) -> None:
+    write_list(tmp_path, 4 * BITS)
+    name = {"png folder": "img_align_celeba_png"}.get(case, "img_align_celeba")
+    (tmp_path / "images").rmdir()
+    folder = tmp_path / name / name if "doubled" in case else tmp_path / name
+    folder.mkdir(parents=True)
+    suffix = ".png" if "png" in case else ".jpg"
+    for number in range(4 * len(BITS)):
+        drawn_celeba.face(number % 24).save(folder / f"{number:04d}{suffix}")
+    train = exclusive(tmp_path).train
+    assert all(
+        file.is_file() and file.suffix == suffix for file in train.files if isinstance(file, Path)
+    )
+    assert len(folders.read(train.files, 32).rows) == len(train.files) > 0
+
+
+def test_an_archive_may_have_backslashes(tmp_path: Path) -> None:
+    write_list(tmp_path, 4 * BITS)
+    (tmp_path / "images").rmdir()
+    with zipfile.ZipFile(tmp_path / "img_align_celeba.zip", "w") as archive:
+        for number in range(4 * len(BITS)):
+            drawn_celeba.face(number % 24).save(contents := io.BytesIO(), "JPEG")
+            archive.writestr(f"img_align_celeba\\{number:04d}.jpg", contents.getvalue())
+    train = exclusive(tmp_path).train
+    assert len(folders.read(train.files, 32).rows) == len(train.files) > 0

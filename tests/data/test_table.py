@@ -155,3 +155,23 @@ def test_portraits_are_the_repositorys_unless_a_folder_here_is_called_so(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "portraits").mkdir()
     assert sources.located(Path("portraits")) == Path("portraits")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("prefix", ["", "img_align_celeba\\"])
+def test_kaggles_celeba_is_read_as_it_is_unpacked(tmp_path: Path, suffix: str, prefix: str) -> None:
+    inner = tmp_path / "img_align_celeba" / "img_align_celeba"
+    lists = {"attr": "image_id,Smiling,Eyeglasses", "eval": "image_id,partition"}
+    for index in range(12):
+        write_picture(inner / f"{index:06d}{suffix}", seed=index)
+        name = f"{prefix}{index:06d}.jpg"
+        lists["attr"] += f"\n{name},{1 if index % 2 else -1},{-1 if index % 3 else 1}"
+        lists["eval"] += f"\n{name},{0 if index < 8 else 1 if index < 10 else 2}"
+    (tmp_path / "list_attr_celeba.csv").write_text(lists["attr"])
+    parts: folders.Names = {"a": ("Smiling", "not Smiling")}
+    whole = sources.split(tmp_path, parts)  # no partition: the last of each are held out
+    assert whole.train.files and whole.validation.files
+    (tmp_path / "list_eval_partition.csv").write_text(lists["eval"])
+    split = sources.split(tmp_path, parts)
+    assert [len(sets.files) for sets in split.kinds.values()] == [8, 2, 2]
+    assert all(int(Path(file.name).stem) % 2 for file in split.train.having("a"))
