@@ -18,13 +18,20 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dida_cli import methods
-from dida_cli.config import CONFIG, ModelConfig, in_one_line, parse, read_config, short
+from dida_cli.config import (
+    CARD,
+    CONFIG,
+    WEIGHTS,
+    ModelConfig,
+    in_one_line,
+    read_config,
+    read_header,
+    short,
+)
 from dida_cli.errors import DidaError
 from dida_cli.nets import bake_spectral
 from dida_cli.players import Network
 
-WEIGHTS, CARD = "model.safetensors", "README.md"
-MAX_HEADER_BYTES = 500_000  # of a safetensors file: some 100 bytes a tensor
 DTYPES = {  # that are held
     "F16": torch.float16,
     "F32": torch.float32,
@@ -107,13 +114,7 @@ def read_tensors(path: Path, like: Mapping[str, Tensor], device: str = "cpu") ->
 
 
 def _check_header(path: Path, like: Mapping[str, Tensor]) -> None:
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        if size > MAX_HEADER_BYTES:
-            raise ValueError(f"its header claims {size} bytes")
-        header = parse(file.read(size))
-    if not isinstance(header, dict):
-        raise ValueError("its header is no object")
+    header = read_header(path)
     if missing := sorted(like.keys() - header.keys()):
         raise DidaError(f"{path}: tensor {missing[0]} is missing; is it a model of dida?")
     if extra := sorted(header.keys() - like.keys() - {"__metadata__"}):

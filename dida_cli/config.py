@@ -20,7 +20,8 @@ Size = Literal["own", "model"]  # of an edit: the picture's, or the square that 
 PARTS: tuple[Part, ...] = ("a", "b")
 OTHER: dict[Part, Part] = {"a": "b", "b": "a"}
 
-CONFIG = "config.json"  # in every model folder
+MAX_HEADER_BYTES = 500_000  # of a safetensors file: some 100 bytes a tensor
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"  # in every model folder
 DEFAULT_MODEL = "avatars-smile-glasses"  # what edits use unless told otherwise
 SIDES = (32, 256)  # smallest and largest picture side in pixels
 CHANNELS = 4096  # no code or net may be wider: a config from elsewhere must not eat the memory
@@ -184,6 +185,18 @@ def parse(text: bytes) -> Any:
         return values
 
     return json.loads(text.decode(), object_pairs_hook=as_dict)
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """What a safetensors file says of its tensors, by name. Raises ValueError or OSError."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > MAX_HEADER_BYTES:
+            raise ValueError(f"its header claims {size} bytes")
+        header = parse(file.read(size))
+    if not isinstance(header, dict):
+        raise ValueError("its header is no object")
+    return header
 
 
 def short(words: object) -> str:

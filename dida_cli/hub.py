@@ -8,9 +8,11 @@ branch on to its newest commit. Whatever a repository holds, three files are fet
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,8 +22,16 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from dida_cli import __version__, methods
-from dida_cli.checkpoint import CARD, WEIGHTS, load
-from dida_cli.config import CONFIG, Json, in_one_line, read_config, read_json
+from dida_cli.config import (
+    CARD,
+    CONFIG,
+    WEIGHTS,
+    Json,
+    in_one_line,
+    read_config,
+    read_header,
+    read_json,
+)
 from dida_cli.errors import DidaError
 
 JUDGE = "avatars-factors"  # the classifier of evaluate.attributes
@@ -122,13 +132,26 @@ def fingerprint(folder: Path) -> str:
         return _seal(folder / WEIGHTS).sha256
 
 
+def parameters(folder: Path) -> int:
+    """How many numbers a model's weights hold. Raises DidaError when there are none to read."""
+    path = folder / WEIGHTS
+    with in_one_line(path, "a whole safetensors file", KeyError, TypeError):
+        header = read_header(path)
+        return sum(math.prod(header[n]["shape"]) for n in header if n != "__metadata__")
+
+
 def known() -> list[Entry]:
     """Every model that has a name here: bundled, published, or recorded at its first use."""
     found = [Entry(name, "bundled", BUNDLED / name, None) for name in names()]
     for name, pin in read_pins(MANIFEST).items():
         found.append(Entry(name, "published", _cached(pin), pin))
     for record in sorted((home() / "known").glob("*.json")):
-        for revision, pin in read_pins(record).items():
+        try:
+            pins = read_pins(record)
+        except DidaError as error:
+            warnings.warn(f"{error}; passed over, delete it", stacklevel=2)
+            continue
+        for revision, pin in pins.items():
             name = pin.repository if revision == BRANCH else f"{pin.repository}@{revision}"
             found.append(Entry(name, "recorded", _cached(pin), pin))
     return found
@@ -160,7 +183,7 @@ def verify(entry: Entry) -> None:
                 f"{entry.name}: {name} is not the file it must be; "
                 f"dida download {entry.name} fetches it anew"
             )
-    load(folder)
+    _load(folder)
 
 
 def remove(entry: Entry) -> None:
@@ -186,7 +209,7 @@ def push(folder: Path, repository: str, extra: Mapping[str, Path | bytes], priva
         raise DidaError(f"{repository}: is no name of a repository; give org/repo")
     if offline():
         raise DidaError(f"{repository}: cannot be pushed to while offline; drop --offline")
-    load(folder)
+    _load(folder)
     if not (folder / CARD).is_file():
         raise DidaError(f"{folder}: has no {CARD}; say in it what the model does and its licence")
     files: dict[str, Path | bytes] = {name: folder / name for name in FILES}
@@ -200,6 +223,13 @@ def push(folder: Path, repository: str, extra: Mapping[str, Path | bytes], priva
             repository, operations, commit_message=f"Upload with dida {__version__}"
         )
     return Pin(repository, commit.oid, {name: _seal(folder / name) for name in FILES})
+
+
+def _load(folder: Path) -> None:
+    """Raises DidaError when a folder is no whole model."""
+    from dida_cli import checkpoint  # and torch, of which no other question needs to know
+
+    checkpoint.load(folder)
 
 
 def home() -> Path:

@@ -477,3 +477,18 @@ def test_an_interpolation_can_be_a_moving_picture(
         assert moving.size == (32, 32)
     grid = ("--guide-b", picture, "--guide-b", guide, "-o", out)
     assert "a grid does not move" in dida("interpolate", *options, *grid).err
+
+
+def test_contents_may_stand_without_their_option(
+    dida: Dida, model_folder: Path, picture: Path, tmp_path: Path
+) -> None:
+    guide, more = (write_picture(tmp_path / f"{i}.png", seed=i) for i in (8, 9))
+    silent = ("-m", model_folder, "--guide-a", guide, "--no-metadata", "-o")
+    one, other = tmp_path / "one.png", tmp_path / "other.png"
+    assert dida("transfer", picture, *silent, one).code == 0
+    assert dida("transfer", "-c", picture, *silent, other).code == 0
+    assert one.read_bytes() == other.read_bytes()
+    assert dida("transfer", picture, more, *silent, tmp_path / "both").code == 0
+    assert (tmp_path / "both" / picture.name).read_bytes() == one.read_bytes()
+    result = dida("transfer", *silent, one)
+    assert result.code == 2 and "Give a picture to edit" in result.err

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -436,7 +437,13 @@ def test_models_are_listed_described_checked_and_removed(
     folder = hub.resolve(FACES)
     hub.resolve(f"{FACES}@{folder.name}")
     lines = [line.split("\t") for line in dida("models", "list").out.splitlines()]
-    assert [DEFAULT_MODEL, "bundled", "here"] in lines and [FACES, "recorded", "here"] in lines
+    about = {
+        line[0]: line[3]
+        for line in lines
+        if line[1:3] in (["bundled", "here"], ["recorded", "here"])
+    }
+    assert about[DEFAULT_MODEL].endswith("; retouch, 128 px") and "drawn" in about[DEFAULT_MODEL]
+    assert about[FACES] == "smile and glasses; didd, 32 px"
     told = json.loads(dida("models", "info", FACES, "--json").out)
     assert told["commit"] == folder.name and told["repository"] == FACES and told["side"] == 32
     assert told["sha256"] == sha256((folder / WEIGHTS).read_bytes())
@@ -455,6 +462,29 @@ def test_models_are_listed_described_checked_and_removed(
     assert dida("models", "remove", f"{FACES}@{folder.name}").code == 0
     assert FACES not in dida("models", "list", "--json").out
     one_line(dida("models", "remove", DEFAULT_MODEL), "was not downloaded")
+
+
+def test_a_broken_record_hides_no_other(
+    server: Hub, faces: Repository, dida: Dida, tmp_path: Path
+) -> None:
+    hub.resolve(FACES)
+    (hub.home() / "known" / "broken--one.json").write_text("{")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        result = dida("models", "list")
+    assert result.code == 0 and FACES in result.out and DEFAULT_MODEL in result.out
+    assert "broken--one.json" in result.err and result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["path", DEFAULT_MODEL], ["info", DEFAULT_MODEL]])
+def test_questions_about_models_load_no_torch(arguments: list[str]) -> None:
+    program = (
+        "import sys\nfrom dida_cli.cli import main\n"
+        f"try: main(['models', *{arguments!r}])\nexcept SystemExit as e: assert not e.code\n"
+        "sys.exit(' '.join({'torch', 'numpy', 'PIL', 'huggingface_hub'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout, done.stderr
 
 
 def test_other_things_in_the_shared_cache_stay(

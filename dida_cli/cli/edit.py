@@ -61,9 +61,13 @@ SegmentKind = Literal["mask", "soft", "overlay", "alpha"]
 
 
 def transfer(
+    pictures: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="IMAGE...", help="Pictures or folders to edit; - is stdin."),
+    ] = None,
     content: Annotated[
-        Path, typer.Option("--content", "-c", help="Picture or folder to edit; - is stdin.")
-    ],
+        Path | None, typer.Option("--content", "-c", help="One of them, said so.")
+    ] = None,
     guide_a: GuidesAOpt = None,
     guide_b: GuidesBOpt = None,
     keep: KeepOpt = "none",
@@ -93,9 +97,12 @@ def transfer(
     Several models, -m glasses -m beard, edit one after the other, each with its own --guide-a.
     """
     faces = chosen_faces(face, landmarks, aligned, strict)
+    contents = [*(pictures or []), *([content] if content else [])]
+    if not contents:
+        raise typer.BadParameter("Give a picture to edit: dida transfer FACE --guide-a GUIDE.")
     names, of_a, of_b = model or [DEFAULT_MODEL], guide_a or [], guide_b or []
     _check_guides(len(names), of_a, of_b)
-    check_apart([content, *of_a, *of_b], [])
+    check_apart([*contents, *of_a, *of_b], [])
     stages: list[Stage] = []
     guides: list[Guide] = []
     left: list[str] = []  # of the content's own parts
@@ -120,7 +127,7 @@ def transfer(
     told["transferred"] = [guide.name for guide in guides]
     told |= {"kept": left, "strength": strength}
     job = Job(stages, "transfer", told, as_json, not no_metadata)
-    job.run([content], out, sheet, guides, mask_out, mask_as)
+    job.run(contents, out, sheet, guides, mask_out, mask_as)
 
 
 def _check_guides(models: int, guide_a: list[Path], guide_b: list[Path]) -> None:

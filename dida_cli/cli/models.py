@@ -125,25 +125,38 @@ def list_models(as_json: JsonOpt = False) -> None:
 
     entries = hub.known()
     if as_json:
-        console.out_json({"models": [_told(entry) for entry in entries]})
+        told = [_told(entry) | {"about": _about(entry)} for entry in entries]
+        console.out_json({"models": told})
         return
     for entry in entries:
-        where = "here" if entry.folder else f"dida download {entry.name}"
-        console.out(f"{entry.name}\t{entry.kind}\t{where}")
+        where = "here" if entry.folder else f"dida download {shlex.quote(entry.name)}"
+        console.out(f"{entry.name}\t{entry.kind}\t{where}\t{_about(entry)}")
+
+
+def _about(entry: "Entry") -> str:
+    """What a model does, in a line, and on what pictures."""
+    from dida_cli import recipe
+
+    if entry.kind == "bundled" and entry.name in recipe.names():
+        wanted = recipe.values_of(entry.name)
+        return f"{wanted['about']}; {wanted['method']}, {wanted['stages'][-1]['side']} px"
+    if not entry.folder:
+        return ""
+    config = read_config(entry.folder / CONFIG)
+    names = " and ".join(config.domains.of(part) for part in config.parts)
+    return f"{names}; {config.method}, {config.side} px"
 
 
 @app.command()
 def info(model: NameArg, as_json: JsonOpt = False) -> None:
     """What a model is: its method with all settings, its parts, size, origin, sha256."""
-    from dida_cli import checkpoint, hub
+    from dida_cli import hub
 
     entry = hub.find(model)
     told = _told(entry)
     if entry.folder:
-        path = entry.folder / CONFIG
-        blank = checkpoint.blank(read_config(path), str(path))
-        told |= blank.config.to_json()
-        told["parameters"] = sum(t.numel() for t in blank.state_dict().values())
+        told |= read_config(entry.folder / CONFIG).to_json()
+        told["parameters"] = hub.parameters(entry.folder)
         told["sha256"] = hub.fingerprint(entry.folder)
     if as_json:
         console.out_json(told)

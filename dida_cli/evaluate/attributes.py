@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dida_cli import checkpoint, images
-from dida_cli.config import CONFIG, Part, read_json
+from dida_cli.config import CARD, CONFIG, WEIGHTS, Part, read_json
 from dida_cli.data import avatars, celeba, folders
 from dida_cli.data.folders import File, Progress, unheard
 from dida_cli.errors import DidaError
@@ -205,8 +205,8 @@ def save(classifier: FactorClassifier, folder: Path, card: str, factors: Heads =
     """Write the classifier as a folder, beside the models it judges."""
     files: dict[str, bytes | dict[str, Tensor]] = {
         CONFIG: (json.dumps(_description(factors)) + "\n").encode(),
-        checkpoint.CARD: card.encode(),
-        checkpoint.WEIGHTS: dict(classifier.state_dict()),
+        CARD: card.encode(),
+        WEIGHTS: dict(classifier.state_dict()),
     }
     checkpoint.write_folder(folder, files)
 
@@ -220,6 +220,6 @@ def load(folder: Path, factors: Heads = FACTORS) -> FactorClassifier:
     if read_json(folder / CONFIG) != _description(factors):
         raise DidaError(f"{folder}: was trained for other factors; train one with --classifier")
     classifier = FactorClassifier(factors)
-    weights = checkpoint.read_tensors(folder / checkpoint.WEIGHTS, classifier.state_dict())
+    weights = checkpoint.read_tensors(folder / WEIGHTS, classifier.state_dict())
     classifier.load_state_dict(weights)
     return classifier.eval().requires_grad_(False)

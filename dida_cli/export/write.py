@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dida_cli import checkpoint
-from dida_cli.checkpoint import CARD
-from dida_cli.config import CONFIG, ModelConfig
+from dida_cli.config import CARD, CONFIG, ModelConfig
 from dida_cli.errors import DidaError
 from dida_cli.export import onnx
 from dida_cli.export.onnx import COMPOSE, ENCODE, OWN, Signature, as_codes, named, signatures
