@@ -11,12 +11,14 @@ of the release, whose later ones drift on.
 """
 
 import hashlib
+import io
 import math
+import pickletools
 import re
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, BinaryIO, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
@@ -33,6 +35,8 @@ COUNTER = "num_batches_tracked"  # of a batch norm: torch 0.4.0 had none, and no
 CRITIC = "disc"
 UNUSED = {"ae_opt", "disc_opt", "iters"}  # what training goes on from
 STAGES = 10  # no network has more
+LEGACY = 4  # pickles in a file of an older torch
+LONGEST_NAME = 200  # characters of a class or function that a pickle asks for
 STRANGE = "is it the authors' checkpoint?"
 
 Layers = dict[str, dict[str, Tensor]]  # name of a layer -> name of a tensor in it -> the tensor
@@ -110,6 +114,7 @@ def read(path: Path) -> dict[Any, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles that no release of torch has written
             _check_no_bomb(path)
+            _check_names(path)
             saved = torch.load(path, map_location="cpu", weights_only=True)
     except DidaError:
         raise
@@ -133,6 +138,25 @@ def _check_no_bomb(path: Path) -> None:
             unpacked = sum(entry.file_size for entry in archive.infolist())
         if unpacked > path.stat().st_size:
             raise DidaError(f"{path}: is compressed, which torch's files never are; get it again")
+
+
+def _check_names(path: Path) -> None:
+    """Raises DidaError for a name so long that torch would read it for hours, byte by byte."""
+    if zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = [name for name in archive.namelist() if name.endswith("data.pkl")]
+                streams: list[BinaryIO] = [io.BytesIO(archive.read(name)) for name in names]
+        except OSError as error:  # of places that are not in the file
+            raise ValueError("a damaged archive") from error
+    else:  # four pickles, one after the other
+        streams = [io.BytesIO(path.read_bytes())] * LEGACY
+    for stream in streams:
+        for opcode, argument, _ in pickletools.genops(stream):
+            if opcode.name in ("GLOBAL", "INST") and len(str(argument)) > LONGEST_NAME:
+                raise DidaError(
+                    f"{path}: asks to run {short(argument)}, which was not done; get it again"
+                )
 
 
 def network(saved: dict[Any, Any], kind: Kind, domains: Domains) -> Network:
@@ -208,7 +232,10 @@ def _layers(key: str, tensors: dict[Any, Any]) -> Layers:
 def _is_plain(value: object) -> TypeGuard[Tensor]:
     if not isinstance(value, Tensor) or value.layout is not torch.strided:
         return False
-    return value.device.type == "cpu" and not value.is_quantized
+    if value.device.type != "cpu" or value.is_quantized:
+        return False
+    # more numbers than are stored: a few bytes that would be written as gigabytes
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 def _config(

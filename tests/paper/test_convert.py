@@ -304,7 +304,7 @@ REFUSED: dict[str, tuple[str, Change, str]] = {
     "wide": (
         "didd",
         lambda s: s["e_separate_A"].update({"l6.0.module.bias": torch.zeros(1).expand(9**9)}),
-        "separate must be 1 to 4096",
+        "e_separate_A: l6.0.module.bias is no tensor of such a network",
     ),
     "two sizes of parts": (
         "didd",
@@ -467,3 +467,32 @@ def test_each_domain_that_has_a_part_and_no_other_gets_a_name(dida: Run, place: 
         said = dida("convert", "checkpoint", "--from", kind, *wrong, "-o", "model")
         assert said.code == 1 and said.err.startswith("dida: checkpoint: ")
         assert "--name-b" in said.err and not Path("model").exists()
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_a_name_that_torch_would_read_for_hours_is_refused_at_once(
+    dida: Run, place: Path, is_zip: bool
+) -> None:
+    name = b"a" * 5000
+    hostile = b"\x80\x02c" + name + b"\nb\n."
+    if is_zip:
+        torch.save(small("didd"), "whole")
+        with zipfile.ZipFile("whole") as whole, zipfile.ZipFile("checkpoint", "w") as made:
+            for one in whole.namelist():
+                made.writestr(one, hostile if one.endswith("data.pkl") else whole.read(one))
+    else:
+        heads = [pickle.dumps(one, 2) for one in (0x1950A86A20F9469CFC6C, 1001, {"little": True})]
+        Path("checkpoint").write_bytes(b"".join(heads) + hostile)
+    said = dida("convert", "checkpoint", "--from", "didd", *NAMES["didd"], "-o", "model")
+    assert said.code == 1 and said.err.count("\n") == 1 and len(said.err) < 400
+    assert "asks to run aaa" in said.err and not Path("model").exists()
+
+
+def test_a_tensor_larger_than_what_is_stored_is_refused(dida: Run, place: Path) -> None:
+    saved = small("didd")
+    name, tensor = next(item for item in saved["decoder"].items() if item[1].ndim == 4)
+    saved["decoder"][name] = tensor.new_zeros(1).expand(tensor.shape)
+    torch.save(saved, "checkpoint")
+    said = dida("convert", "checkpoint", "--from", "didd", *NAMES["didd"], "-o", "model")
+    assert said.code == 1 and "is no tensor of such a network" in said.err
+    assert not Path("model").exists()
