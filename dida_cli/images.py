@@ -126,6 +126,15 @@ def _has_frames(picture: Image.Image) -> bool:
         return False
 
 
+def pixels_in(path: Path) -> int:
+    """How many pixels a file says that it has; 0 where it says nothing."""
+    try:
+        with _opened(path, str(path)) as picture:
+            return picture.width * picture.height
+    except Exception:
+        return 0
+
+
 def name_of(source: Source) -> str:
     """What a picture is called in messages."""
     if isinstance(source, str | os.PathLike):

@@ -6,9 +6,11 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from PIL import Image, TiffImagePlugin
 
 from dida_cli import images
 from dida_cli.cli import console
+from dida_cli.cli import editor as cli_editor
 from dida_cli.data import folders
 
 Dida = Callable[..., Result]
@@ -328,3 +331,30 @@ def test_the_only_picture_of_a_domain_is_said_to_be_held_out(
     result = dida("data", "check", domains, "--side", 32, "--batch", 1)
     assert result.code == 1 and "no picture to learn from in 'trainA' (" in result.err
     assert "held out); add pictures" in result.err
+
+
+def test_large_pictures_take_turns(
+    dida: Dida, model_folder: Path, some: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(3, 8):
+        write_picture(some / f"{index}.png", seed=index)
+    together, most = 0, []
+    encode = images.encode
+
+    def counted(*given: Any, **named: Any) -> bytes:
+        nonlocal together
+        together += 1
+        most.append(together)
+        time.sleep(0.02)
+        together -= 1
+        return encode(*given, **named)
+
+    monkeypatch.setattr(images, "encode", counted)
+    monkeypatch.setattr(cli_editor.os, "cpu_count", lambda: 4)
+    edit = ("remove-attribute", "-m", model_folder, some)
+    assert dida(*edit, "-o", tmp_path / "small").code == 0
+    assert max(most) > 1
+    most.clear()
+    monkeypatch.setattr(cli_editor, "LARGE", 48 * 40 - 1)
+    assert dida(*edit, "-o", tmp_path / "large").code == 0
+    assert max(most) == 1 and len(most) == 8

@@ -6,9 +6,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from dida_cli.images import Picture
 
 SHEET_ROWS = 16  # of many pictures, a sheet shows the first ones
+LARGE = 12_000_000  # pixels of a picture that none as large is edited beside
 AT_ONCE = 8  # pictures that are edited at the same time, on as many cores
 
 Tell = Callable[[], None]  # says what became of a picture
@@ -158,16 +160,23 @@ class Job:
 def each(work: Sequence[tuple[Path, Path]], one: Callable[[Path, Path], Tell], task: str) -> None:
     """Do one thing to every (source, target), several at once; each is told of in its turn.
 
-    A bad picture among others is named, passed over, whatever was raised at it.
+    A bad picture among others is named, passed over, whatever was raised at it. Large ones take
+    turns, for their memory.
     """
+    from dida_cli import images
+
     if len(work) == 1:
         one(*work[0])()
         return
     failed = 0
     made: list[Path] = []
 
+    turn = Lock()
+
     def counted(source: Path, target: Path) -> Tell:
-        say = one(source, target)
+        is_large = images.pixels_in(source) > LARGE
+        with turn if is_large else nullcontext():
+            say = one(source, target)
         made.append(target)
         return say
 
