@@ -21,6 +21,7 @@ from dida_cli import recipe
 from dida_cli.config import Json, checked, in_one_line, read_json
 from dida_cli.errors import DidaError
 from dida_cli.images import write_bytes
+from dida_cli.locks import LOCK
 from dida_cli.recipe import Recipe
 
 RECIPE, BEGUN, LOG, BEST, MODEL = "recipe.toml", "begun.json", "log.jsonl", "best", "model"
@@ -86,7 +87,7 @@ def read_progress(path: Path) -> Progress:
 
 def refuse_taken(run: Path) -> None:
     """Raises DidaError when a new run cannot have this folder."""
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+    if run.exists() and (not run.is_dir() or any(path.name != LOCK for path in run.iterdir())):
         raise DidaError(
             f"{run}: is not empty; go on with --resume {shlex.quote(str(run))} or choose --out"
         )

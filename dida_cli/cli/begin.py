@@ -85,6 +85,13 @@ class Source:
         sets = self.split.validation
         return {p: Sides(some(sets.having(p)), some(sets.lacking(p))) for p in sets.rows}
 
+    def take(self, run: Path) -> None:
+        """Let no other process work in a run's folder, as long as this is kept."""
+        from dida_cli import locks
+
+        if self.group.writes:
+            self.lock = locks.taken(run)
+
     def record(self, run: Path) -> None:
         """Write into a run's folder what is trained, and on what."""
         from dida_cli import run as runs
@@ -118,6 +125,7 @@ def anew(
     run: Path, wanted: "Recipe", command: str, device: "torch.device", group: "Group"
 ) -> tuple[Source, "Training"]:
     """A training at its first step; its run's folder is there, and its pictures are read."""
+    from dida_cli import run as runs
     from dida_cli.training import Training
 
     with group.first():
@@ -125,6 +133,9 @@ def anew(
     source = Source(wanted, command, root, group)
     training = Training(wanted, 0, str(device), group)
     source.batches(training.settings)
+    source.take(run)
+    if group.writes:
+        runs.refuse_taken(run)
     source.record(run)
     return source, training
 
@@ -148,6 +159,7 @@ def again(
     changes = recipe.differences(before, wanted)
     root = Path(begun.root if before.data == wanted.data else wanted.data).resolve()
     source = Source(wanted, begun.command, root, group)
+    source.take(run)
     others = sources.differences(begun.fingerprint, source.fingerprint)
     if others and not override:
         raise DidaError(

@@ -23,6 +23,7 @@ import python_avatars as parts
 import resvg_py
 from PIL import Image
 
+from dida_cli import locks
 from dida_cli.config import read_json
 from dida_cli.errors import DidaError
 from dida_cli.images import TEMPORARY, write, write_bytes
@@ -202,22 +203,23 @@ def write_set(
     """Draw faces 0 .. count-1 of the set `seed` into `out`, in the layout of CelebA.
 
     Pictures that are there already are kept, so a stopped run goes on where it was.
-    Raises DidaError when `out` holds a set drawn with other arguments.
+    Raises DidaError when `out` holds a set drawn with other arguments, or is drawn into already.
     """
-    _claim(out / "avatars.json", {"seed": seed, "side": side})
-    images = out / "images"
-    for stale in images.glob(f"{TEMPORARY}*"):  # of a drawing that was killed
-        stale.unlink()
-    missing = [i for i in range(count) if not (images / file_name(i)).exists()]
-    done = count - len(missing)
-    on_progress(done, count)
-    one = functools.partial(_write_picture, images, seed, side)
-    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context) as pool:
-        for _ in pool.map(one, missing, chunksize=16):
-            done += 1
-            on_progress(done, count)
-    _write_lists(out, count, seed)
+    with locks.alone(out):
+        _claim(out / "avatars.json", {"seed": seed, "side": side})
+        images = out / "images"
+        for stale in images.glob(f"{TEMPORARY}*"):  # of a drawing that was killed
+            stale.unlink()
+        missing = [i for i in range(count) if not (images / file_name(i)).exists()]
+        done = count - len(missing)
+        on_progress(done, count)
+        one = functools.partial(_write_picture, images, seed, side)
+        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+        with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context) as pool:
+            for _ in pool.map(one, missing, chunksize=16):
+                done += 1
+                on_progress(done, count)
+        _write_lists(out, count, seed)
 
 
 def _claim(record: Path, arguments: dict[str, int]) -> None:
