@@ -12,6 +12,7 @@ import math
 import os
 import re
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from dida_cli import __version__, methods
 from dida_cli.config import (
     CARD,
     CONFIG,
+    MAX_CONFIG_BYTES,
+    MAX_HEADER_BYTES,
     WEIGHTS,
     Json,
     in_one_line,
@@ -43,6 +46,10 @@ MANIFEST = _HERE / "published.json"
 RUN = ("model", "last", "last-1")  # where a run keeps a model, best first
 FILES = (CONFIG, CARD, WEIGHTS)  # in this order: a config that is not ours costs no weights
 REPOSITORY = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+MOST = {CONFIG: MAX_CONFIG_BYTES, CARD: 1_000_000}  # bytes; of weights the config says it
+WIDEST = 8  # bytes of a number
+PATIENCE, SLOWEST = 60, 10_000  # seconds for any file, and bytes a second beyond them
+CHUNK = 2**14  # bytes after which a download is looked at
 COMMIT, SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
 BRANCH = "main"  # what a repository without a revision stands for
 OFFLINE = "is not in the cache, and dida is offline; download it once with a network"
@@ -343,17 +350,31 @@ def _fetch(pin: Pin, on_progress: Progress) -> Path:
         on_progress(done, missing, pin.repository)
 
     folder = Path()
+    most = dict(MOST)
     for name in FILES:
         if name in pin.files:
+            if pin.files[name].size > most[name]:
+                raise DidaError(f"{pin.repository}: {name} is too large to be one of a dida model")
             folder = _fetch_file(pin, name, count).parent
         if name == CONFIG:
-            read_config(folder / CONFIG)
+            most[WEIGHTS] = _most_weights(folder)
     return folder
+
+
+def _most_weights(folder: Path) -> int:
+    """Bytes that the weights of a config take, at most. Raises DidaError when it is no config."""
+    from dida_cli import checkpoint
+
+    path = folder / CONFIG
+    tensors = checkpoint.blank(read_config(path), str(path)).state_dict().values()
+    return MAX_HEADER_BYTES + WIDEST * int(sum(t.numel() for t in tensors))
 
 
 def _fetch_file(pin: Pin, name: str, count: Callable[[int], None]) -> Path:
     """A file of the cache, downloaded if it is not there, and once more if it is not as sealed."""
+    size = pin.files[name].size
     for _ in range(2):
+        counted = _bounded(count, size, f"{pin.repository}: {name}")
         with _in_one_line(pin.repository):
             found = _api().hf_hub_download(
                 pin.repository,
@@ -361,7 +382,7 @@ def _fetch_file(pin: Pin, name: str, count: Callable[[int], None]) -> Path:
                 revision=pin.commit,
                 cache_dir=cache(),
                 local_files_only=offline(),
-                tqdm_class=_bar(count),
+                tqdm_class=_bar(counted),
             )
         path = Path(found)
         if _matches(path, pin.files[name]):
@@ -372,6 +393,22 @@ def _fetch_file(pin: Pin, name: str, count: Callable[[int], None]) -> Path:
         f"{pin.repository}: {name} does not have the sha256 it must have, twice; it is deleted "
         "and nothing was used; try another network, or tell the model's owner"
     )
+
+
+def _bounded(count: Callable[[int], None], size: int, what: str) -> Callable[[int], None]:
+    """Counts the bytes of a file. Raises DidaError when more come than it has, or too slowly."""
+    done, until = 0, time.monotonic() + PATIENCE + size / SLOWEST
+
+    def counted(more: int) -> None:
+        nonlocal done
+        done += more
+        if done > size:
+            raise DidaError(f"{what} goes on beyond the {size:,} bytes it was announced with")
+        if time.monotonic() > until:
+            raise DidaError(f"{what} comes too slowly; try again, or another network")
+        count(more)
+
+    return counted
 
 
 def _cached(pin: Pin, file: str = WEIGHTS) -> Path | None:
@@ -404,6 +441,7 @@ def _library() -> ModuleType:
     import huggingface_hub.constants
     import huggingface_hub.errors
 
+    huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = CHUNK
     return huggingface_hub
 
 
@@ -439,10 +477,11 @@ def _bar(count: Callable[[int], None]) -> Any:
 @contextmanager
 def _in_one_line(repository: str) -> Iterator[None]:
     """Turns what huggingface_hub raises into a DidaError. No header is quoted, so no token."""
-    errors = _library().errors
     try:
         yield
-    except (errors.HTTPError, OSError, ValueError, KeyError, RuntimeError) as error:
+    except DidaError:
+        raise
+    except Exception as error:  # an answer of another shape fails in any way there is
         raise DidaError(f"{repository}: {_reason(error)}") from None
 
 

@@ -56,7 +56,8 @@ class Fault:
     """What happens to the next `times` requests of a path; `kind` is a status or one of:
 
     break: half of a body, then silence; short: a body that ends early; wrong: other bytes, of the
-    right size; slow: nothing for a while after the first bytes.
+    right size; slow: nothing for a while after the first bytes; endless: a body without an end;
+    drip: one byte after the other; json: what stands after the colon, as the whole answer.
     """
 
     path: str
@@ -137,7 +138,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.owner.requests.append(Request(method, path, dict(self.headers.items())))
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.fault = self.owner.fault_of(method, path)
-        if isinstance(self.fault, int):
+        if isinstance(self.fault, str) and self.fault.startswith("json:"):
+            self.answer(200, self.fault[5:].encode(), {"Content-Type": "application/json"})
+        elif isinstance(self.fault, int):
             self.answer(self.fault, b"{}", {"Retry-After": "0"} if self.fault == 429 else {})
         else:
             self.route(method, urlsplit(path).path)
@@ -171,6 +174,9 @@ class _Handler(BaseHTTPRequestHandler):
             status, start = 206, int(asked[1])
             headers |= {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
         body = content[start:]
+        if self.fault in ("endless", "drip"):
+            self.trickle(status, headers, body)
+            return
         if self.fault not in ("break", "slow"):
             self.answer(status, body, headers)
             return
@@ -184,6 +190,20 @@ class _Handler(BaseHTTPRequestHandler):
         if self.fault == "slow":
             self.owner.stopped.wait(120)
         self.close_connection = True
+
+    def trickle(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        """A body in chunks, more and more of it, or less and less."""
+        self.send_response(status)
+        for name, value in (headers | {"Transfer-Encoding": "chunked"}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        part = body if self.fault == "endless" else body[:1]
+        try:
+            while not self.owner.stopped.wait(0 if self.fault == "endless" else 0.02):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+                self.wfile.flush()
+        except OSError:
+            self.close_connection = True
 
 
 class _Content(_Handler):

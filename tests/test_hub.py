@@ -428,6 +428,64 @@ def test_an_interrupted_download_keeps_nothing_half(
     checkpoint.load(hub.resolve(FACES))
 
 
+# What no Hub should say
+
+
+SHAPES = """
+[]
+null
+3
+{}
+"model"
+{"siblings": 3}
+{"siblings": [3]}
+{"sha": ["a"], "siblings": [{"rfilename": ["x"]}]}
+{"sha": 1, "siblings": {}}
+""".split("\n")[1:-1]
+
+
+@pytest.mark.parametrize("answer", [*SHAPES, "[" * 5000])
+def test_answers_of_another_shape_are_one_line(
+    server: Hub, faces: Repository, dida: Dida, answer: str
+) -> None:
+    server.fault("/api/models", f"json:{answer}", 99)
+    result = dida("download", FACES)
+    assert result.code == 1 and result.err.count("\n") == 1 and len(result.err) < 500
+
+
+@pytest.mark.parametrize("name", [CARD, WEIGHTS])
+def test_a_body_without_an_end_is_left_at_its_size(
+    server: Hub, faces: Repository, dida: Dida, tmp_path: Path, name: str
+) -> None:
+    server.fault("/resolve/" if name == CARD else "/", "endless", 99, "GET")
+    server.faults[-1].path = name if name == CARD else sha256(faces_weights(faces))
+    one_line(dida("download", FACES), "goes on beyond the")
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 5_000_000
+
+
+def test_a_body_that_drips_is_not_waited_for(
+    server: Hub, faces: Repository, dida: Dida, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "PATIENCE", 0.2)
+    monkeypatch.setattr(hub, "SLOWEST", 10**9)
+    monkeypatch.setattr(hub, "CHUNK", 8)
+    server.fault(sha256(faces_weights(faces)), "drip", 99, "GET")
+    one_line(dida("download", FACES), "comes too slowly")
+
+
+@pytest.mark.parametrize(("name", "size"), [(CARD, 2_000_000), (WEIGHTS, 10**9)])
+def test_files_larger_than_a_models_are_not_asked_for(
+    server: Hub, faces: Repository, dida: Dida, name: str, size: int
+) -> None:
+    server.announced_sizes[name] = size
+    one_line(dida("download", FACES), f"{name} is too large to be one of a dida model")
+    assert not any(name in path for path in server.paths("GET"))
+
+
+def faces_weights(faces: Repository) -> bytes:
+    return faces.commits[faces.refs["main"]][WEIGHTS]
+
+
 # What is here
 
 
