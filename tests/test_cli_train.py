@@ -513,6 +513,8 @@ def test_resume_reaches_the_end_and_keeps_its_recipe(
     assert weights[0] == weights[1]
     card = (parts / "model" / "README.md").read_text()
     assert f"command | `dida train {small}" in card  # not the resume's
+    done = dida("train", "--resume", parts)
+    assert done.code == 0 and "already at step" in done.err and "--override --steps N" in done.err
     for option in (["--steps", 9], ["--set", "seed=9"], ["--without", "Beard"]):
         refused = dida("train", "--resume", parts, *option)
         assert refused.code == 2 and f"drop {option[0]}, or add --override" in refused.err

@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except typer.TyperException as error:  # wrong usage: Typer's own words, on one line
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "dida"
-        words = " ".join(error.format_message().split())
+        words = " ".join(error.format_message().replace("Value error, ", "").split())
         console.note(f"{words} See {command} --help")
         code = error.exit_code
     except KeyboardInterrupt:

@@ -137,8 +137,8 @@ def _check_guides(models: int, guide_a: list[Path], guide_b: list[Path]) -> None
     for part, guides in zip(PARTS, (guide_a, guide_b), strict=True):
         if guides and len(guides) != models:
             raise typer.BadParameter(
-                f"--guide-{part} is given {len(guides)} times for {models} models; "
-                "give one for each -m, in the same order."
+                f"--guide-{part} is wanted once for each -m, in the same order: "
+                f"-m {models}, --guide-{part} {len(guides)}."
             )
 
 

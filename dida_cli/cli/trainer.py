@@ -1,5 +1,6 @@
 """A training at work: what is shown and told of it, and how it is stopped."""
 
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -104,8 +105,11 @@ def go(training: "Training", source: Source, run: Path, track: Tracking | None) 
     from dida_cli import run as runs
     from dida_cli import train as core
 
-    begun_at = training.made
     watching = Watching(source, run, track)
+    begun_at, named = training.made, shlex.quote(str(run))
+    if training.is_over and training.is_last:
+        again = f"dida train --resume {named} --override --steps N"
+        console.note(f"already at step {begun_at} of {watching.total}; {again} goes on")
     with _stop_on_signals(watching.stop), console.progress("training", "steps") as watching.report:
         while True:
             batches = source.batches(training.settings)
@@ -118,12 +122,14 @@ def go(training: "Training", source: Source, run: Path, track: Tracking | None) 
         watching.tracker.close()
     _tell_end(training, run)
     if not is_over:
-        console.note(f"stopped at step {training.made} and saved; go on: dida train --resume {run}")
+        console.note(
+            f"stopped at step {training.made} and saved; go on: dida train --resume {named}"
+        )
         raise typer.Exit(128 + int(watching.stop.signal or signal.SIGINT))
     if training.group.writes and (training.made > begun_at or not (run / runs.MODEL).exists()):
         finish.write(training, source, run)
     guide = f"--guide-a {training.network.config.domains.a.upper()}"
-    console.note(f"trained; try: dida transfer -m {run} --content FACE {guide}")
+    console.note(f"trained; try: dida transfer -m {named} --content FACE {guide}")
     console.out(str(run))
 
 
@@ -142,7 +148,9 @@ def _tell_end(training: "Training", run: Path) -> None:
             "one; more: --resume with --override --set training.patience=0"
         )
     best = f"{training.best.score:.3f} at step {training.best.step}"
-    console.note(f"best score {best}; it is kept: dida transfer -m {run / runs.BEST}")
+    console.note(
+        f"best score {best}; it is kept: dida transfer -m {shlex.quote(str(run / runs.BEST))}"
+    )
 
 
 class _Stop:
