@@ -101,6 +101,8 @@ class Recipe(Json):
         split_by: the column of a table of labels whose values, persons say, are not both learned
             from and held out; empty: pictures are held out one by one.
         balance: the column of whose values a batch takes equal shares; empty: of all alike.
+        shown: an expression over a table's labels, of pictures that may be shown on cards and
+            sheets; empty: all may.
         drawn: the part, a or b, that is glasses of faces, of which some are drawn onto pictures
             that lack it, so that there are true pairs too (`data.frames`); empty: none.
     """
@@ -114,6 +116,7 @@ class Recipe(Json):
     fit: Fit = "crop"
     split_by: str = ""
     balance: str = ""
+    shown: str = ""
     drawn: Literal["", "a", "b"] = ""
     training: Training = field(default_factory=Training)
     settings: dict[str, Any] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """A training at its first step, or where it was left; and what it comes from."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,12 +76,31 @@ class Source:
 
     def held_out(self, side: int) -> dict[Part, "Sides"]:
         """Pictures of each part that are not learned from, (N, 3, side, side) in [-1, 1]."""
+        return self._held_out(side, lambda file: True)
+
+    def to_show(self, side: int) -> dict[Part, "Sides"]:
+        """Those of them that may be shown."""
+        from dida_cli.data import table
+
+        if not self.wanted.shown:
+            return self.held_out(side)
+        labels = table.read(self.root)
+        may = labels.where(self.wanted.shown)
+        names = {Path(name).name for name, yes in zip(labels.files, may, strict=True) if yes}
+        return self._held_out(side, lambda file: file.name in names)
+
+    def _held_out(self, side: int, wanted: "Callable[[File], bool]") -> dict[Part, "Sides"]:
         from dida_cli import images
         from dida_cli.data import folders
         from dida_cli.players import Sides
 
         def some(files: "list[File]") -> "torch.Tensor":
-            return images.to_unit(folders.load(files[:HELD_OUT], side, self.wanted.fit))
+            chosen = [file for file in files if wanted(file)][:HELD_OUT]
+            if not chosen:
+                return torch.empty(0, 3, side, side)
+            return images.to_unit(folders.load(chosen, side, self.wanted.fit))
+
+        import torch
 
         sets = self.split.validation
         return {p: Sides(some(sets.having(p)), some(sets.lacking(p))) for p in sets.rows}

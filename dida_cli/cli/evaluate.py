@@ -53,6 +53,9 @@ def evaluate(
     having: WithOpt = None,
     lacking: WithoutOpt = None,
     split_by: SplitByOpt = None,
+    by: Annotated[
+        str | None, typer.Option(help="A column of the table: also tell its values apart.")
+    ] = None,
     pairs: Annotated[
         int | None, typer.Option(min=10, help="Pairs each way. [default: 500; with --quick 64]")
     ] = None,
@@ -77,24 +80,35 @@ def evaluate(
     By default on freshly drawn faces, whose true edit is known. With --data on test pictures of
     any two domains; a classifier of the domains is trained on the others first.
     """
-    from dida_cli import checkpoint, hub
+    from dida_cli import checkpoint, hub, methods, recipe
     from dida_cli.data import sources
     from dida_cli.evaluate import realism
     from dida_cli.evaluate import report as core
 
-    if data is None and (a or b or having or lacking or split_by):
+    if data is None and (a or b or having or lacking or split_by or by):
         raise typer.BadParameter(
-            "--a, --b, --with, --without and --split-by choose pictures of --data."
+            "--a, --b, --with, --without, --split-by and --by choose pictures of --data."
         )
     folder = models.folder_of(model)
     network = checkpoint.load(folder)
+    wanted = recipe.load(model) if model in recipe.names() else None
+    takes = methods.find(network.config.method).TAKES
+    data = sources.located(data) if data else None
     count = pairs or (QUICK_PAIRS if quick else PAIRS)
     settings = core.Settings(count, seed, permutations=100 if quick else 200)
     features = realism.inception(inception) if inception else None
     if data is None:
         result, judged = _on_avatars(network, classifier, settings, features)
+    elif takes == "parts" and network.config.domains.b and sources.is_labelled(data):
+        of: Names
+        if wanted and not (a or b):
+            of, split_by = wanted.expressions, split_by or wanted.split_by
+        else:
+            chosen = (a or SMILING, b or EYEGLASSES, having or [], lacking or [])
+            of = recipe.sides(recipe.chosen("parts", *chosen))
+        split = sources.split(data, of, split_by or "", by or "")
+        result, judged = _by_parts(network, split, seed, _values(data, by)), {}
     else:
-        data = sources.located(data)
         of = _parts(data, network.config, a or "", b or "", having or [], lacking or [])
         split = sources.split(data, of, split_by or "")
         result, judged = _on_pictures(network, split, settings, features)
@@ -161,6 +175,31 @@ def _on_pictures(
         judge = attributes.train_on_parts({"a": (has, lacks)}, on_progress=show)
     in_a, in_b = (images.to_unit(read(f)) for f in (test.having("a"), test.lacking("a")))
     return core.judge_pictures(network, judge, in_a, in_b, settings, network=features)
+
+
+def _values(data: Path, column: str | None) -> "list[str]":
+    """The values of a table's column, as `sources.split` numbers them; none of no column."""
+    from dida_cli.data import table
+
+    return sorted(set(table.read(data).column(column).tolist())) if column else []
+
+
+def _by_parts(
+    network: "Network", split: "Split", seed: int, groups: "Sequence[str]"
+) -> "dict[str, Any]":
+    """Scores of each part by itself, by a judge of the parts that learns from training pictures."""
+    from dida_cli.data import folders
+    from dida_cli.evaluate import attributes, parts
+
+    def read(files: "Sequence[File]") -> "Tensor":
+        some = attributes.some(files)
+        return folders.load(some, network.config.side, network.config.fit)
+
+    train = split.train
+    sides = {p: (read(train.having(p)), read(train.lacking(p))) for p in network.config.parts}
+    with console.progress("training the classifier", "steps") as show:
+        judge = attributes.train_on_parts(sides, on_progress=show)
+    return parts.judge_sets(network, judge, split.test, seed, groups)
 
 
 def _tell(result: dict[str, Any], all_tables: bool) -> None:

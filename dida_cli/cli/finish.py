@@ -44,24 +44,29 @@ def write(training: "Training", source: "Source", run: Path) -> None:
         result, judged = _judged(network, source, run)
         scores = tables.card_tables(result)
         pictures = sheets.examples(judged, network.config.domains, PAIRS_SEED)
+        pictures = pictures or _sheet(network, source)
         for line in tables.headlines(result):
             console.note(line)
     except DidaError as error:
         console.note(f"not measured: {error}")
         scores = f"## Scores\n\nNot measured: {error}.\n"
-        shown = sheet(network, source.held_out(network.config.side))
-        pictures = {"edits.png": (shown, "edits of the first held-out pictures")} if shown else {}
+        pictures = _sheet(network, source)
     text = card(training, source, run, scores, pictures)
     files = checkpoint.model_files(training.network, text)
     files |= {f"{EXAMPLES}/{name}": images.encode(p) for name, (p, _) in pictures.items()}
     checkpoint.write_folder(run / runs.MODEL, files)
 
 
+def _sheet(network: "Network", source: "Source") -> "dict[str, tuple[Picture, str]]":
+    shown = sheet(network, source.to_show(network.config.side))
+    return {"edits.png": (shown, "edits of the first held-out pictures")} if shown else {}
+
+
 def _judged(network: "Network", source: "Source", run: Path) -> "tuple[dict[str, Any], Judged]":
     """All scores: on fresh drawn faces, or on test pictures. DidaError where there are too few."""
-    from dida_cli import hub, images
+    from dida_cli import hub, images, methods
     from dida_cli.data import folders
-    from dida_cli.evaluate import attributes, report, validation
+    from dida_cli.evaluate import attributes, parts, report, validation
 
     config = network.config
     if validation.drawn_task(config, source.root, source.wanted.expressions):
@@ -69,6 +74,8 @@ def _judged(network: "Network", source: "Source", run: Path) -> "tuple[dict[str,
         with console.progress("judging, drawing", "faces") as show:
             settings = report.Settings(PAIRS, PAIRS_SEED)
             return report.judge_avatars(network, judge, settings, on_progress=show)
+    if methods.find(config.method).TAKES == "parts" and "b" in source.split.test.rows:
+        return parts.judge_sets(network, judge_of(run, source), source.split.test, PAIRS_SEED), {}
     in_a, in_b = (files[:PAIRS] for files in _domains(source.split.test))
     if (count := min(len(in_a), len(in_b))) < LEAST:
         raise DidaError(f"scores need {LEAST} test pictures of each domain, not {count}")

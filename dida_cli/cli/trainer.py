@@ -35,6 +35,7 @@ class Watching:
         self.report: Report = lambda done, total, words="": None
         self.tracker: Tracker | None = None
         self.held_out: Mapping[Part, Sides] = {}
+        self.to_show: Mapping[Part, Sides] = {}
         self.validation: Validation | None = None
 
     def look_at(self, training: "Training") -> None:
@@ -47,6 +48,7 @@ class Watching:
             settings = training.recipe.to_json()
             self.tracker = tracking.tracker(self.track, self.run, settings, training.made)
         self.held_out = self.source.held_out(training.settings.side)
+        self.to_show = self.source.to_show(training.settings.side)
         if training.is_last and training.recipe.training.score_every:
             self.validation = self._validation(training)
         self.report(training.made, self.total)
@@ -75,7 +77,7 @@ class Watching:
 
         if log := runs.read_log(self.run):
             render.curves(log, self.run / "curves.png")
-        if picture := finish.sheet(training.network, self.held_out):
+        if picture := finish.sheet(training.network, self.to_show):
             images.write(picture, self.run / "sheets" / f"step-{training.made:06d}.png")
             if self.tracker:
                 self.tracker.show(training.made, picture)

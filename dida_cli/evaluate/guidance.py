@@ -26,9 +26,11 @@ CANDIDATES = 64
 STAGE = 2  # of the classifier's trunk: an 8 x 8 grid, fine enough for a mouth
 
 
-def retrieval(judge: FactorClassifier, pairs: Pairs, edits: Edits) -> dict[str, float]:
-    """How often, and how far up, the true guide is found among up to 64 by the edited region."""
-    count = min(CANDIDATES, len(edits.output))
+def retrieval(
+    judge: FactorClassifier, pairs: Pairs, edits: Edits, candidates: int = CANDIDATES
+) -> dict[str, float]:
+    """How often, and how far up, the true guide is found among so many by the edited region."""
+    count = min(candidates, len(edits.output))
     where = (edits.output - edits.bare).abs().mean(1, keepdim=True)
     groups = zip(*(torch.split(x, count) for x in (edits.output, pairs.guide, where)), strict=True)
     found = [_ranks(judge, *group) for group in groups if len(group[0]) == count]

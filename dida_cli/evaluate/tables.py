@@ -13,6 +13,7 @@ TITLES = {  # of the sections of a direction that are tables as they are
     "retrieval": "Guide fidelity, by retrieval",
     "truth": "Against the true answer",
     "told_apart": "Told apart from real pictures",
+    "beside": "Beside the part",
     "realism": "Realism and likeness ({features})",
     "removal": "Removal of both parts",
     "segmentation": "Segmentation by the mask",
@@ -100,18 +101,34 @@ def _rows(figures: Figures, directions: Iterable[Row]) -> list[list[str]]:
 def tables(result: Mapping[str, Any]) -> list[Table]:
     """The result as tables, a column for each direction; never a mean that hides one."""
     rows, head = [*result["directions"].values()], ["figure", *result["directions"]]
-    made = [Table("As people see it", head, _rows(SEEN, rows)), *_domain(result["codes"])]
+    seen = [row for row in _rows(SEEN, rows) if set(row[1:]) != {NONE}]
+    made = [Table("As people see it", head, seen), *_domain(result["codes"])]
     for key, title in TITLES.items():
         if names := next((row[key] for row in rows if row.get(key)), None):
             figures = {name: _figure(key, name, say=_number) for name in names}
             made.append(Table(title.format(**result), head, _rows(figures, rows)))
+    made += _groups(result["directions"])
     if "segmentation" in rows[0] and rows[0]["segmentation"] is None:
         made.append(Table("Segmentation", ["figure"], [["this model has no mask"]]))
     if kept := rows[0].get("preservation"):
         title = "Preserved factors, after (in real contents; in true answers)"
         figures = {name: _kept(name, _number) for name in kept}
         made.append(Table(title, ["factor", *result["directions"]], _rows(figures, rows)))
-    return made + _code_tables(result)
+    return made + (_code_tables(result) if result["codes"] else [])
+
+
+def _groups(directions: Mapping[str, Row]) -> list[Table]:
+    """How many edits worked, by what is known of their contents."""
+    if not any(row.get("groups") for row in directions.values()):
+        return []
+    names = sorted({name for row in directions.values() for name in row["groups"]})
+
+    def told(row: Row, name: str) -> str:
+        found = row["groups"].get(name)
+        return f"{_percent(found['target'])} of {found['pairs']}" if found else NONE
+
+    rows = [[name or "unknown", *(told(r, name) for r in directions.values())] for name in names]
+    return [Table("Given to the target, by group", ["group", *directions], rows)]
 
 
 def _domain(codes: Mapping[str, Any]) -> list[Table]:
@@ -178,6 +195,19 @@ CARD: Figures = {
     ),
     "largest change where the mask is 0, levels of 255": _figure(
         "segmentation", "changed_unmasked", say=_number
+    ),
+    "the judge right on these real pictures": lambda row: (
+        _percent(row["classification"]["classifier_accuracy"])
+        if "classifier_accuracy" in row["classification"]
+        else NONE
+    ),
+    "the right guide among so many": lambda row: (
+        f"{_percent(row['retrieval']['retrieval_first'])} of {row['retrieval']['candidates']}"
+        if "beside" in row and "retrieval" in row
+        else NONE
+    ),
+    "mean change of pictures that lack it, taken off, levels of 255": lambda row: (
+        _number(row["beside"]["left_alone"]) if row.get("beside", {}).get("left_alone") else NONE
     ),
 }
 
