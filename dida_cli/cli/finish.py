@@ -216,7 +216,7 @@ def judge(wanted: "Recipe", root: Path, run: Path, command: str) -> None:
     right = attributes.right(made, *attributes.faces(root, folders.TEST))
     lines = [
         DRAWN.replace("image-to-image, guided-content-transfer", "image-classification"),
-        f"# {run.name}\n\n{wanted.about}.\n",
+        f"# {run.name}\n\n{wanted.about[:1].upper()}{wanted.about[1:]}.\n",
         "| | |\n|---|---|",
         f"| data | {wanted.data}: {_licence(root)} |",
         f"| command | `{command}` |",
@@ -225,6 +225,7 @@ def judge(wanted: "Recipe", root: Path, run: Path, command: str) -> None:
         "| licence of the weights | MIT |\n",
         "## Scores\n\n| factor, of unseen faces | told right |\n|---|---|",
         *(f"| {name} | {100 * share:.1f} % |" for name, share in right.items()),
+        "\nClothes lie almost wholly outside the picture: their two figures judge nothing.",
         f"\n## Recipe\n\n```toml\n{wanted.to_toml()}```\n",
     ]
     attributes.save(made, run / runs.MODEL, "\n".join(lines))
