@@ -2,7 +2,7 @@
 
 After a new model is bundled on purpose, make the golden files again:
     dida transfer -m NAME --content examples/glasses.png --guide-a examples/smile.png \\
-        --size model -o tests/golden/NAME.png
+        --size model --no-metadata -o tests/golden/NAME.png
     dida evaluate -m NAME --pairs 16 --json > tests/golden/NAME.json
 """
 
