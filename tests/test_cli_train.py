@@ -27,7 +27,8 @@ from dida_cli.cli import begin, costs, finish, trainer
 from dida_cli.codes import transfer
 from dida_cli.config import read_config
 from dida_cli.data import avatars
-from dida_cli.evaluate import attributes, validation
+from dida_cli.distributed import ALONE
+from dida_cli.evaluate import attributes, told_apart, validation
 from dida_cli.players import Batch, Network, Sides
 from dida_cli.training import Training
 
@@ -709,3 +710,33 @@ def test_a_dry_run_refuses_what_the_training_would(dida: Dida, small: Path, tmp_
 )
 def test_durations_are_told_by_the_two_largest_units(seconds: float, words: str) -> None:
     assert costs._duration(seconds) == words
+
+
+def test_a_recipe_of_a_table_trains_each_part_and_shows_what_may_be_shown(
+    dida: Dida, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attributes, "LEAST_STEPS", 3)
+    monkeypatch.setattr(told_apart, "STEPS", 2)
+    lines = ["file,smile,glasses,person,kind"]
+    for index in range(160):
+        write_picture(tmp_path / f"{index}.png", seed=index)
+        kind = "made" if index % 5 else "official"
+        lines.append(f"{index}.png,{index % 2},{index // 2 % 2},p{index},{kind}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    small = ["--steps", "2", "--batch", "4", "--side", "32", "--split-by", "person"]
+    sets = ["--set", "training.score_every=0", "--set", "shown=kind=made"]
+    sets += [f"--set=settings.{n}=4" for n in ("code", "width", "encoder_width", "critic_width")]
+    parts = ["--data", tmp_path, "--a", "smile", "--b", "glasses", "--set", "balance=kind"]
+    run = tmp_path / "run"
+    result = dida("train", *parts, *small, *sets, "--out", run)
+    assert result.code == 0, result.err
+    card = (run / "model" / "README.md").read_text()
+    assert "glasses taken off" in card and "the judge right on these real pictures" in card
+    assert "edits of the first held-out pictures" in card
+    wanted = recipe.load(str(run / "recipe.toml"))
+    source = begin.Source(wanted, "", tmp_path, ALONE)
+    names = {Path(f.name).stem for f in source.split.validation.files}
+    made = {name for name in names if int(name) % 5}
+    shown, every = source.to_show(32), source.held_out(32)
+    assert made < names
+    assert sum(len(s) for s in shown["a"]) == len(made) < sum(len(s) for s in every["a"])

@@ -58,7 +58,7 @@ def _figure(section: str, name: str, beside: str = "", say: Say = _percent) -> C
     """Says a figure of a direction, and in brackets what it is to be held against."""
 
     def told(row: Row) -> str:
-        if not (found := row.get(section)):
+        if not (found := row.get(section)) or name not in found:
             return NONE
         return say(found[name]) + (f" ({say(found[beside])})" if beside else "")
 
@@ -104,7 +104,7 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
     seen = [row for row in _rows(SEEN, rows) if set(row[1:]) != {NONE}]
     made = [Table("As people see it", head, seen), *_domain(result["codes"])]
     for key, title in TITLES.items():
-        if names := next((row[key] for row in rows if row.get(key)), None):
+        if names := {name: None for row in rows for name in row.get(key) or ()}:
             figures = {name: _figure(key, name, say=_number) for name in names}
             made.append(Table(title.format(**result), head, _rows(figures, rows)))
     made += _groups(result["directions"])
