@@ -1,5 +1,6 @@
 """The command that says what a model is worth."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 PAIRS_SEED = 20_261_124  # of the avatars judged on; training sets are drawn from other seeds
 PAIRS, QUICK_PAIRS = 500, 64
+FEW = 200  # pairs: of fewer it is said how far off figures may be
 SECONDS_PER_PAIR = 0.3  # both directions together, on two cores
 
 DataOpt = Annotated[
@@ -207,6 +209,9 @@ def _tell(result: dict[str, Any], all_tables: bool) -> None:
 
     for line in tables.headlines(result):
         console.out(line)
+    if (count := result["pairs"]) < FEW:
+        off = round(98 / math.sqrt(count))  # half of a 95 % interval about 50 %, in points
+        console.note(f"of {count} pairs each way: a share may be off by {off} points")
     if all_tables:
         print_tables(tables.tables(result))
         for section, meanings in result["definitions"].items():

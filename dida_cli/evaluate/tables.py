@@ -244,8 +244,14 @@ def markdown(made: Sequence[Table]) -> str:
 
 
 def _lines(table: Table) -> str:
-    head, *rows = ("| " + " | ".join(row) + " |" for row in (table.head, *table.rows))
+    head, *rows = ("| " + " | ".join(map(_cell, row)) + " |" for row in (table.head, *table.rows))
     return "\n".join([head, "|" + "---|" * len(table.head), *rows])
+
+
+def _cell(words: str) -> str:
+    """Words, names of people's own among them, in a cell of markdown."""
+    shown = html.escape(" ".join(words.split()), quote=False)
+    return "".join(f"\\{letter}" if letter in "\\`*[]|" else letter for letter in shown)
 
 
 def page(result: Mapping[str, Any], made: Sequence[Table], pictures: Mapping[str, str]) -> str:

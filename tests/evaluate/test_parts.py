@@ -152,3 +152,10 @@ def test_the_command_judges_parts_by_a_table(
     assert set(found["smile taken off"]["groups"]) == {"", "old"}
     assert sum(g["pairs"] for g in found["smile put on"]["groups"].values()) == 8
     assert dida("evaluate", "--by", "kind").code == 2
+
+
+def test_names_of_any_kind_stay_in_their_cell() -> None:
+    table = tables.Table("t", ["a|b", "<script>"], [["[x](y)", "line\none"], ["`", "plain_name"]])
+    head, rule, *rows = tables.markdown([table]).splitlines()[2:]
+    assert head == r"| a\|b | &lt;script&gt; |" and rule == "|---|---|"
+    assert rows == [r"| \[x\](y) | line one |", r"| \` | plain_name |"]
