@@ -21,15 +21,15 @@ image critics with cycles: Zhu et al., 2017).
     taught    |edit - teacher's edit| at the teacher's side, if there is a teacher, a model that
               learned the parts by another method: from step to step less where the teacher
               changes a picture, to the end where it does not
-    drawn     where the part was drawn onto pictures, which are then pairs, T makes each of the other
+    drawn     where the part was drawn onto pictures, which so are pairs, T makes each of the other
     critic    hinge of d: real pictures against edits, and against real ones of the other side
 
-Without `realism`, a teacher or pairs nothing begins, and a teacher's edits are the first inputs of `back`;
-`change` and targets as inputs keep edits from touching the rest. What an edit leaves could tell the
-way back, so that no code is needed. Therefore a change that nobody sees is none (`visible`), inputs
-are made with more or less of their change, with some of the change of other pictures, and are seen,
-with their targets, through a blur. There is no common code. Whether a picture has a part is told by
-what taking it off would change.
+Without `realism`, a teacher or pairs nothing begins, and a teacher's edits are the first inputs of
+`back`; `change` and targets as inputs keep edits from touching the rest. What an edit leaves could
+tell the way back, so that no code is needed. Therefore a change that nobody sees is none
+(`visible`), inputs are made with more or less of their change, with some of the change of other
+pictures, and are seen, with their targets, through a blur. There is no common code. Whether a
+picture has a part is told by what taking it off would change.
 """
 
 from dataclasses import dataclass
