@@ -34,6 +34,7 @@ from dida_cli.config import (
     read_config,
     read_header,
     read_json,
+    short,
 )
 from dida_cli.errors import DidaError
 
@@ -51,6 +52,7 @@ WIDEST = 8  # bytes of a number
 PATIENCE, SLOWEST = 60, 10_000  # seconds for any file, and bytes a second beyond them
 CHUNK = 2**14  # bytes after which a download is looked at
 COMMIT, SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
+RESET = re.compile(r"\bt=(\d+)")  # seconds, in a header RateLimit
 BRANCH = "main"  # what a repository without a revision stands for
 OFFLINE = "is not in the cache, and dida is offline; download it once with a network"
 
@@ -446,9 +448,25 @@ def _library() -> ModuleType:
 
 
 def _api() -> Any:
+    session = _library().get_session()
+    hooks = session.event_hooks
+    if _refuse_long_waits not in (of_response := hooks.get("response", [])):
+        session.event_hooks = hooks | {"response": [*of_response, _refuse_long_waits]}
     return _library().HfApi(
         endpoint=os.environ.get("HF_ENDPOINT"), library_name="dida", library_version=__version__
     )
+
+
+def _refuse_long_waits(response: Any) -> None:
+    """Raises DidaError when the Hub asks to be asked again later than anybody would wait."""
+    told = [
+        response.headers.get("Retry-After", ""),
+        *RESET.findall(response.headers.get("RateLimit", "")),
+    ]
+    if waits := [
+        int(seconds) for seconds in told if seconds.isdecimal() and int(seconds) > PATIENCE
+    ]:
+        raise DidaError(f"{_host()} asks to wait {short(waits[0])} seconds; try again later")
 
 
 def _host() -> str:

@@ -76,6 +76,7 @@ class Hub:
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self.announced_sizes: dict[str, int] = {}  # lies about the size of a file
+        self.retry_after = "0"  # seconds, beside a status of 429
         self.slowed = threading.Event()
         self.stopped = threading.Event()
         self.content = self._serve(_Content)
@@ -141,7 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(self.fault, str) and self.fault.startswith("json:"):
             self.answer(200, self.fault[5:].encode(), {"Content-Type": "application/json"})
         elif isinstance(self.fault, int):
-            self.answer(self.fault, b"{}", {"Retry-After": "0"} if self.fault == 429 else {})
+            wait = {"Retry-After": self.owner.retry_after} if self.fault == 429 else {}
+            self.answer(self.fault, b"{}", wait)
         else:
             self.route(method, urlsplit(path).path)
 

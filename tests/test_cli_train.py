@@ -20,7 +20,7 @@ from conftest import SMALL, TINY, Result, write_picture
 from PIL import Image
 from trained import recipe_for
 
-from dida_cli import checkpoint, hub, images, recipe
+from dida_cli import checkpoint, hub, images, locks, recipe
 from dida_cli import run as runs
 from dida_cli import train as core
 from dida_cli.cli import begin, costs, finish, trainer
@@ -740,3 +740,16 @@ def test_a_recipe_of_a_table_trains_each_part_and_shows_what_may_be_shown(
     shown, every = source.to_show(32), source.held_out(32)
     assert made < names
     assert sum(len(s) for s in shown["a"]) == len(made) < sum(len(s) for s in every["a"])
+
+
+def test_a_run_is_worked_in_by_one_at_a_time(dida: Dida, small: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert dida("train", small, "--out", run).code == 0
+    with locks.alone(run):
+        refused = dida("train", "--resume", run)
+        assert refused.code == 1 and "another dida is at work there" in refused.err
+    assert dida("train", "--resume", run).code == 0
+    with locks.alone(tmp_path / "new"):
+        refused = dida("train", small, "--out", tmp_path / "new")
+        assert refused.code == 1 and "another dida is at work there" in refused.err
+    assert dida("train", small, "--out", tmp_path / "new").code == 0

@@ -482,6 +482,15 @@ def test_files_larger_than_a_models_are_not_asked_for(
     assert not any(name in path for path in server.paths("GET"))
 
 
+@pytest.mark.parametrize("seconds", ["1000000000", "9" * 4000, "61"])
+def test_a_hub_that_asks_to_wait_for_long_is_left(
+    server: Hub, faces: Repository, dida: Dida, seconds: str
+) -> None:
+    server.retry_after = seconds
+    server.fault("/", 429, 99)
+    one_line(dida("download", FACES), "seconds; try again later")
+
+
 def faces_weights(faces: Repository) -> bytes:
     return faces.commits[faces.refs["main"]][WEIGHTS]
 
