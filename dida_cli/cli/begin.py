@@ -90,17 +90,17 @@ class Source:
         return self._held_out(side, lambda file: file.name in names)
 
     def _held_out(self, side: int, wanted: "Callable[[File], bool]") -> dict[Part, "Sides"]:
+        import torch
+
         from dida_cli import images
         from dida_cli.data import folders
         from dida_cli.players import Sides
 
-        def some(files: "list[File]") -> "torch.Tensor":
+        def some(files: "list[File]") -> torch.Tensor:
             chosen = [file for file in files if wanted(file)][:HELD_OUT]
             if not chosen:
                 return torch.empty(0, 3, side, side)
             return images.to_unit(folders.load(chosen, side, self.wanted.fit))
-
-        import torch
 
         sets = self.split.validation
         return {p: Sides(some(sets.having(p)), some(sets.lacking(p))) for p in sets.rows}

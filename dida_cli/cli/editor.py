@@ -170,7 +170,6 @@ def each(work: Sequence[tuple[Path, Path]], one: Callable[[Path, Path], Tell], t
         return
     failed = 0
     made: list[Path] = []
-
     turn = Lock()
 
     def counted(source: Path, target: Path) -> Tell:
