@@ -179,7 +179,7 @@ def test_there_are_the_promised_recipes_each_with_a_line() -> None:
         f"avatars-{name}"
         for name in "beard beard-mask factors smile-glasses smile-glasses-didd "
         "smile-glasses-folders".split()
-    ) + sorted(f"celeba-{name}" for name in [*DIDD, *MASK]) + ["portraits"]
+    ) + sorted(f"celeba-{name}" for name in [*DIDD, *MASK]) + ["portraits", "portraits-glasses"]
     told = [recipe.values_of(name)["about"] for name in recipe.names()]
     assert all(words and "\n" not in words and len(words) <= 80 for words in told)
 

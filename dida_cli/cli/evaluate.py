@@ -101,13 +101,14 @@ def evaluate(
     features = realism.inception(inception) if inception else None
     if data is None:
         result, judged = _on_avatars(network, classifier, settings, features)
-    elif takes == "parts" and network.config.domains.b and sources.is_labelled(data):
+    elif takes == "parts" and sources.is_labelled(data):
         of: Names
         if wanted and not (a or b):
             of, split_by = wanted.expressions, split_by or wanted.split_by
         else:
-            chosen = (a or SMILING, b or EYEGLASSES, having or [], lacking or [])
-            of = recipe.sides(recipe.chosen("parts", *chosen))
+            other = b or EYEGLASSES if network.config.domains.b else ""
+            chosen = recipe.chosen("parts", a or SMILING, other, having or [], lacking or [])
+            of = recipe.sides(chosen)
         split = sources.split(data, of, split_by or "", by or "")
         result, judged = _by_parts(network, split, seed, _values(data, by)), {}
     else:

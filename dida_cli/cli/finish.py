@@ -65,7 +65,7 @@ def _sheet(network: "Network", source: "Source") -> "dict[str, tuple[Picture, st
 def _judged(network: "Network", source: "Source", run: Path) -> "tuple[dict[str, Any], Judged]":
     """All scores: on fresh drawn faces, or on test pictures. DidaError where there are too few."""
     from dida_cli import hub, images, methods
-    from dida_cli.data import folders
+    from dida_cli.data import folders, sources
     from dida_cli.evaluate import attributes, parts, report, validation
 
     config = network.config
@@ -74,7 +74,7 @@ def _judged(network: "Network", source: "Source", run: Path) -> "tuple[dict[str,
         with console.progress("judging, drawing", "faces") as show:
             settings = report.Settings(PAIRS, PAIRS_SEED)
             return report.judge_avatars(network, judge, settings, on_progress=show)
-    if methods.find(config.method).TAKES == "parts" and "b" in source.split.test.rows:
+    if methods.find(config.method).TAKES == "parts" and sources.is_labelled(source.root):
         return parts.judge_sets(network, judge_of(run, source), source.split.test, PAIRS_SEED), {}
     in_a, in_b = (files[:PAIRS] for files in _domains(source.split.test))
     if (count := min(len(in_a), len(in_b))) < LEAST:
