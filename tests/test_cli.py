@@ -297,7 +297,7 @@ def test_wrong_usage_is_one_line_and_code_two(
     table: list[tuple[list[object], str]] = [
         (["frob"], "No such command 'frob'"),
         (["transfer", "--frob"], "No such option"),
-        (["transfer", *m], "Missing option '--content'"),
+        (["transfer", *m], "Give a picture to edit"),
         (["transfer", *m, "-c", picture], "Give --guide-a or --guide-b"),
         (["transfer", *m, "-c", "-", "--guide-a", "-"], "Only one picture can come from stdin"),
         (["transfer", *m, "-c", picture, "--guide-a", picture, "--keep", "hat"], "not 'hat'"),
