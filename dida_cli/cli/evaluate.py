@@ -22,6 +22,7 @@ from dida_cli.cli.options import (
 from dida_cli.config import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from dida_cli.config import Domains, ModelConfig
@@ -109,7 +110,8 @@ def evaluate(
             other = b or EYEGLASSES if network.config.domains.b else ""
             chosen = recipe.chosen("parts", a or SMILING, other, having or [], lacking or [])
             of = recipe.sides(chosen)
-        split = sources.split(data, of, split_by or "", by or "")
+        balance = by or (wanted.balance if wanted else "")
+        split = sources.split(data, of, split_by or "", balance)
         result, judged = _by_parts(network, split, seed, _values(data, by)), {}
     else:
         of = _parts(data, network.config, a or "", b or "", having or [], lacking or [])
@@ -194,12 +196,14 @@ def _by_parts(
     from dida_cli.data import folders
     from dida_cli.evaluate import attributes, parts
 
-    def read(files: "Sequence[File]") -> "Tensor":
-        some = attributes.some(files)
-        return folders.load(some, network.config.side, network.config.fit)
-
     train = split.train
-    sides = {p: (read(train.having(p)), read(train.lacking(p))) for p in network.config.parts}
+
+    def read(rows: "np.ndarray") -> "Tensor":  # as many of each group, lest it learn the group
+        rows = folders.even(rows, train.groups) if len(train.groups) else rows
+        files = [train.files[row] for row in attributes.some(rows)]
+        return folders.load(files, network.config.side, network.config.fit)
+
+    sides = {p: (read(has), read(lacks)) for p, (has, lacks) in train.rows.items()}
     with console.progress("training the classifier", "steps") as show:
         judge = attributes.train_on_parts(sides, on_progress=show)
     return parts.judge_sets(network, judge, split.test, seed, groups)

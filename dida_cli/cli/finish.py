@@ -11,6 +11,9 @@ from dida_cli.config import Part, read_json
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
     from dida_cli.cli.begin import Source
     from dida_cli.data.folders import Sets
     from dida_cli.evaluate.attributes import FactorClassifier
@@ -96,17 +99,18 @@ def _domains(sets: "Sets") -> tuple[list[Any], list[Any]]:
 
 def judge_of(run: Path, source: "Source") -> "FactorClassifier":
     """The classifier of a run's parts, trained on its pictures when first asked for."""
+    from dida_cli.data import folders
     from dida_cli.evaluate import attributes
 
     factors = attributes.of_parts(tuple(source.wanted.parts))
     if (run / JUDGE).exists():
         return attributes.load(run / JUDGE, factors)
     batches = source.batches(source.wanted.stages[-1])
-    pictures, some = batches.pictures, attributes.some
-    sides = {
-        part: (pictures[some(has)], pictures[some(lacks)])
-        for part, (has, lacks) in batches.rows.items()
-    }
+
+    def some(rows: "np.ndarray") -> "Tensor":  # as many of each group, lest it learn the group
+        return batches.pictures[attributes.some(folders.even(rows, batches.groups))]
+
+    sides = {part: (some(has), some(lacks)) for part, (has, lacks) in batches.rows.items()}
     with console.progress("training the judge", "steps") as report:
         judge = attributes.train_on_parts(sides, on_progress=report)
     card = f"Says which parts pictures of {run.name} have, to score its training.\n"

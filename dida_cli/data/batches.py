@@ -45,6 +45,7 @@ class Batches:
         self.pictures, self.rows = pictures.rows, moved(sets.rows, places)
         self.names = [str(sets.files[row]) for row in read]
         groups = sets.groups[read] if len(sets.groups) else np.zeros(len(read), int)
+        self.groups = groups
         self._groups = {
             (part, lacks): [rows[groups[rows] == group] for group in np.unique(groups[rows])]
             for part, sides in self.rows.items()

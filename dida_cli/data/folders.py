@@ -169,6 +169,16 @@ class Split:
         return {"train": self.train, "validation": self.validation} | tests
 
 
+def even(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Rows such that there are as many of each group, those of smaller ones several times.
+
+    groups: of everything that rows are of, by number.
+    """
+    each = [rows[groups[rows] == group] for group in np.unique(groups[rows])]
+    most = max(map(len, each), default=0)
+    return np.concatenate([np.resize(one, most) for one in each]) if each else rows
+
+
 def named(rows: Rows) -> dict[str, np.ndarray]:
     """The sets by what they are called in messages: "with a", "without a", "with b" ..."""
     return {

@@ -3,6 +3,7 @@
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import write_picture
@@ -175,3 +176,11 @@ def test_kaggles_celeba_is_read_as_it_is_unpacked(tmp_path: Path, suffix: str, p
     split = sources.split(tmp_path, parts)
     assert [len(sets.files) for sets in split.kinds.values()] == [8, 2, 2]
     assert all(int(Path(file.name).stem) % 2 for file in split.train.having("a"))
+
+
+def test_groups_are_made_even_by_taking_the_smaller_ones_again() -> None:
+    groups = np.array([0, 1, 0, 0, 1, 0, 0])
+    even = folders.even(np.array([0, 1, 2, 4, 5, 6]), groups)
+    assert sorted(even.tolist()) == [0, 1, 1, 2, 4, 4, 5, 6]
+    assert folders.even(np.array([2, 3]), groups).tolist() == [2, 3]
+    assert not len(folders.even(np.array([], int), groups))
