@@ -22,7 +22,6 @@ from PIL import (
     ImageCms,
     ImageOps,
     PngImagePlugin,
-    TiffImagePlugin,
     UnidentifiedImageError,
     features,
 )
@@ -49,6 +48,7 @@ MAX_PIXELS = 64_000_000  # checked before anything is decoded
 NAME = "dida_name"  # of a picture that was read, in its `info`
 TEMPORARY = ".dida."  # how names of files begin that are not whole yet
 SOFTWARE = f"dida {__version__}"  # in the metadata of what was edited
+SAMPLE_FORMAT = 339  # the tag that says of what kind a TIFF's numbers are; 1 is without a sign
 UNSIGNED = "dida_unsigned"  # 32 bits, which Pillow reads as if they had a sign; in `info`
 PROFILE = "icc_profile"  # of a picture's colours, in its `info`
 STRIP = 512  # rows that are painted at a time, so that a large photo costs little memory
@@ -89,9 +89,8 @@ def read(source: Source, name: str | None = None, *, alpha: bool = False) -> Pic
                 raise Image.DecompressionBombError
             if _has_frames(picture):
                 warnings.warn(f"{name}: has several frames; only the first is used", stacklevel=2)
-            if isinstance(picture, TiffImagePlugin.TiffImageFile):
-                kind = picture.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, (1,))
-                picture.info[UNSIGNED] = kind == (1,)
+            if tags := getattr(picture, "tag_v2", None):  # of a TIFF
+                picture.info[UNSIGNED] = tags.get(SAMPLE_FORMAT, (1,)) == (1,)
             picture.load()
         with suppress(Exception):  # a broken EXIF block says nothing
             picture = ImageOps.exif_transpose(picture)
