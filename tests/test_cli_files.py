@@ -246,7 +246,8 @@ def test_what_a_library_warns_of_comes_with_the_files_name(
     contents = (tmp_path / "r.tif").read_bytes()
     (tmp_path / "r.tif").write_bytes(contents[:-2] + b"\xff\xff")
     for name in ("p.png", "r.tif"):
-        result = dida("remove-attribute", "-m", model_folder, tmp_path / name)
+        out = tmp_path / "out.png"
+        result = dida("remove-attribute", "-m", model_folder, tmp_path / name, "-o", out)
         for line in result.err.splitlines():
             assert name in line
 
