@@ -210,7 +210,8 @@ class Editor:
             contents = [self.encode(end) for end in ends["common"]]
         else:
             picture, areas = self._sized(*self._areas(ends["common"][0], alpha=True), size)
-            onto = self._squares(images.srgb(picture), areas[:1])
+            seen = images.srgb(picture)
+            onto = self._squares(seen, areas[:1])
             contents = [own := self.model.encode(onto)]
         nothing = contents[0].without(*PARTS)
         guides = {
@@ -228,7 +229,7 @@ class Editor:
             if onto is None or made.mask is None:
                 return images.to_pictures(made.image)[0]
             paint = onto[0], made.image[0], made.mask[0], areas[0]
-            return images.as_before(images.painted(images.srgb(picture), *paint), picture)
+            return images.as_before(images.painted(seen, *paint), seen, picture)
 
         if len(found) == 1:
             return [drawn(one) for one in codes.interpolate(start, end, steps)]
@@ -259,10 +260,14 @@ class Editor:
         made = self.model.compose(codes.between(own, change(own), strength), onto, own)
         if (mask := made.mask) is None:
             return Edit(images.to_pictures(made.image)[0], note, None)
+        result = seen
         for area, before, image, where in zip(areas, onto, made.image, mask, strict=True):
-            seen = images.painted(seen, before, image, where, area)
-        result = images.as_before(seen, picture)
-        return Edit(result, note, lambda: images.full_mask(picture, [*mask], areas))
+            result = images.painted(result, before, image, where, area)
+        return Edit(
+            images.as_before(result, seen, picture),
+            note,
+            lambda: images.full_mask(picture, [*mask], areas),
+        )
 
     def _sized(
         self, picture: Picture, areas: list[Area], size: Size

@@ -125,13 +125,13 @@ def _has_frames(picture: Image.Image) -> bool:
         return False
 
 
-def pixels_in(path: Path) -> int:
-    """How many pixels a file says that it has; 0 where it says nothing."""
+def header(source: Path | BinaryIO) -> tuple[int, int, str] | None:
+    """Width, height and mode as a file says; None for what is no picture. Nothing is decoded."""
     try:
-        with _opened(path, str(path)) as picture:
-            return picture.width * picture.height
-    except Exception:
-        return 0
+        with _opened(source, "the picture") as picture:
+            return *picture.size, picture.mode
+    except Exception:  # whatever a broken file has Pillow raise
+        return None
 
 
 def name_of(source: Source) -> str:
@@ -187,12 +187,12 @@ def srgb(picture: Picture) -> Picture:
     return made
 
 
-def as_before(edited: Picture, picture: Picture) -> Picture:
-    """An edit of `srgb(picture)` by the picture's own profile; what was left alone is bit for bit
-    the picture's."""
+def as_before(edited: Picture, before: Picture, picture: Picture) -> Picture:
+    """An edit of `before`, which is `srgb(picture)`, by the picture's own profile; what was left
+    alone is bit for bit the picture's."""
     if not (profile := picture.info.get(PROFILE)):
         return edited
-    before, result = srgb(picture), np.array(picture)
+    result = np.array(picture)
     for top in range(0, len(result), STRIP):
         box = (0, top, picture.width, min(top + STRIP, picture.height))
         one, other = edited.crop(box), before.crop(box)

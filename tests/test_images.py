@@ -852,7 +852,7 @@ def test_a_network_sees_srgb_and_an_edit_keeps_the_profile(tmp_path: Path) -> No
     assert own.getpixel((5, 5)) == (250, 10, 10) and images.srgb(own).tobytes() == seen.tobytes()
     edited = images.srgb(own)
     edited.paste((0, 0, 255), (0, 0, 10, 10))
-    made = images.as_before(edited, own)
+    made = images.as_before(edited, images.srgb(own), own)
     for suffix in (".png", ".jpg", ".webp"):
         images.write(made, tmp_path / f"out{suffix}")
         with Image.open(tmp_path / f"out{suffix}") as kept:
@@ -873,4 +873,5 @@ def test_a_broken_profile_or_one_of_another_kind_says_nothing(tmp_path: Path, mo
     for alpha in (False, True):
         one, other = images.read(path, alpha=alpha), images.read(bare, alpha=alpha)
         assert images.srgb(one).tobytes() == other.tobytes()
-        images.encode(images.as_before(images.srgb(one), one))
+        seen = images.srgb(one)
+        images.encode(images.as_before(seen, seen, one))

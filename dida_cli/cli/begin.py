@@ -37,6 +37,7 @@ class Source:
         self.wanted, self.command, self.root, self.group = wanted, command, root, group
         self.split = sources.split(root, wanted.expressions, wanted.split_by, wanted.balance)
         self._read: tuple[int, Pictures] | None = None  # at which side, what
+        self._held: dict[int, dict[Part, Sides]] = {}  # the held-out pictures, by side
 
     @property
     def fingerprint(self) -> "Fingerprint":
@@ -63,7 +64,7 @@ class Source:
             if self._read is None:
                 check.training(train, read).enforce()
             self._read = stage.side, read
-        drawn = (wanted.drawn, frames.Bank(side, margin, wanted.seed)) if wanted.drawn else None
+        drawn = (wanted.drawn, frames.bank(side, margin, wanted.seed)) if wanted.drawn else None
         return batches.Batches(
             train,
             self._read[1],
@@ -76,7 +77,9 @@ class Source:
 
     def held_out(self, side: int) -> dict[Part, "Sides"]:
         """Pictures of each part that are not learned from, (N, 3, side, side) in [-1, 1]."""
-        return self._held_out(side, lambda file: True)
+        if side not in self._held:
+            self._held[side] = self._held_out(side, lambda file: True)
+        return self._held[side]
 
     def to_show(self, side: int) -> dict[Part, "Sides"]:
         """Those of them that may be shown."""

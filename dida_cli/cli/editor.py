@@ -173,8 +173,8 @@ def each(work: Sequence[tuple[Path, Path]], one: Callable[[Path, Path], Tell], t
     turn = Lock()
 
     def counted(source: Path, target: Path) -> Tell:
-        is_large = images.pixels_in(source) > LARGE
-        with turn if is_large else nullcontext():
+        width, height, _ = images.header(source) or (0, 0, "")
+        with turn if width * height > LARGE else nullcontext():
             say = one(source, target)
         made.append(target)
         return say

@@ -2,20 +2,19 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from dida_cli import images
 from dida_cli.config import Fit
 from dida_cli.data import folders
 from dida_cli.data.cache import Pictures
 from dida_cli.data.folders import File, Progress, Sets, Split, Verdict
-
-Header = tuple[int, int, str]  # width, height, mode
+from dida_cli.errors import DidaError
 
 
 class Decoded:
@@ -186,15 +185,11 @@ def _seen(sets: Sets, decoded: dict[str, Decoded], side: int) -> dict[str, Seen]
     return seen
 
 
-def _header(file: File) -> Header | None:
+def _header(file: File) -> tuple[int, int, str] | None:
     """Width, height and mode as the file says; None for what is no picture."""
-    if isinstance(file, Path) and not file.is_file():
-        return None
-    try:
-        with Image.open(folders.contents(file), formats=images.FORMATS) as picture:
-            return *picture.size, picture.mode
-    except Exception:  # whatever a broken file has Pillow raise
-        return None
+    with suppress(DidaError):  # of a damaged archive
+        return images.header(folders.contents(file))
+    return None
 
 
 def _within(one: Decoded) -> Verdict:

@@ -4,6 +4,7 @@ Frames are a pure function of (seed, index, kind). They are drawn in the square 
 eyes lie as `faces.TEMPLATE` has them, and come at the picture's own size.
 """
 
+import functools
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
@@ -99,6 +100,12 @@ class Bank:
         rows = torch.from_numpy(random.integers(BANK, size=len(pictures)))
         light, kept = (layer[rows].float() / 255 for layer in (self.light, self.kept))
         return kept * (pictures + 1) + 2 * light - 1
+
+
+@functools.lru_cache(maxsize=1)
+def bank(side: int, margin: float, seed: int) -> Bank:
+    """The frames of a training; they take some seconds to draw."""
+    return Bank(side, margin, seed)
 
 
 def _shaken(side: int, margin: float, random: Random) -> Placement:

@@ -5,15 +5,15 @@ edit of a photo is nobody knows: a judge, trained on other people, says whether 
 and a small network whether edits can be told from real pictures.
 """
 
-import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dida_cli import __version__, images
+from dida_cli import images
 from dida_cli.codes import Model, stack
 from dida_cli.config import OTHER, Part
 from dida_cli.data import folders
@@ -22,7 +22,7 @@ from dida_cli.errors import DidaError
 from dida_cli.evaluate import counterfactual, guidance, told_apart
 from dida_cli.evaluate.attributes import FactorClassifier
 from dida_cli.evaluate.pairs import BATCH, Edits, Pairs
-from dida_cli.evaluate.report import LEAST, Settings
+from dida_cli.evaluate.report import LEAST, Settings, head
 from dida_cli.evaluate.segmentation import changed_unmasked
 
 MOST = 500  # pictures of each kind
@@ -92,21 +92,14 @@ def judge_parts(
         put_on = Pairs(part, content=lacks, guide=guides)
         taken_off = Pairs(part, content=has, guide=lacks[torch.arange(len(has)) % len(lacks)])
         for way, pairs, is_on in (("put on", put_on, True), ("taken off", taken_off, False)):
-            row = _scores(model, judge, part, pairs, is_on, settings.seed)
+            row, right = _scores(model, judge, part, pairs, is_on, settings.seed)
             if known:
-                row["groups"] = _by_group(row.pop("right"), known[1 if is_on else 0])
-            row.pop("right", None)
+                row["groups"] = _by_group(right, known[1 if is_on else 0])
             directions[f"{name} {way}"] = row
             data.update(pairs.content.numpy().tobytes())
         most = max(most, len(has), len(lacks))
     return {
-        "dida": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "seed": settings.seed,
-        "pairs": most,
-        "data_sha256": data.hexdigest(),
-        "domains": model.config.domains.to_json(),
+        **head(model, replace(settings, pairs=most), data.hexdigest()),
         "features": "bundled classifier",
         "directions": directions,
         "codes": {},
@@ -137,8 +130,8 @@ def edit(model: Model, part: Part, pairs: Pairs, is_on: bool) -> Edits:
 
 def _scores(
     model: Model, judge: FactorClassifier, part: Part, pairs: Pairs, is_on: bool, seed: int
-) -> dict[str, Any]:
-    """What is said of one part, put on or taken off; `right`: of each edit, whether it worked."""
+) -> tuple[dict[str, Any], Tensor]:
+    """What is said of one part, put on or taken off; and of each edit, whether it worked."""
     edits = edit(model, part, pairs, is_on)
     wanted = 0 if is_on else 1  # what the judge should say: with, without
 
@@ -157,7 +150,6 @@ def _scores(
         },
         "told_apart": told_apart.score(edits.output, pairs.guide, seed=seed),
         "beside": {},
-        "right": right,
     }
     if is_on:
         row["retrieval"] = guidance.retrieval(judge, pairs, edits, CANDIDATES)
@@ -170,7 +162,7 @@ def _scores(
         other = OTHER[part]
         same = said(edits.output, other) == said(pairs.content, other)
         row["beside"]["other_part"] = same.float().mean().item()
-    return row
+    return row, right
 
 
 def _by_group(right: Tensor, names: list[str]) -> dict[str, dict[str, float]]:

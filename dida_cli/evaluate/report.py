@@ -137,13 +137,7 @@ def _common(
             "realism": _realism(model, see, drawn, edits, settings.seed),
         }
     return {
-        "dida": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "seed": settings.seed,
-        "pairs": settings.pairs,
-        "data_sha256": data.hexdigest(),
-        "domains": model.config.domains.to_json(),
+        **head(model, settings, data.hexdigest()),
         "features": "inception" if network else "bundled classifier",
         "directions": directions,
         "codes": _codes(judged, factors, settings),
@@ -153,6 +147,19 @@ def _common(
             "realism": realism.DEFINITIONS,
             "codes": probes.DEFINITIONS,
         },
+    }
+
+
+def head(model: Model, settings: Settings, data: str) -> dict[str, Any]:
+    """What any result begins with: by which versions, and of what. `data`: a sha256 of it."""
+    return {
+        "dida": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "seed": settings.seed,
+        "pairs": settings.pairs,
+        "data_sha256": data,
+        "domains": model.config.domains.to_json(),
     }
 
 

@@ -98,11 +98,15 @@ def _rows(figures: Figures, directions: Iterable[Row]) -> list[list[str]]:
     return [[name, *map(figure, directions)] for name, figure in figures.items()]
 
 
+def _told(rows: Iterable[list[str]]) -> list[list[str]]:
+    """The rows that have any figure."""
+    return [row for row in rows if set(row[1:]) != {NONE}]
+
+
 def tables(result: Mapping[str, Any]) -> list[Table]:
     """The result as tables, a column for each direction; never a mean that hides one."""
     rows, head = [*result["directions"].values()], ["figure", *result["directions"]]
-    seen = [row for row in _rows(SEEN, rows) if set(row[1:]) != {NONE}]
-    made = [Table("As people see it", head, seen), *_domain(result["codes"])]
+    made = [Table("As people see it", head, _told(_rows(SEEN, rows))), *_domain(result["codes"])]
     for key, title in TITLES.items():
         if names := {name: None for row in rows for name in row.get(key) or ()}:
             figures = {name: _figure(key, name, say=_number) for name in names}
@@ -196,18 +200,14 @@ CARD: Figures = {
     "largest change where the mask is 0, levels of 255": _figure(
         "segmentation", "changed_unmasked", say=_number
     ),
-    "the judge right on these real pictures": lambda row: (
-        _percent(row["classification"]["classifier_accuracy"])
-        if "classifier_accuracy" in row["classification"]
-        else NONE
-    ),
+    "the judge right on these real pictures": _figure("classification", "classifier_accuracy"),
     "the right guide among so many": lambda row: (
         f"{_percent(row['retrieval']['retrieval_first'])} of {row['retrieval']['candidates']}"
         if "beside" in row and "retrieval" in row
         else NONE
     ),
-    "mean change of pictures that lack it, taken off, levels of 255": lambda row: (
-        _number(row["beside"]["left_alone"]) if row.get("beside", {}).get("left_alone") else NONE
+    "mean change of pictures that lack it, taken off, levels of 255": _figure(
+        "beside", "left_alone", say=_number
     ),
 }
 
@@ -230,7 +230,7 @@ def scores(result: Mapping[str, Any]) -> Table:
         name = "domain named from the common code (from pixels; chance)"
         rows.append([name, *[told] * len(directions)])
     head = [f"{result['pairs']} unseen pairs each way", *result["directions"]]
-    return Table("Scores", head, [row for row in rows if set(row[1:]) != {NONE}])
+    return Table("Scores", head, _told(rows))
 
 
 def _target(found: Mapping[str, float]) -> str:
