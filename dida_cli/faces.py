@@ -28,7 +28,7 @@ SMALLEST = 0.05  # of a picture's shorter side, a face at least
 LEAST = 20  # pixels of what the detector sees, a face at least
 SHRUNK = 0.709  # from one size of the pyramid to the next
 # Where eyes and the middle of the mouth lie in the square of a face, of its side.
-TEMPLATE = np.array([[0.25, 0.375], [0.734375, 0.375], [0.4921875, 0.90625]])
+TEMPLATE = np.array([[40, 56], [102, 56], [71, 124]]) / 144
 TURNED = 0.3  # of the distance of the eyes: how far the nose is off their middle
 SMALL = 12  # pixels from eye to eye
 FADE = 0.03  # of the side of a face's square, at its border

@@ -57,7 +57,8 @@ def evaluate(
     lacking: WithoutOpt = None,
     split_by: SplitByOpt = None,
     by: Annotated[
-        str | None, typer.Option(help="A column of the table: also tell its values apart.")
+        list[str] | None,
+        typer.Option(help="Also tell groups apart: by a column of the table, or an expression."),
     ] = None,
     pairs: Annotated[
         int | None, typer.Option(min=10, help="Pairs each way. [default: 500; with --quick 64]")
@@ -110,9 +111,10 @@ def evaluate(
             other = b or EYEGLASSES if network.config.domains.b else ""
             chosen = recipe.chosen("parts", a or SMILING, other, having or [], lacking or [])
             of = recipe.sides(chosen)
-        balance = by or (wanted.balance if wanted else "")
-        split = sources.split(data, of, split_by or "", balance)
-        result, judged = _by_parts(network, split, seed, _values(data, by)), {}
+        split_by = split_by or ""
+        split = sources.split(data, of, split_by, wanted.balance if wanted else "")
+        known = [sources.groups(data, of, split_by, one) for one in by or []]
+        result, judged = _by_parts(network, split, seed, known), {}
     else:
         of = _parts(data, network.config, a or "", b or "", having or [], lacking or [])
         split = sources.split(data, of, split_by or "")
@@ -182,15 +184,8 @@ def _on_pictures(
     return core.judge_pictures(network, judge, in_a, in_b, settings, network=features)
 
 
-def _values(data: Path, column: str | None) -> "list[str]":
-    """The values of a table's column, as `sources.split` numbers them; none of no column."""
-    from dida_cli.data import table
-
-    return sorted(set(table.read(data).column(column).tolist())) if column else []
-
-
 def _by_parts(
-    network: "Network", split: "Split", seed: int, groups: "Sequence[str]"
+    network: "Network", split: "Split", seed: int, known: "Sequence[Sequence[str]]"
 ) -> "dict[str, Any]":
     """Scores of each part by itself, by a judge of the parts that learns from training pictures."""
     from dida_cli.data import folders
@@ -206,7 +201,7 @@ def _by_parts(
     sides = {p: (read(has), read(lacks)) for p, (has, lacks) in train.rows.items()}
     with console.progress("training the classifier", "steps") as show:
         judge = attributes.train_on_parts(sides, on_progress=show)
-    return parts.judge_sets(network, judge, split.test, seed, groups)
+    return parts.judge_sets(network, judge, split.test, seed, known)
 
 
 def _tell(result: dict[str, Any], all_tables: bool) -> None:

@@ -42,7 +42,7 @@ class Batches:
         read = pictures.facts["file"]
         places = np.full(len(sets.files), -1)
         places[read] = np.arange(len(read))
-        self.pictures, self.rows = pictures.rows, moved(sets.rows, places)
+        self.pictures, self.rows = torch.from_numpy(pictures.rows), moved(sets.rows, places)
         self.names = [str(sets.files[row]) for row in read]
         groups = sets.groups[read] if len(sets.groups) else np.zeros(len(read), int)
         self.groups = groups

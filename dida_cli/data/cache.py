@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 SUFFIX = ".pictures"
 # Of one picture: its place among the files asked for, the sha1 of its pixels, is it one colour?
@@ -42,7 +40,7 @@ Item = tuple[np.ndarray, bytes, bool] | str
 class Pictures:
     """Pictures as a model sees them, what is known of each, and the files that are no pictures."""
 
-    rows: Tensor  # uint8 (N, 3, side, side); without any where only the facts were asked for
+    rows: np.ndarray  # uint8 (N, 3, side, side); without any where only the facts were asked for
     facts: np.ndarray  # FACTS (N,)
     unreadable: list[str]  # a line for each file that was skipped
 
@@ -58,12 +56,12 @@ def in_memory(items: Iterable[Item], count: int, shape: Shape) -> Pictures:
     rows = np.empty((count, *shape), np.uint8)
     free = iter(rows)
     facts, unreadable = _gathered(items, lambda pixels: np.copyto(next(free), pixels))
-    return Pictures(torch.from_numpy(rows[: len(facts)]), facts, unreadable)
+    return Pictures(rows[: len(facts)], facts, unreadable)
 
 
 def facts_alone(items: Iterable[Item], shape: Shape) -> Pictures:
     """What there is to know of the pictures, without keeping any."""
-    return Pictures(torch.empty(0, *shape, dtype=torch.uint8), *_gathered(items, lambda _: None))
+    return Pictures(np.empty((0, *shape), np.uint8), *_gathered(items, lambda _: None))
 
 
 def _gathered(
@@ -104,7 +102,7 @@ def opened(path: Path, shape: Shape) -> Pictures | None:
     for place in np.linspace(0, count - 1, min(count, SAMPLED), dtype=int):
         if hashlib.sha1(mapped[place].data).digest() != facts["digest"][place].tobytes():
             return None
-    return Pictures(torch.from_numpy(mapped), facts, json.loads(tail[known:]))
+    return Pictures(mapped, facts, json.loads(tail[known:]))
 
 
 def write(path: Path, items: Iterable[Item], expected: int) -> None:

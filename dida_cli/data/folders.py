@@ -12,23 +12,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import PIL
-from torch import Tensor
 
-from dida_cli import faces, images
+from dida_cli import images
 from dida_cli.config import Fit, Part
 from dida_cli.data import cache as store
 from dida_cli.errors import DidaError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SKIPPED_SHARE = 0.05  # of the files asked for may be unreadable before a training is refused
 NAMED = 10  # unreadable files that are named one by one
 HELD_OUT = 64  # pictures of each set that are not learned from, where no list says which
 TRAIN, VALIDATION, TEST = 0, 1, 2  # what a file is for, as CelebA's partition list numbers it
 SMALL = 2**28  # bytes of decoded pictures that are kept in memory, not in a file
-DECODING = 1  # raised whenever `read` would give other pixels for the same files
+DECODING = 2  # raised whenever `read` would give other pixels for the same files
 AHEAD = 256  # pictures that are decoded before the first of them is used
 MEMBER_BYTES = 4 * images.MAX_PIXELS  # no picture in an archive may be larger
 
@@ -272,14 +274,16 @@ def enough(train: Sets, batch: int) -> Verdict:
     return Verdict()
 
 
-def load(files: Sequence[File], side: int, fit: Fit = "crop") -> Tensor:
+def load(files: Sequence[File], side: int, fit: Fit = "crop") -> "Tensor":
     """All files as the model sees them: uint8 (N, 3, side, side), in memory.
 
     Unreadable files are named in warnings and skipped; DidaError above 5 % of them.
     """
+    import torch
+
     pictures = read(files, side, fit)
     (too_many(pictures.unreadable, len(files)) + skipped(pictures.unreadable)).enforce()
-    return pictures.rows
+    return torch.from_numpy(pictures.rows)
 
 
 def too_many(lines: Sequence[str], count: int, which: str = "pictures") -> Verdict:
@@ -394,6 +398,8 @@ def _decoded(
         try:
             picture = images.read(contents(file), str(file))
             if square.fit == "face":
+                from dida_cli import faces
+
                 fitted = faces.fit(picture, square, str(file))
             else:
                 fitted = images.fit(picture, square)

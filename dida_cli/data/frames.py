@@ -21,8 +21,10 @@ Kind = Literal["thin", "thick", "dark"]
 KINDS: tuple[Kind, ...] = ("thin", "thick", "dark")
 METALS = ((60, 60, 62), (150, 150, 155), (170, 140, 80), (120, 85, 60), (30, 30, 35))
 PLASTICS = ((20, 20, 22), (60, 38, 25), (110, 70, 40), (40, 45, 80), (120, 30, 35), (200, 195, 190))
+EYES = float(TEMPLATE[1, 0] - TEMPLATE[0, 0])  # from eye to eye, of the side of a face's square
 FINER = 3  # times as many pixels each way are drawn, then averaged
 POINTS = 96  # of an outline
+ARM = 0.55  # of the distance of the eyes, from an eye to where an arm ends
 BANK = 384  # frames that a training draws from
 
 Colour = tuple[int, int, int]
@@ -30,7 +32,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Frames:
-    """One pair of glasses; lengths are of the side of the face's square.
+    """One pair of glasses; lengths are of the distance of the eyes.
 
     Attributes:
         width, height: half of a lens.
@@ -61,14 +63,14 @@ def frames_at(seed: int, index: int, kind: Kind) -> Frames:
     between = random.uniform
     is_thin = kind == "thin" or (kind == "dark" and random.random() < 0.4)
     is_dark = kind == "dark"
-    width = between(0.145, 0.185)
+    width = between(0.3, 0.38)
     tint = random.choice(((15, 15, 18), (45, 30, 20), (20, 35, 30))) if is_dark else (205, 220, 225)
     return Frames(
         width=width,
         height=width * between(0.6, 0.95),
         corner=between(2, 3.6),
-        droop=between(0, 0.02),
-        thick=between(0.008, 0.014) if is_thin else between(0.022, 0.042),
+        droop=between(0, 0.04),
+        thick=between(0.017, 0.029) if is_thin else between(0.045, 0.087),
         colour=random.choice(METALS if is_thin else PLASTICS),
         lens=tint,
         covers=between(0.8, 0.96) if is_dark else between(0.02, 0.08),
@@ -123,9 +125,10 @@ def _shaken(side: int, margin: float, random: Random) -> Placement:
 def worn(picture: Picture, where: Placement, frames: Frames) -> Picture:
     """An RGB picture whose face, lying there, wears these frames."""
     rims, lenses, glare = _layers(picture, where, frames)
-    soft = ImageFilter.GaussianBlur(0.012 * where.side)
+    eyes = EYES * where.side  # pixels
+    soft = ImageFilter.GaussianBlur(0.025 * eyes)
     fallen = Image.new("L", picture.size)
-    fallen.paste(rims, (0, max(1, round(0.018 * where.side))))
+    fallen.paste(rims, (0, max(1, round(0.037 * eyes))))
     made = picture.copy()
     for mask, colour, covers in (
         (fallen.filter(soft), (25, 15, 12), frames.shadow),
@@ -148,7 +151,7 @@ def _layers(picture: Picture, where: Placement, frames: Frames) -> tuple[Picture
     def at(points: np.ndarray) -> list[tuple[float, float]]:
         return [(float(x), float(y)) for x, y in FINER * (where.at(points) - (left, top))]
 
-    width = max(1, round(FINER * where.side * frames.thick))
+    width = max(1, round(FINER * EYES * where.side * frames.thick))
     outlines = [_outline(frames, side, 0.0) for side in (0, 1)]
     for side, outline in enumerate(outlines):
         rims.polygon(at(_outline(frames, side, frames.thick)), fill=255)
@@ -159,15 +162,16 @@ def _layers(picture: Picture, where: Placement, frames: Frames) -> tuple[Picture
     for outline in outlines:
         rims.polygon(at(outline), fill=0)
     inner = outlines[0][:, 0].max(), outlines[1][:, 0].min()
-    height = TEMPLATE[0, 1] - 0.2 * frames.height
+    height = TEMPLATE[0, 1] - 0.2 * EYES * frames.height
     way = np.linspace(-1, 1, POINTS // 4)
     bridge = np.stack(
-        [np.mean(inner) + way * (inner[1] - inner[0]) / 1.6, height - 0.02 * (1 - way**2)], 1
+        [np.mean(inner) + way * (inner[1] - inner[0]) / 1.6, height - 0.04 * EYES * (1 - way**2)], 1
     )
     rims.line(at(bridge), fill=255, width=width, joint="curve")
-    for outline, end in ((outlines[0], -0.04), (outlines[1], 1.04)):
-        edge = outline[:, 0].min() if end < 0 else outline[:, 0].max()
-        arm = np.array([[edge, height], [end, height - 0.02]])
+    for side, outward in ((0, -1), (1, 1)):
+        edge = outward * (outward * outlines[side][:, 0]).max()
+        end = TEMPLATE[side, 0] + ARM * EYES * outward
+        arm = np.array([[edge, height], [end, height - 0.04 * EYES]])
         rims.line(at(arm), fill=255, width=width)
     layers[2] = Image.composite(layers[2], Image.new("L", size), layers[1])
     return tuple(_placed(layer, picture, (int(left), int(top))) for layer in layers)  # type: ignore[return-value]
@@ -181,8 +185,8 @@ def _outline(frames: Frames, side: int, beyond: float) -> np.ndarray:
     x = np.sign(cos) * np.abs(cos) ** (2 / frames.corner) * (frames.width + beyond)
     y = np.sign(sin) * np.abs(sin) ** (2 / frames.corner) * (frames.height + beyond)
     y = y + frames.droop * (x * outward / frames.width) * (y > 0)
-    middle = TEMPLATE[side] + (0.008 * outward, 0.025)
-    edge: np.ndarray = np.stack([x, y], 1) + middle
+    middle = 0.017 * outward, 0.052
+    edge: np.ndarray = TEMPLATE[side] + EYES * (np.stack([x, y], 1) + middle)
     return edge
 
 

@@ -54,6 +54,9 @@ class Labels:
 
         bool (files,). Raises DidaError naming what it does not know, or where it went wrong.
         """
+        return self._truth(expression).yes
+
+    def _truth(self, expression: str) -> Truth:
         words = WORD.findall(expression)[::-1]  # still to be read, the next one last
         try:
             found = self._any_of(words)
@@ -67,7 +70,7 @@ class Labels:
         except RecursionError:
             told = "brackets within brackets, too deep to be read"
             raise DidaError(f"{self.where_from}: {told}") from None
-        return found.yes
+        return found
 
     def rows(
         self, parts: Mapping[Part, tuple[str, str]]
@@ -79,13 +82,14 @@ class Labels:
         }
 
     def column(self, name: str) -> np.ndarray:
-        """What is known of each file under this name. Raises DidaError when there is no such."""
-        try:
-            return self._column(name)
-        except ValueError as error:
-            raise DidaError(
-                f"{self.where_from}: {error}; it has {', '.join(self.columns)}"
-            ) from None
+        """What is known of each file under this name; of an expression, itself or `not` itself.
+
+        Raises DidaError when there is no such.
+        """
+        if name in self.columns:
+            return self.columns[name]
+        yes, no = self._truth(name)
+        return np.where(yes, name, np.where(no, f"not {name}", ""))
 
     def _column(self, name: str) -> np.ndarray:
         if name not in self.columns:

@@ -55,6 +55,18 @@ def split(root: Path, parts: Names, split_by: str = "", balance: str = "") -> Sp
     return split
 
 
+def groups(root: Path, parts: Names, split_by: str, by: str) -> list[str]:
+    """What a table says of each picture that is judged on, in their order: `kind=made`.
+
+    `by`: a column, or an expression, of which pictures are told it or `not` it.
+    """
+    labels = table.read(root)
+    start = f"{by}=" if by in labels.columns else ""
+    values = sorted(set(labels.column(by).tolist()))
+    names = [f"{start}{v}" if v != "" else f"{by} unknown" for v in values]
+    return [names[group] for group in split(root, parts, split_by, by).test.groups.tolist()]
+
+
 def is_labelled(root: Path) -> bool:
     """Whether there is an attribute list or a table, by which pictures are chosen."""
     return _is_celeba(root) or (not _is_domains(root) and table.is_table(root))

@@ -5,9 +5,9 @@ not decide; their accuracy on real pictures is told beside what they say of edit
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,13 +16,14 @@ from torch.nn import functional as F
 
 from dida_cli import checkpoint, images
 from dida_cli.config import CARD, CONFIG, WEIGHTS, Part, read_json
-from dida_cli.data import avatars, celeba, folders
+from dida_cli.data import avatars, celeba, folders, vary
 from dida_cli.data.folders import File, Progress, unheard
 from dida_cli.errors import DidaError
 
 SIDE = 64  # pixels the classifier sees; larger pictures are averaged down
 WIDTHS = (32, 64, 96, 128)
 EPOCHS, BATCH, RATE = 6, 64, 2e-3
+EPOCHS_OF_PARTS = 20  # of pictures of which there are few, and which are therefore varied
 LEAST_STEPS = 200
 LEARNED = 2000  # pictures with a part, and without it, are enough to tell them apart by
 UNKNOWN = -100  # as a true class: what cross entropy leaves out
@@ -147,7 +148,9 @@ def train_on_parts(
         classes = [torch.full((len(pictures),), UNKNOWN) for pictures in both]
         classes[place] = torch.tensor([0] * len(has) + [1] * len(lacks))
         truth[part] = torch.cat(classes)
-    return fit(FactorClassifier(of_parts([*sides])), torch.cat(both), truth, seed, on_progress)
+    judge = FactorClassifier(of_parts([*sides]))
+    how: dict[str, Any] = {"epochs": EPOCHS_OF_PARTS, "spoil": _moved}
+    return fit(judge, torch.cat(both), truth, seed, on_progress, **how)
 
 
 def fit(
@@ -158,17 +161,21 @@ def fit(
     on_progress: Progress,
     *,
     steps: int = 0,
+    epochs: int = EPOCHS,
     batch: int = BATCH,
+    spoil: Callable[[Tensor], Tensor] | None = None,
 ) -> FactorClassifier:
     """Train on uint8 pictures (N, 3, h, w) and true classes (N,) by factor; returned in eval mode.
 
-    A class may be `UNKNOWN`. 0 steps: six epochs, or 200 steps if that is more. Raises DidaError
-    without a whole batch.
+    A class may be `UNKNOWN`. 0 steps: the epochs, or 200 steps if that is more. Every batch is
+    seen as `spoil` leaves it, by default a little blurred and noisy. Raises DidaError without a
+    whole batch.
     """
+    spoil = spoil or _spoil
     a_epoch = len(pictures) // batch
     if not a_epoch:
         raise DidaError(f"the classifier needs {batch} pictures to learn from, not {len(pictures)}")
-    total = steps or a_epoch * max(EPOCHS, -(-LEAST_STEPS // a_epoch))
+    total = steps or a_epoch * max(epochs, -(-LEAST_STEPS // a_epoch))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in classifier.modules():
@@ -180,7 +187,7 @@ def fit(
             if step % a_epoch == 0:
                 order = torch.randperm(len(pictures))
             rows = order[step % a_epoch * batch :][:batch]
-            logits = classifier(_spoil(images.to_unit(pictures[rows])))
+            logits = classifier(spoil(images.to_unit(pictures[rows])))
             losses = [
                 F.cross_entropy(logits[name], classes[rows])
                 for name, classes in truth.items()
@@ -199,6 +206,13 @@ def _spoil(pictures: Tensor) -> Tensor:
     blurred = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     amount = torch.rand(len(pictures), 1, 1, 1) * (torch.rand(len(pictures), 1, 1, 1) < 0.5)
     return pictures + amount * (blurred - pictures) + 0.05 * torch.randn_like(pictures)
+
+
+def _moved(pictures: Tensor) -> Tensor:
+    """The same, half of them mirrored, in another place, size, turn and light."""
+    mirrored = torch.where(torch.rand(len(pictures), 1, 1, 1) < 0.5, pictures.flip(-1), pictures)
+    random = np.random.default_rng(int(torch.randint(2**31, (1,))))
+    return _spoil(vary.varied(mirrored, pictures.shape[-1], random))
 
 
 def save(classifier: FactorClassifier, folder: Path, card: str, factors: Heads = FACTORS) -> None:

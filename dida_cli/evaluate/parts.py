@@ -38,10 +38,10 @@ DEFINITIONS = {
     "changed_unmasked": "the largest change, in levels of 255, where the mask is 0",
 }
 
-# Of a part, pictures with it and without it, (N, 3, side, side) in [-1, 1]; and, if anything is
-# known of them, of which group each is.
+# Of a part, pictures with it and without it, (N, 3, side, side) in [-1, 1]; and of each of them
+# the groups that it is in.
 Side = tuple[Tensor, Tensor]
-Groups = Mapping[Part, tuple[list[str], list[str]]]
+Groups = Mapping[Part, tuple[list[list[str]], list[list[str]]]]
 
 
 def judge_sets(
@@ -49,22 +49,25 @@ def judge_sets(
     judge: FactorClassifier,
     test: Sets,
     seed: int,
-    names: Sequence[str] = (),
+    known: Sequence[Sequence[str]] = (),
 ) -> dict[str, Any]:
-    """All scores of a model on the files of test sets. `names`: of the groups that they are in."""
+    """All scores of a model on the files of test sets.
+
+    known: ways to group them, each the group of every file, as `sources.groups` names it.
+    """
     config = model.config
     sides: dict[Part, Side] = {}
-    groups: dict[Part, tuple[list[str], list[str]]] = {}
+    groups: dict[Part, tuple[list[list[str]], list[list[str]]]] = {}
     for part in config.parts:
         read = []
         for rows in test.rows[part]:
             files = [test.files[row] for row in rows[:MOST]]
             found = folders.read(files, config.side, config.fit)
-            known = rows[found.facts["file"]] if names else ()
-            read.append((images.to_unit(found.rows), [names[test.groups[row]] for row in known]))
+            groups_of = [[of[row] for of in known] for row in rows[found.facts["file"]]]
+            read.append((torch.from_numpy(images.to_unit(found.rows)), groups_of))
         (has, of_has), (lacks, of_lacks) = read
         sides[part], groups[part] = (has, lacks), (of_has, of_lacks)
-    return judge_parts(model, judge, sides, Settings(MOST, seed), groups if names else None)
+    return judge_parts(model, judge, sides, Settings(MOST, seed), groups if known else None)
 
 
 def judge_parts(
@@ -165,9 +168,10 @@ def _scores(
     return row, right
 
 
-def _by_group(right: Tensor, names: list[str]) -> dict[str, dict[str, float]]:
+def _by_group(right: Tensor, names: list[list[str]]) -> dict[str, dict[str, float]]:
     """The share of edits that worked, of each group that is there."""
-    rows = {name: [i for i, n in enumerate(names) if n == name] for name in sorted(set(names))}
+    there = sorted({name for of in names for name in of})
+    rows = {name: [i for i, of in enumerate(names) if name in of] for name in there}
     return {
         name: {"pairs": len(of), "target": right[of].float().mean().item()}
         for name, of in rows.items()

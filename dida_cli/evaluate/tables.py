@@ -131,7 +131,7 @@ def _groups(directions: Mapping[str, Row]) -> list[Table]:
         found = row["groups"].get(name)
         return f"{_percent(found['target'])} of {found['pairs']}" if found else NONE
 
-    rows = [[name or "unknown", *(told(r, name) for r in directions.values())] for name in names]
+    rows = [[name, *(told(r, name) for r in directions.values())] for name in names]
     return [Table("Given to the target, by group", ["group", *directions], rows)]
 
 

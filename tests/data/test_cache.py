@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dida_cli import images
+from dida_cli import faces, images
 from dida_cli.data import cache, folders
 from dida_cli.data.batches import Batches
 from dida_cli.errors import DidaError
@@ -61,7 +61,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def load(files: list[Path], where: Path) -> Tensor:
-    return folders.read(files, SIDE, cache=where).rows
+    return torch.from_numpy(folders.read(files, SIDE, cache=where).rows)
 
 
 def batches(pictures: Tensor, rows: folders.Rows) -> Batches:
@@ -69,7 +69,7 @@ def batches(pictures: Tensor, rows: folders.Rows) -> Batches:
     facts = np.zeros(len(pictures), cache.FACTS)
     facts["file"] = np.arange(len(pictures))
     files = [Path(f"{number}.png") for number in range(len(pictures))]
-    made = cache.Pictures(pictures, facts, [])
+    made = cache.Pictures(pictures.numpy(), facts, [])
     return Batches(folders.Sets(files, rows), made, batch=4, seed=3, flip=True)
 
 
@@ -159,7 +159,8 @@ def test_decoding_is_the_one_that_the_constant_stands_for() -> None:
     expected = [[100, 175, 122], [101, 133, 101]]
     found = [images.pixels(picture)[:, 3, 5].tolist(), images.pixels(picture)[:, 20, 30].tolist()]
     assert np.abs(np.subtract(found, expected)).max() <= 2
-    assert folders.DECODING == 1
+    assert (144 * faces.TEMPLATE).round(6).tolist() == [[40, 56], [102, 56], [71, 124]]
+    assert folders.DECODING == 2
 
 
 def test_few_pictures_stay_in_memory(

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -318,6 +320,16 @@ def test_the_command_tells_of_celeba_in_its_archive(
     with Image.open(sheet) as picture:
         assert picture.height == 4 * 128 + 5 * 6
         assert picture.width > 8 * 134
+
+
+def test_a_check_loads_no_torch(root: Path) -> None:
+    program = (
+        "import sys\nfrom dida_cli.cli import main\n"
+        f"try: main(['data', 'check', {str(root)!r}, '--side', '{SIDE}'])\n"
+        "except SystemExit as e: assert not e.code\nsys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0 and "train, with a" in done.stdout, done.stderr
 
 
 def test_the_command_chooses_as_a_training_does(

@@ -238,9 +238,9 @@ def test_pictures_are_loaded_in_order_as_the_model_sees_them(tmp_path: Path) -> 
     rows = folders.read(
         paint(tmp_path / "a", 9), 32, "crop", lambda done, total: told.append((done, total))
     ).rows
-    assert rows.dtype == torch.uint8
+    assert rows.dtype == np.uint8
     assert rows.shape == (9, 3, 32, 32)
-    assert (rows == torch.arange(9).view(9, 1, 1, 1)).all()
+    assert (rows == np.arange(9).reshape(9, 1, 1, 1)).all()
     assert told == [(done, 9) for done in range(1, 10)]
 
 
@@ -421,7 +421,7 @@ def drawn(pictures: Tensor, rows: folders.Rows, **how: object) -> Batches:
     facts = np.zeros(len(pictures), cache.FACTS)
     facts["file"] = np.arange(len(pictures))
     files = [Path(f"{number}.png") for number in range(len(pictures))]
-    return Batches(Sets(files, rows), cache.Pictures(pictures, facts, []), **how)
+    return Batches(Sets(files, rows), cache.Pictures(pictures.numpy(), facts, []), **how)
 
 
 def made(a: Tensor, b: Tensor, **how: object) -> Batches:

@@ -17,6 +17,7 @@ from dida_cli.evaluate import attributes, parts, tables, told_apart
 from dida_cli.evaluate.report import Settings
 
 SIDE = 64
+EITHER = "glasses=1 or smile=1"
 PLACES = {"a": (slice(0, 16), slice(0, 16)), "b": (slice(48, 64), slice(48, 64))}
 
 
@@ -77,7 +78,10 @@ SIDES = {
 
 
 def test_a_perfect_model_gets_perfect_figures() -> None:
-    groups = {p: (["old"] * len(h), ["", "new"] * (len(n) // 2)) for p, (h, n) in SIDES.items()}
+    groups = {
+        p: ([["old"]] * len(h), [["?"], ["new", "x"]] * (len(n) // 2))
+        for p, (h, n) in SIDES.items()
+    }
     result = parts.judge_parts(Corners(), Tells(), SIDES, Settings(), groups)  # type: ignore
     assert list(result["directions"]) == [
         "hat put on",
@@ -95,13 +99,13 @@ def test_a_perfect_model_gets_perfect_figures() -> None:
             assert row["beside"]["left_alone"] < 1e-5 and row["retrieval"]["candidates"] <= 32
             assert row["groups"] == {
                 g: {"pairs": len(SIDES["a" if "hat" in name else "b"][1]) // 2, "target": 1.0}
-                for g in ("", "new")
+                for g in ("?", "new", "x")
             }
         else:
             assert set(row["groups"]) == {"old"}
     assert json.dumps(result)
     card = tables.card_tables(result)
-    for words in ("| unknown |", "the judge right", "the right guide among", "shoe taken off"):
+    for words in ("| new |", "the judge right", "the right guide among", "shoe taken off"):
         assert words in card
     assert tables.headlines(result)[0].startswith("target domain")
 
@@ -143,14 +147,17 @@ def test_the_command_judges_parts_by_a_table(
     (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
     model = saved(retouching(RETOUCH), tmp_path / "model")
     ways = ("--a", "smile", "--b", "glasses", "--by", "kind", "--json")
-    result = dida("evaluate", "-m", model, "--data", tmp_path, *ways)
+    result = dida("evaluate", "-m", model, "--data", tmp_path, *ways, "--by", EITHER)
     assert result.code == 0, result.err
     found = json.loads(result.out)["directions"]
     assert list(found) == [
         f"{p} {w}" for p in ("smile", "glasses") for w in ("put on", "taken off")
     ]
-    assert set(found["smile taken off"]["groups"]) == {"", "old"}
-    assert sum(g["pairs"] for g in found["smile put on"]["groups"].values()) == 8
+    by_kind = {"kind=old", "kind unknown"}
+    assert set(found["smile taken off"]["groups"]) == by_kind | {EITHER}
+    groups = found["smile put on"]["groups"]
+    assert set(groups) == by_kind | {EITHER, f"not {EITHER}"}
+    assert sum(groups[name]["pairs"] for name in by_kind) == 8
     assert dida("evaluate", "--by", "kind").code == 2
 
 
