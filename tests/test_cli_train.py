@@ -717,10 +717,10 @@ def test_a_recipe_of_a_table_trains_each_part_and_shows_what_may_be_shown(
 ) -> None:
     monkeypatch.setattr(attributes, "LEAST_STEPS", 3)
     monkeypatch.setattr(told_apart, "STEPS", 2)
-    lines = ["file,smile,glasses,person,kind"]
+    lines = ["file,smile,glasses,person,kind,source,licence"]
     for index in range(160):
         write_picture(tmp_path / f"{index}.png", seed=index)
-        kind = "made" if index % 5 else "official"
+        kind = "made,me,CC0" if index % 5 else "official,House,CC BY"
         lines.append(f"{index}.png,{index % 2},{index // 2 % 2},p{index},{kind}")
     (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
     small = ["--steps", "2", "--batch", "4", "--side", "32", "--split-by", "person"]
@@ -732,7 +732,9 @@ def test_a_recipe_of_a_table_trains_each_part_and_shows_what_may_be_shown(
     assert result.code == 0, result.err
     card = (run / "model" / "README.md").read_text()
     assert "glasses taken off" in card and "the judge right on these real pictures" in card
-    assert "edits of the first held-out pictures" in card
+    assert "edits of the first held-out pictures" in card and "| kind=made |" in card
+    assert re.search(r"\| data \| .*: \d+ me: CC0; \d+ House: CC BY \|", card)
+    assert "license:" not in card
     wanted = recipe.load(str(run / "recipe.toml"))
     source = begin.Source(wanted, "", tmp_path, ALONE)
     names = {Path(f.name).stem for f in source.split.validation.files}

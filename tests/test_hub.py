@@ -428,6 +428,21 @@ def test_an_interrupted_download_keeps_nothing_half(
     checkpoint.load(hub.resolve(FACES))
 
 
+def test_two_downloads_at_once_both_have_the_model(
+    server: Hub, faces: Repository, tmp_path: Path
+) -> None:
+    server.fault("/large/", "slow")  # the first waits in the middle of the weights
+    download = [sys.executable, "-m", "dida_cli", "download", FACES]
+    first = subprocess.Popen(download, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert server.slowed.wait(300)
+    second = command("download", FACES)
+    out, err = first.communicate(timeout=300)
+    assert (first.returncode, err) == (0, "") and (second.returncode, second.stderr) == (0, "")
+    assert out == second.stdout
+    assert not list((tmp_path / "home").rglob("*.incomplete"))
+    checkpoint.load(hub.resolve(FACES))
+
+
 # What no Hub should say
 
 

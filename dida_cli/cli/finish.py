@@ -27,13 +27,13 @@ LEAST = 10  # pictures of each domain that scores are made of
 SHOWN = 5  # held-out pictures of each side of a part on a sheet
 JUDGE = "judge"  # of a run: the classifier of its parts, where no bundled one knows them
 EXAMPLES = "examples"
-DRAWN = """---
+OURS = """---
 license: mit
 library_name: dida
 tags: [image-to-image, guided-content-transfer]
 ---
 """
-OWN = DRAWN.replace("license: mit\n", "")
+OWN = OURS.replace("license: mit\n", "")
 
 
 def write(training: "Training", source: "Source", run: Path) -> None:
@@ -154,7 +154,7 @@ def card(
         f"```toml\n{wanted.placeless.to_toml()}```",
         "",
     ]
-    head = DRAWN if sources.is_drawn(source.root) else OWN
+    head = OURS if sources.is_ours(source.root) else OWN
     return head + "\n".join(lines)
 
 
@@ -179,7 +179,7 @@ def _facts(training: "Training", source: "Source") -> dict[str, str]:
         where += f", {torch.get_num_threads()} threads"
     facts = {
         "method": f"{wanted.method}, {config.side} px, {count:,} parameters",
-        "data": f"{wanted.placeless.data}: {_licence(source.root)}",
+        "data": f"{wanted.placeless.data}: {_licence(source.root, wanted)}",
         "learned from": learned,
         "command": f"`{source.command}`",
         "seed": str(wanted.seed),
@@ -189,15 +189,17 @@ def _facts(training: "Training", source: "Source") -> dict[str, str]:
     }
     if best := training.best:
         facts["best score"] = f"{best.score:.3f} on held-out pictures, at step {best.step}"
-    if sources.is_drawn(source.root):
+    if sources.is_ours(source.root):
         facts["licence of the weights"] = "MIT"
     return facts
 
 
-def _licence(root: Path) -> str:
+def _licence(root: Path, wanted: "Recipe") -> str:
     """What pictures are, and under which terms they come."""
     from dida_cli.data import avatars, sources
 
+    if told := sources.credits(root, wanted.expressions, wanted.split_by):
+        return "; ".join(f"{count:,} {words}" for words, count in told.items())
     if not sources.is_drawn(root):
         return "whose owners say what may be done with them, and with what is learned from them"
     with (root / avatars.FACTORS_LIST).open(encoding="utf-8") as lines:
@@ -223,10 +225,10 @@ def judge(wanted: "Recipe", root: Path, run: Path, command: str) -> None:
     minutes = (time.monotonic() - began) / 60
     right = attributes.right(made, *attributes.faces(root, folders.TEST))
     lines = [
-        DRAWN.replace("image-to-image, guided-content-transfer", "image-classification"),
+        OURS.replace("image-to-image, guided-content-transfer", "image-classification"),
         f"# {run.name}\n\n{wanted.about[:1].upper()}{wanted.about[1:]}.\n",
         "| | |\n|---|---|",
-        f"| data | {wanted.data}: {_licence(root)} |",
+        f"| data | {wanted.data}: {_licence(root, wanted)} |",
         f"| command | `{command}` |",
         f"| seed, steps, time | {wanted.seed}; {stage.steps:,} steps of {stage.batch} pictures; "
         f"{minutes:.0f} min |",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from dida_cli.errors import DidaError
 DOMAINS: Names = {"a": ("trainA", "trainB"), "b": ("trainB", "trainA")}
 
 PORTRAITS = "portraits"  # as data: the archive that lies in the repository
+SOURCE, LICENCE = "source", "licence"  # columns of a table whose pictures want credit
 _ARCHIVE = Path(__file__).parents[2] / "data" / "portraits.zip"
 
 Fingerprint = dict[str, Any]  # of each set, by its name: how many files, and the sha256 of them
@@ -70,6 +72,24 @@ def groups(root: Path, parts: Names, split_by: str, by: str) -> list[str]:
 def is_labelled(root: Path) -> bool:
     """Whether there is an attribute list or a table, by which pictures are chosen."""
     return _is_celeba(root) or (not _is_domains(root) and table.is_table(root))
+
+
+def credits(root: Path, parts: Names, split_by: str) -> dict[str, int]:
+    """How many pictures are learned from of which source and licence, where a table tells them."""
+    if not is_labelled(root) or _is_celeba(root):
+        return {}
+    labels, told = table.read(root), []
+    for name in (SOURCE, LICENCE):
+        if name not in labels.columns:
+            return {}
+        values = np.unique(labels.column(name))
+        told.append(values[split(root, parts, split_by, name).train.groups].tolist())
+    return dict(Counter(map(": ".join, zip(*told, strict=True))).most_common())
+
+
+def is_ours(root: Path) -> bool:
+    """Whether pictures come from dida: drawn by it, or those of its repository."""
+    return is_drawn(root) or root.resolve() == _ARCHIVE
 
 
 def is_drawn(root: Path) -> bool:

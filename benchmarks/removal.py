@@ -1,0 +1,147 @@
+"""Glasses that were drawn onto portraits and are taken off again: how near is the picture before?
+
+Frames, thin, thick and dark in turn, are drawn onto machine-made faces that no model learned from,
+enlarged to several sizes, at the size of the picture, as sharp as it allows. Then they are taken
+off as by `dida remove-attribute`. Of each size and kind: PSNR inside, where the picture should
+change or did, beside that of leaving the glasses on; how often a judge sees no glasses any more;
+and how well a small network tells the results from the pictures before (50 % is perfect).
+"""
+
+import argparse
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+import dida_cli
+from dida_cli import faces, images
+from dida_cli.data import folders, frames, sources
+from dida_cli.editor import Editor
+from dida_cli.evaluate import attributes, told_apart
+from dida_cli.images import Picture
+
+FACES = {"a": ("kind=faker and glasses", "kind=faker and not glasses")}
+SEED = 20_261_124
+SEEN = 8  # levels of 255 that a pixel changed by counts as changed
+GROWN = 2 / 256  # of a picture's width: pixels so near to a changed one count too
+OWN = 256  # pixels of the pictures as they are
+
+
+class Case(NamedTuple):
+    """A picture with frames of a kind, and without; where its face lies."""
+
+    kind: frames.Kind
+    worn: Picture
+    plain: Picture
+    where: faces.Placement
+
+
+def cases(plain: Sequence[tuple[Picture, faces.Placement]], size: int) -> Iterator[Case]:
+    """Each picture enlarged, with frames of its own."""
+    for index, (picture, where) in enumerate(plain):
+        kind = frames.KINDS[index % len(frames.KINDS)]
+        large = picture.resize((size, size))
+        there = faces.Placement(where.matrix * (size / picture.width))
+        glasses = frames.worn(large, there, frames.frames_at(SEED, index, kind))
+        yield Case(kind, glasses, large, there)
+
+
+def people(count: int) -> list[tuple[Picture, faces.Placement]]:
+    """So many faces in an order of their own, and where each lies."""
+    found = sources.split(sources.located(Path(sources.PORTRAITS)), FACES, "person")
+    files = [file for sets in found.kinds.values() for file in sets.lacking("a")]
+    Random(SEED).shuffle(files)
+    read = (images.read(folders.contents(file), str(file)) for file in files[:count])
+    return [(p, faces.placement(there[0].points)) for p in read if (there := faces.find(p))]
+
+
+def error(case: Case, result: Picture) -> tuple[float, float]:
+    """The mean squared error of levels inside, and that of leaving the glasses on."""
+    true, worn, made = (
+        torch.from_numpy(np.asarray(p.convert("RGB"), np.float32)).permute(2, 0, 1)
+        for p in (case.plain, case.worn, result)
+    )
+    changed = torch.maximum((true - worn).abs(), (made - worn).abs()).amax(0) > SEEN
+    near = round(GROWN * case.plain.width)
+    inside = F.max_pool2d(changed[None].float(), 2 * near + 1, 1, near)[0] > 0
+    mse = [((p - true) ** 2)[inside.expand(3, -1, -1)].mean().item() for p in (made, worn)]
+    return mse[0], mse[1]
+
+
+def decibels(errors: Sequence[float]) -> float:
+    return round(10 * float(np.log10(255**2 / np.mean(errors))), 2)
+
+
+def measured(
+    editor: Editor,
+    judge: attributes.FactorClassifier,
+    plain: Sequence[tuple[Picture, faces.Placement]],
+    size: int,
+) -> dict[str, object]:
+    """All figures of one size."""
+    inside: dict[str, list[float]] = {kind: [] for kind in frames.KINDS}
+    copied: dict[str, list[float]] = {kind: [] for kind in frames.KINDS}
+    gone: dict[str, list[bool]] = {kind: [] for kind in frames.KINDS}
+    results, truths = [], []
+    for case in cases(plain, size):
+        result = editor.remove(case.worn, "a").image.convert("RGB")
+        mine, left = error(case, result)
+        inside[case.kind].append(mine)
+        copied[case.kind].append(left)
+        square = faces.cut(result, case.where, editor.model.config.side)
+        said = judge(images.to_unit(torch.from_numpy(images.pixels(square)))[None])["a"]
+        gone[case.kind].append(bool(said.argmax() == 1))
+        for found, picture in ((results, result), (truths, case.plain)):
+            face = faces.cut(picture, case.where, size // 2)
+            found.append(torch.from_numpy(images.pixels(face)))
+    edits, real = (images.to_unit(torch.stack(found)) for found in (results, truths))
+    told = told_apart.score(edits, real, seed=SEED)
+    return {
+        "size": size,
+        "psnr_inside": {kind: decibels(of) for kind, of in inside.items()},
+        "psnr_inside_of_leaving_them": {kind: decibels(of) for kind, of in copied.items()},
+        "gone": {kind: round(float(np.mean(of)), 3) for kind, of in gone.items()},
+        "told_apart": round(told["told_apart"], 3),
+        "told_apart_of_real": round(told["told_apart_of_real"], 3),
+    }
+
+
+def row(found: Mapping[str, object]) -> str:
+    def kinds(name: str) -> str:
+        of = found[name]
+        assert isinstance(of, dict)
+        return " / ".join(f"{value:g}" for value in of.values())
+
+    told = f"{found['told_apart']} ({found['told_apart_of_real']})"
+    names = ("psnr_inside", "psnr_inside_of_leaving_them", "gone")
+    return f"| {found['size']} px | {' | '.join(map(kinds, names))} | {told} |"
+
+
+HEAD = """| size | PSNR inside, thin / thick / dark, dB | left on | gone | told apart (real) |
+|---|---|---|---|---|"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("-m", "--model", default="portraits-glasses", help="[%(default)s]")
+    parser.add_argument("--judge", type=Path, required=True, help="the folder judge of its run")
+    parser.add_argument("--count", type=int, default=120, help="faces [%(default)s]")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[OWN, 2 * OWN, 4 * OWN])
+    parser.add_argument("--json", action="store_true", help="print JSON, not a markdown table")
+    given = parser.parse_args(arguments)
+    warnings.simplefilter("ignore")  # of turned heads
+    editor = dida_cli.load(given.model)
+    judge = attributes.load(given.judge, attributes.of_parts(["a"]))
+    plain = people(given.count)
+    found = [measured(editor, judge, plain, size) for size in given.sizes]
+    print(json.dumps(found) if given.json else "\n".join([HEAD, *map(row, found)]))
+
+
+if __name__ == "__main__":
+    main()
