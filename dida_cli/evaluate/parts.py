@@ -35,6 +35,7 @@ DEFINITIONS = {
     " of the judge, on these real pictures",
     "left_alone": "mean change, in levels of 255, of pictures that lack a part which is taken off",
     "other_part": "share of edits of whose other part the judge says what it said before",
+    "painted": "mean share of a picture that is painted on; all else stays as it was",
     "changed_unmasked": "the largest change, in levels of 255, where the mask is 0",
 }
 
@@ -158,6 +159,7 @@ def _scores(
         row["retrieval"] = guidance.retrieval(judge, pairs, edits, CANDIDATES)
         row["beside"]["left_alone"] = LEVELS * (edits.bare - pairs.content).abs().mean().item()
     if edits.mask is not None:
+        row["beside"]["painted"] = (edits.mask > 0).float().mean().item()
         row["beside"]["changed_unmasked"] = changed_unmasked(
             pairs.content, edits.output, edits.mask
         )

@@ -206,6 +206,7 @@ CARD: Figures = {
         if "beside" in row and "retrieval" in row
         else NONE
     ),
+    "share of a picture that is painted on": _figure("beside", "painted"),
     "mean change of pictures that lack it, taken off, levels of 255": _figure(
         "beside", "left_alone", say=_number
     ),

@@ -95,6 +95,7 @@ def test_a_perfect_model_gets_perfect_figures() -> None:
         assert found["classifier_accuracy"] == 1
         assert row["beside"]["other_part"] == 1 and row["beside"]["changed_unmasked"] == 0
         assert 0 <= row["told_apart"]["told_apart"] <= 1
+        assert row["beside"]["painted"] == pytest.approx(2 * 16**2 / SIDE**2)
         if name.endswith("on"):
             assert row["beside"]["left_alone"] < 1e-5 and row["retrieval"]["candidates"] <= 32
             assert row["groups"] == {
