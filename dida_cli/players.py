@@ -39,14 +39,19 @@ class Sides(NamedTuple):
     lacks: Tensor
 
 
-# By part, and by `pairs_of(part)` where pictures of it can be drawn: the same pictures with it and
-# without.
+# By part, and where a part can be drawn by `pairs_of(part)`, the same pictures with it and without,
+# and by `guides_of(part)`: others with the very same in the same place, and without.
 Batch = Mapping[str, Sides]
 
 
 def pairs_of(part: Part) -> str:
     """The key of a batch's true pairs of a part."""
     return f"{part} pairs"
+
+
+def guides_of(part: Part) -> str:
+    """The key of the guides of these pairs."""
+    return f"{part} guides"
 
 
 class Players:

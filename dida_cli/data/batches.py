@@ -12,7 +12,7 @@ from dida_cli.data.cache import Pictures
 from dida_cli.data.folders import Sets, moved
 from dida_cli.data.frames import Bank
 from dida_cli.data.vary import varied
-from dida_cli.players import Sides, pairs_of
+from dida_cli.players import Sides, guides_of, pairs_of
 
 
 class Batches:
@@ -36,8 +36,8 @@ class Batches:
         """pictures: what was read of the sets' files; those that cannot be read are left out.
 
         vary: the side that pictures are cut to, in another place and light; 0: as they were read.
-        drawn: the part that is glasses, and such, which are drawn onto half of the pictures that
-            lack it, to be pairs.
+        drawn: the part that is glasses, and such, which are drawn onto the pictures that lack it,
+            to be pairs, each with a guide.
         """
         read = pictures.facts["file"]
         places = np.full(len(sets.files), -1)
@@ -61,7 +61,8 @@ class Batches:
         sides = (Sides(self._take(p, False, step), self._take(p, True, step)) for p in self.rows)
         made: dict[str, Sides] = dict(zip(self.rows, sides, strict=True))
         if self.drawn:
-            made[pairs_of(self.drawn[0])] = self._pairs(*self.drawn, step)
+            part = self.drawn[0]
+            made[pairs_of(part)], made[guides_of(part)] = self._pairs(*self.drawn, step)
         return made
 
     def files(self, step: int) -> list[str]:
@@ -79,12 +80,18 @@ class Batches:
             rows.append(groups[group][self._order(part, lacks, epoch, group)[at]])
         return np.array(rows)
 
-    def _pairs(self, part: Part, frames: Bank, step: int) -> Sides:
-        lacks = self._read(part, True, step)[: max(1, self.batch // 2)]
-        both = torch.cat([lacks, frames.on(lacks, self._random(part, True, step, 4))], dim=1)
-        if self.vary:
-            both = varied(both, self.vary, self._random(part, True, step, 2))
-        return Sides(both[:, 3:], both[:, :3])
+    def _pairs(self, part: Part, frames: Bank, step: int) -> tuple[Sides, Sides]:
+        """Pairs, and the guide of each: itself for half of them, for the others the next picture,
+        with the same drawn onto it."""
+        lacks = self._read(part, True, step)
+        others = lacks.roll(-1, 0)
+        others[: self.batch // 2] = lacks[: self.batch // 2]
+        has, guides = (frames.on(one, self._random(part, True, step, 4)) for one in (lacks, others))
+        every = torch.cat([lacks, has, others, guides], dim=1)
+        if self.vary:  # guides as what they guide: frames must lie where they lie there
+            every = varied(every, self.vary, self._random(part, True, step, 2))
+        lacks, has, others, guides = every.chunk(4, dim=1)
+        return Sides(has, lacks), Sides(guides, others)
 
     def _take(self, part: Part, lacks: bool, step: int) -> Tensor:
         pictures = self._read(part, lacks, step)

@@ -21,7 +21,8 @@ image critics with cycles: Zhu et al., 2017).
     taught    |edit - teacher's edit| at the teacher's side, if there is a teacher, a model that
               learned the parts by another method: from step to step less where the teacher
               changes a picture, to the end where it does not
-    drawn     where the part was drawn onto pictures, which so are pairs, T makes each of the other
+    drawn     where the part was drawn onto pictures, which so are pairs, T makes each of the
+              other, half by the code of another face with the same part
     critic    hinge of d: real pictures against edits, and against real ones of the other side
 
 Without `realism`, a teacher or pairs nothing begins, and a teacher's edits are the first inputs of
@@ -44,7 +45,7 @@ from dida_cli.config import CHANNELS, Json, ModelConfig, Part
 from dida_cli.disturbed import largest, resized, some, visible
 from dida_cli.errors import DidaError
 from dida_cli.methods import settings_of
-from dida_cli.players import Batch, Players, Sides, pairs_of
+from dida_cli.players import Batch, Players, Sides, guides_of, pairs_of
 from dida_cli.players import Network as Base
 
 ABILITIES: frozenset[Ability] = frozenset({"masks", "two parts"})
@@ -178,8 +179,9 @@ def losses(players: Players, batch: Batch, step: int) -> dict[str, Tensor]:
     settings, parts = network.settings, network.config.parts
     found = [_of_part(players, part, batch[part], step) for part in parts]
     terms = {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
-    if drawn := [_of_pairs(network, p, pairs) for p in parts if (pairs := batch.get(pairs_of(p)))]:
-        terms["drawn"] = torch.stack(drawn).mean()
+    if drawn := [p for p in parts if pairs_of(p) in batch]:
+        errors = [_of_pairs(network, p, batch[pairs_of(p)], batch[guides_of(p)]) for p in drawn]
+        terms["drawn"] = torch.stack(errors).mean()
     terms["realism"] = settings.realism * min(1.0, step / COURTED) * terms["realism"]
     return terms | {"change": settings.change * terms["change"]}
 
@@ -220,10 +222,13 @@ def _of_part(players: Players, part: Part, sides: Sides, step: int) -> dict[str,
     return terms
 
 
-def _of_pairs(network: Network, part: Part, pairs: Sides) -> Tensor:
-    """How far edits are from their true answers, where the part was drawn onto pictures."""
+def _of_pairs(network: Network, part: Part, pairs: Sides, guides: Sides) -> Tensor:
+    """How far edits are from their true answers, where the part was drawn onto pictures.
+
+    Where a guide's face is another, what its code tells but the part is of no use.
+    """
     place = network.config.parts.index(part)
-    code = network.encoders[place](pairs.has)[:, :-1]
+    code = network.encoders[place](guides.has)[:, :-1]
     told = [network.told_of(place, torch.zeros_like(code), -1), network.told_of(place, code, 1)]
     before, after = torch.cat(pairs), torch.cat(pairs[::-1])
     with torch.no_grad():

@@ -134,13 +134,21 @@ def test_drawn_pairs_are_pictures_without_a_part_and_the_same_with_it(tmp_path: 
     pictures, bank = folders.read(train.files, 40), Bank(40, 0.125, seed=0)
     batches = Batches(train, pictures, batch=4, seed=0, flip=True, vary=32, drawn=("a", bank))
     batch, again = batches(5), batches(5)
-    assert list(batch) == ["a", "a pairs"]
-    pairs = batch["a pairs"]
+    assert list(batch) == ["a", "a pairs", "a guides"]
+    pairs, guides = batch["a pairs"], batch["a guides"]
     assert all(torch.equal(x, y) for x, y in zip(pairs, again["a pairs"], strict=True))
-    assert pairs.has.shape == pairs.lacks.shape == (2, 3, 32, 32)
-    assert torch.equal(pairs.lacks, batch["a"].lacks[:2])
+    assert pairs.has.shape == pairs.lacks.shape == (4, 3, 32, 32)
+    assert torch.equal(pairs.lacks, batch["a"].lacks)
     change = (pairs.has - pairs.lacks).abs().amax(1)
     assert (change.amax((1, 2)) > 0.1).all() and change[:, 25:].max() < 0.02
+    assert (guides.has - guides.lacks).abs().amax((1, 2, 3)).min() > 0.1
+    plain = Batches(train, pictures, batch=4, seed=0, flip=True, drawn=("a", bank))(5)
+    pairs, guides = plain["a pairs"], plain["a guides"]
+    assert torch.equal(guides.has[:2], pairs.has[:2])  # the pictures themselves
+    assert torch.equal(guides.lacks[2:], pairs.lacks[[3, 0]])  # the next
+    after, before = ((p - g)[2:].abs() for p, g in zip(pairs, guides, strict=True))
+    assert (after <= before + 1e-5).all()  # what is drawn is the same on both
+    assert (after < 0.7 * before - 0.05).flatten(1).any(1).all()
     assert len(batches.files(5)) == 8  # pairs are of files that are named already
 
 

@@ -170,16 +170,17 @@ def test_without_a_teacher_nothing_is_taught() -> None:
 def test_pairs_of_a_part_that_is_drawn_teach_both_ways() -> None:
     torch.manual_seed(0)
     players = retouch.players(checkpoint.build(CONFIG))
-    pairs = Sides(pictures(2, 5), pictures(2, 6))
-    terms = retouch.losses(players, {**batch(), "b pairs": pairs}, 1)
+    pairs, guides = (Sides(pictures(2, seed), pictures(2, seed + 1)) for seed in (5, 7))
+    terms = retouch.losses(players, {**batch(), "b pairs": pairs, "b guides": guides}, 1)
     assert set(terms) == {"back", "realism", "change", "critic", "drawn"}
     made = covering(checkpoint.build(CONFIG), -30.0)  # which changes nothing
     assert isinstance(made, retouch.Network)
-    same = retouch._of_pairs(made, "b", Sides(pairs.has, pairs.has))
+    same = retouch._of_pairs(made, "b", Sides(pairs.has, pairs.has), guides)
     assert same.item() == pytest.approx(0, abs=2 * disturbed.NOISE)
-    one = retouch._of_pairs(made, "b", Sides(torch.ones(2, 3, 32, 32), torch.zeros(2, 3, 32, 32)))
+    apart = Sides(torch.ones(2, 3, 32, 32), torch.zeros(2, 3, 32, 32))
+    one = retouch._of_pairs(made, "b", apart, guides)
     assert one.item() == pytest.approx(1, abs=2 * disturbed.NOISE)  # off by 1 in either direction
-    retouch._of_pairs(players.network, "b", pairs).backward()
+    retouch._of_pairs(players.network, "b", pairs, guides).backward()
     assert any(p.grad is not None and p.grad.any() for p in players.network.retoucher.parameters())
 
 
