@@ -5,7 +5,8 @@ are otherwise alike, V. No two of them are of one face.
 
     T(x, k, code | nothing)    puts the part of a code on, or takes it off, by laying over x what
                                lies around, and paint
-    E_k(w)                     the code of a part, of a picture that has it
+    E_k(w)                     the code of a part, of a picture that has it; or the part itself, as
+                               a layer of the picture's own pixels, which T lays over x
     d                          the critic: of W, or of V, patch by patch
 
 A step edits real pictures, w taken off, v put on by the code of some w. Then every edit is taught
@@ -21,6 +22,7 @@ image critics with cycles: Zhu et al., 2017).
     taught    |edit - teacher's edit| at the teacher's side, if there is a teacher, a model that
               learned the parts by another method: from step to step less where the teacher
               changes a picture, to the end where it does not
+    cover     mean over pixels of how much a layer covers of them
     drawn     where the part was drawn onto pictures, which so are pairs, T makes each of the
               other, half by the code of another face with the same part
     critic    hinge of d: real pictures against edits, and against real ones of the other side
@@ -63,11 +65,11 @@ class Settings(Json):
     """What a recipe may say.
 
     Attributes:
-        code: channels of a part's code.
+        code: channels of a part's code; 0: it is a layer.
         width: channels of the outermost stage of T; the others have 2 and 8/3 times as many.
         encoder_width, critic_width: the same of E and of d.
         rate, critic_rate: learning rates at the start.
-        realism, change: weights of the terms.
+        realism, change: weights of the terms; that of `cover` is the price of change too.
         focus: how many times more a changed pixel counts in `back` and in `taught`.
         teacher: the model that begins the training, a name or a folder; empty: none does.
         lessons: steps in which the teacher's part falls to nothing.
@@ -86,7 +88,9 @@ class Settings(Json):
     lessons: int = 2000
 
     def __post_init__(self) -> None:
-        for name in ("code", "width", "encoder_width", "critic_width"):
+        if self.code and not 1 <= self.code <= CHANNELS // 16:
+            raise DidaError(f"code must be 0, for a layer, to {CHANNELS // 16}, not {self.code}")
+        for name in ("width", "encoder_width", "critic_width"):
             if not 1 <= (value := getattr(self, name)) <= CHANNELS // 16:
                 raise DidaError(f"{name} must be 1 to {CHANNELS // 16}, not {value}")
         for name in ("rate", "critic_rate"):
@@ -107,10 +111,14 @@ class Network(Base):
             raise DidaError(f"side {config.side} is no multiple of 16; try 64, 96 or 128")
         self.settings, count = settings, len(config.parts)
         self.abilities = ABILITIES if count == 2 else ABILITIES - {"two parts"}
-        told = count * (settings.code + 1)
-        self.retoucher = nets.Retoucher(told, settings.width)
+        self.laid = settings.code == 0
+        self.code, self.grid = (nets.LAYER, nets.UNSHUFFLED) if self.laid else (settings.code, GRID)
+        self.retoucher = nets.Retoucher(count * (self.code + 1), settings.width, laid=self.laid)
         self.encoders = nn.ModuleList(
-            nets.PartEncoder(settings.code, settings.encoder_width) for _ in config.parts
+            nets.LayerEncoder(settings.encoder_width)
+            if self.laid
+            else nets.PartEncoder(settings.code, settings.encoder_width)
+            for _ in config.parts
         )
 
     def encode(self, image: Tensor) -> Codes:
@@ -143,14 +151,16 @@ class Network(Base):
 
     def taken_off(self, image: Tensor, place: int) -> Tensor:
         """Pictures without the part of this place."""
-        nothing = torch.zeros_like(image[:, :1, ::GRID, ::GRID])
-        nothing = nothing.expand(-1, self.settings.code, -1, -1)
+        nothing = torch.zeros_like(image[:, :1, :: self.grid, :: self.grid])
+        nothing = nothing.expand(-1, self.code, -1, -1)
         return visible(image, self.retoucher(image, self.told_of(place, nothing, -1)))[0]
 
     def put_on(self, image: Tensor, place: int, code: Tensor) -> Tensor:
         """Pictures that lack the part of this place with that of a code, as much as it says."""
         amount = code[:, -1:].mean((2, 3), keepdim=True)
-        told = self.told_of(place, nets.normalised(code[:, :-1]), 1)
+        code = code[:, :-1]
+        code = code / (amount + nets.LITTLE) if self.laid else nets.normalised(code)
+        told = self.told_of(place, code, 1)
         return image + amount * (visible(image, self.retoucher(image, told))[0] - image)
 
     def told_of(self, place: int, code: Tensor, sign: int) -> Tensor:
@@ -183,7 +193,7 @@ def losses(players: Players, batch: Batch, step: int) -> dict[str, Tensor]:
         errors = [_of_pairs(network, p, batch[pairs_of(p)], batch[guides_of(p)]) for p in drawn]
         terms["drawn"] = torch.stack(errors).mean()
     terms["realism"] = settings.realism * min(1.0, step / COURTED) * terms["realism"]
-    return terms | {"change": settings.change * terms["change"]}
+    return terms | {n: settings.change * terms[n] for n in ("change", "cover") if n in terms}
 
 
 def _of_part(players: Players, part: Part, sides: Sides, step: int) -> dict[str, Tensor]:
@@ -207,6 +217,8 @@ def _of_part(players: Players, part: Part, sides: Sides, step: int) -> dict[str,
         seen, target = disturbed.seen(given, real)
     made = network.retoucher(seen, torch.cat([put_on, taken_off]))
     critic.requires_grad_(False)
+    if network.laid:
+        terms["cover"] = nets.layer_of(put_on)[:, 3:].mean()
     terms |= {
         "back": _error(made, target, given - real, settings.focus),
         "realism": -_of_side(critic(edit), place, edited=True).mean(),

@@ -67,6 +67,55 @@ def test_a_pixel_is_kept_or_becomes_what_lies_around_or_paint() -> None:
     assert torch.equal(made(x, told), x)
 
 
+LAID = replace(CONFIG, settings=CONFIG.settings | {"code": 0})
+
+
+@torch.no_grad()
+def test_a_layer_is_of_the_guides_own_pixels_and_is_laid_over_the_picture() -> None:
+    encoder, guide, x = nets.LayerEncoder(width=4), pictures(seed=2), pictures()
+    encoder.last.bias[:], encoder.last.bias[:4] = -200.0, 200.0  # the first of every four rows
+    code = encoder(guide)
+    assert code.shape == (3, nets.LAYER + 1, 8, 8) and (code[:, -1] == 1).all()
+    layer = nets.layer_of(torch.cat([code, torch.zeros_like(code)], dim=1))  # of two parts
+    rows = torch.arange(32) % 4 == 0
+    torch.testing.assert_close(layer[:, :3, rows], guide[:, :, rows])
+    assert (layer[:, 3, rows] == 1).all() and not layer[:, :, ~rows].any()
+    made = nets.Retoucher(nets.LAYER + 1, width=6, laid=True)
+    made.last.bias[48:80], made.last.bias[80:] = -200.0, 200.0  # keeps all, lets layers through
+    laid = made(x, code)
+    torch.testing.assert_close(laid[:, :, rows], guide[:, :, rows])
+    assert torch.equal(laid[:, :, ~rows], x[:, :, ~rows])
+    assert torch.equal(made(x, torch.zeros_like(code)), x)
+    made.last.bias[80:] = -200.0
+    assert torch.equal(made(x, code), x)
+
+
+@torch.no_grad()
+def test_a_layer_is_put_on_as_much_as_its_code_says() -> None:
+    torch.manual_seed(0)
+    network, x = checkpoint.build(LAID), pictures()
+    assert isinstance(network, retouch.Network)
+    network.retoucher.last.bias[48:80], network.retoucher.last.bias[80:] = -200.0, 200.0
+    network.encoders[1].last.bias[:] = 0.0  # half of every pixel
+    code = network.encoders[1](pictures(seed=2))
+    whole = network.put_on(x, 1, code)
+    torch.testing.assert_close(whole, (x + pictures(seed=2)) / 2, atol=2e-3, rtol=0)
+    torch.testing.assert_close(network.put_on(x, 1, 0.5 * code), (x + whole) / 2)
+    assert torch.equal(network.put_on(x, 1, 0 * code), x)
+
+
+def test_what_a_layer_covers_has_its_price() -> None:
+    torch.manual_seed(0)
+    players = retouch.players(checkpoint.build(LAID))
+    terms = retouch.losses(players, batch(), 1)
+    assert set(terms) == {"back", "realism", "change", "cover", "critic"}
+    price = retouch.settings_of(LAID).change
+    assert terms["cover"].item() == pytest.approx(price * torch.sigmoid(torch.tensor(-3.0)).item())
+    terms["cover"].backward()
+    grads = [encoder.last.bias.grad for encoder in players.network.encoders]
+    assert all(grad is not None and (grad > 0).all() for grad in grads)
+
+
 def test_what_lies_around_is_what_is_seen_there() -> None:
     x = torch.zeros(1, 3, 64, 64)
     x[:, 0], x[:, 1, :, 32:] = 0.8, -0.4  # two colours side by side
@@ -267,7 +316,7 @@ def test_an_input_and_its_target_are_seen_through_the_same_blur() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"code": 0}, "code must be 1 to"),
+        ({"code": -1}, "code must be 0, for a layer, to"),
         ({"width": 10**6}, "width must be 1 to"),
         ({"rate": 1.5}, "rate must lie between"),
         ({"change": -1.0}, "change must be 0 or more"),
