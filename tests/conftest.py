@@ -40,6 +40,9 @@ def configured(
 TINY = configured("didd", **SMALL)  # draws pictures whole
 MASKED = configured("layers", **SMALL)  # paints by masks
 RETOUCH = configured("retouch", code=3, width=4, encoder_width=4, critic_width=4)  # no common code
+LAYERED = configured(
+    "retouch", code=0, width=4, encoder_width=4, critic_width=4
+)  # nor codes at all
 
 
 class Result(NamedTuple):
@@ -129,7 +132,7 @@ def covering(network: Network, *logits: float) -> Network:
     torch.nn.init.normal_(last.weight, std=0.01)  # type: ignore[arg-type]
     with torch.no_grad():
         last.bias[48:64] = -30.0  # type: ignore[index, operator]
-        last.bias[64:] = torch.tensor(logits).repeat_interleave(16 // len(logits))  # type: ignore
+        last.bias[64:80] = torch.tensor(logits).repeat_interleave(16 // len(logits))  # type: ignore
     return network
 
 

@@ -1,12 +1,15 @@
 """The scripts of `benchmarks/` run, on next to nothing, and compare what they say they compare."""
 
 import json
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
-from benchmarks import folder, paired, start
+from benchmarks import folder, paired, removal, start
+from dida_cli.evaluate import attributes, told_apart
 
 
 def ask(capsys: pytest.CaptureFixture[str], script: ModuleType, *arguments: object) -> str:
@@ -70,3 +73,19 @@ def test_folder(capsys: pytest.CaptureFixture[str], once: None) -> None:
     found = answered(capsys, folder, "--count", 8, "--rounds", 1)
     assert sides(found) == [("dida transfer, a further picture", "bare forward")]
     assert found["peak_memory_of_the_command"].keys() == {"2 pictures", "8 pictures"}
+
+
+def test_removal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(told_apart, "STEPS", 2)
+    torch.manual_seed(0)
+    factors = attributes.of_parts(["a"])
+    attributes.save(attributes.FactorClassifier(factors), tmp_path, "a judge", factors)
+    options = ("--judge", tmp_path, "--count", 6, "--sizes", 256, 320, "--json")
+    found = json.loads(ask(capsys, removal, *options))
+    assert [one["size"] for one in found] == [256, 320]
+    for one in found:
+        for kind, of_edit in one["psnr_inside"].items():
+            assert of_edit > one["psnr_inside_of_leaving_them"][kind] + 2, kind
+        assert 0 <= one["told_apart"] <= 1 and set(one["gone"]) == {"thin", "thick", "dark"}

@@ -12,7 +12,7 @@ import numpy as np
 import onnx as onnx_format
 import pytest
 import torch
-from conftest import RETOUCH, SMALL, Result, configured, retouching, write_picture
+from conftest import LAYERED, RETOUCH, SMALL, Result, configured, retouching, write_picture
 from onnx import TensorProto, helper
 from PIL import Image
 from torch import nn
@@ -34,6 +34,7 @@ FORMS = {
     "mask, paper": configured("mask", **ONE_SIDED, **PAPER),
     "layers": configured("layers", **SMALL),
     "retouch": RETOUCH,
+    "retouch, layers": LAYERED,
 }  # every class, norm and side; a compact `mask` has nothing of its own, and exports take seconds
 
 
@@ -50,8 +51,8 @@ class Pair(NamedTuple):
 
 def built(config: ModelConfig) -> Network:
     """An untrained model whose norms and masks do something."""
-    if config == RETOUCH:
-        return checkpoint.baked(retouching())
+    if config.method == "retouch":
+        return checkpoint.baked(retouching(config))
     torch.manual_seed(4)
     model = checkpoint.build(config).eval()
     for name, module in model.named_modules():
