@@ -198,7 +198,7 @@ def _licence(root: Path, wanted: "Recipe") -> str:
     """What pictures are, and under which terms they come."""
     from dida_cli.data import avatars, sources
 
-    if told := sources.credits(root, wanted.expressions, wanted.split_by):
+    if told := sources.credited(root, wanted.expressions, wanted.split_by):
         return "; ".join(f"{count:,} {words}" for words, count in told.items())
     if not sources.is_drawn(root):
         return "whose owners say what may be done with them, and with what is learned from them"

@@ -74,7 +74,7 @@ def is_labelled(root: Path) -> bool:
     return _is_celeba(root) or (not _is_domains(root) and table.is_table(root))
 
 
-def credits(root: Path, parts: Names, split_by: str) -> dict[str, int]:
+def credited(root: Path, parts: Names, split_by: str) -> dict[str, int]:
     """How many pictures are learned from of which source and licence, where a table tells them."""
     if not is_labelled(root) or _is_celeba(root):
         return {}
