@@ -78,10 +78,9 @@ def _judged(network: "Network", source: "Source", run: Path) -> "tuple[dict[str,
             settings = report.Settings(PAIRS, PAIRS_SEED)
             return report.judge_avatars(network, judge, settings, on_progress=show)
     if methods.find(config.method).TAKES == "parts" and sources.is_labelled(source.root):
-        told = source.wanted
-        by = [told.balance] if told.balance else []
-        known = [sources.groups(source.root, told.expressions, told.split_by, c) for c in by]
-        judge = judge_of(run, source)
+        wanted, known, judge = source.wanted, [], judge_of(run, source)
+        if by := wanted.balance:
+            known = [sources.groups(source.root, wanted.expressions, wanted.split_by, by)]
         return parts.judge_sets(network, judge, source.split.test, PAIRS_SEED, known), {}
     in_a, in_b = (files[:PAIRS] for files in _domains(source.split.test))
     if (count := min(len(in_a), len(in_b))) < LEAST:

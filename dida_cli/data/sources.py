@@ -64,7 +64,7 @@ def groups(root: Path, parts: Names, split_by: str, by: str) -> list[str]:
     """
     labels = table.read(root)
     start = f"{by}=" if by in labels.columns else ""
-    values = sorted(set(labels.column(by).tolist()))
+    values = np.unique(labels.column(by)).tolist()  # in the order that `split` numbers them
     names = [f"{start}{v}" if v != "" else f"{by} unknown" for v in values]
     return [names[group] for group in split(root, parts, split_by, by).test.groups.tolist()]
 

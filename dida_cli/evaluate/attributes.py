@@ -7,7 +7,7 @@ not decide; their accuracy on real pictures is told beside what they say of edit
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -148,9 +148,15 @@ def train_on_parts(
         classes = [torch.full((len(pictures),), UNKNOWN) for pictures in both]
         classes[place] = torch.tensor([0] * len(has) + [1] * len(lacks))
         truth[part] = torch.cat(classes)
-    judge = FactorClassifier(of_parts([*sides]))
-    how: dict[str, Any] = {"epochs": EPOCHS_OF_PARTS, "spoil": _moved}
-    return fit(judge, torch.cat(both), truth, seed, on_progress, **how)
+    return fit(
+        FactorClassifier(of_parts([*sides])),
+        torch.cat(both),
+        truth,
+        seed,
+        on_progress,
+        epochs=EPOCHS_OF_PARTS,
+        spoil=_moved,
+    )
 
 
 def fit(
