@@ -1,8 +1,10 @@
 """Tiny models, a tiny data set, and the command line as a function."""
 
 import os
+import subprocess
+import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +51,18 @@ class Result(NamedTuple):
     code: int
     out: str
     err: str
+
+
+def without(modules: Sequence[str], *arguments: object) -> str:
+    """What a command prints, in a process of its own, in which it loads none of these modules."""
+    program = (
+        "import sys\nfrom dida_cli.cli import main\n"
+        f"try: main({[str(a) for a in arguments]!r})\nexcept SystemExit as e: assert not e.code\n"
+        f"sys.exit(' '.join({set(modules)!r} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.fixture

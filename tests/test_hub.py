@@ -21,7 +21,7 @@ os.environ["HF_HUB_DISABLE_XET"] = "1"
 import huggingface_hub
 import pytest
 import torch
-from conftest import SMALL, Result
+from conftest import SMALL, Result, without
 from hub_server import Hub, Repository, blob_id, sha256
 
 from dida_cli import checkpoint, hub, recipe, run
@@ -560,13 +560,7 @@ def test_a_broken_record_hides_no_other(
 
 @pytest.mark.parametrize("arguments", [["list"], ["path", DEFAULT_MODEL], ["info", DEFAULT_MODEL]])
 def test_questions_about_models_load_no_torch(arguments: list[str]) -> None:
-    program = (
-        "import sys\nfrom dida_cli.cli import main\n"
-        f"try: main(['models', *{arguments!r}])\nexcept SystemExit as e: assert not e.code\n"
-        "sys.exit(' '.join({'torch', 'numpy', 'PIL', 'huggingface_hub'} & set(sys.modules)) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout, done.stderr
+    assert without(["torch", "numpy", "PIL", "huggingface_hub"], "models", *arguments)
 
 
 def test_other_things_in_the_shared_cache_stay(
@@ -696,10 +690,4 @@ def test_the_doctor_finds_what_is_broken_and_tells_the_rest(
 
 @pytest.mark.parametrize("command", ["download", "push", "models", "doctor"])
 def test_help_imports_neither_torch_nor_the_hubs_library(command: str) -> None:
-    program = (
-        "import sys\nfrom dida_cli.cli import main\n"
-        f"try: main(['{command}', '--help'])\nexcept SystemExit as e: assert not e.code\n"
-        "sys.exit(' '.join({'torch', 'huggingface_hub', 'httpx2'} & set(sys.modules)) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    without(["torch", "huggingface_hub", "httpx2"], command, "--help")
