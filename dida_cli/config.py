@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, get_args, get_origin
 
 from dida_cli.errors import DidaError
 
-Fit = Literal["crop", "squash", "face"]
+Fit = Literal["crop", "squash", "face", "drawing"]
 Part = Literal["a", "b"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Tracking = Literal["tensorboard", "trackio", "wandb"]
@@ -115,8 +115,8 @@ class ModelConfig(Json):
     Attributes:
         method: a name of `methods.MODULES`.
         side: the square picture the network sees, in pixels.
-        fit: how a picture becomes square: its largest centred square, squashed whole, or the square
-            of the face in it.
+        fit: how a picture becomes square: its largest centred square, squashed whole, the square of
+            the face in it, or as the first of a drawing: a photo is warned of.
         settings: the method's own, by name; the method checks them (`methods.settings_of`).
     """
 

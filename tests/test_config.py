@@ -54,7 +54,7 @@ def test_what_is_not_given_takes_its_usual_value_where_that_is_allowed() -> None
         ({"share": None}, "share must be of type float"),
         ({"share": False}, "share must be of type float"),
         ({"deep": 1}, "deep must be of type bool"),
-        ({"fit": "stretch"}, "fit must be one of crop, squash, face, not 'stretch'"),
+        ({"fit": "stretch"}, "fit must be one of crop, squash, face, drawing, not 'stretch'"),
         ({"fit": ["crop"]}, "fit must be one of crop, squash"),
         ({"words": "ab"}, "words must be a list, not 'ab'"),
         ({"domains": "ab"}, "domains: expected an object with a, b"),

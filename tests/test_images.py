@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import EXAMPLES
 from PIL import Image, ImageCms
 
 from dida_cli import images
@@ -797,6 +798,17 @@ def test_pictures_are_found_in_all_folders_below_sorted(tmp_path: Path) -> None:
         "f.bmp",
         "g.gif",
     ]
+
+
+def test_drawings_are_told_from_photos(tmp_path: Path) -> None:
+    for name in ("glasses.png", "smile-2.png", "portrait.png"):
+        drawing = Image.open(EXAMPLES / name).convert("RGB")
+        assert images.is_drawing(drawing) and images.is_drawing(drawing.convert("RGBA"))
+        kept = tmp_path / "kept.jpg"
+        drawing.resize((512, 512), Image.Resampling.LANCZOS).save(kept, quality=75)
+        assert images.is_drawing(images.read(kept))
+    for photo in sorted(EXAMPLES.glob("*.jpg")):
+        assert not images.is_drawing(images.read(photo))
 
 
 def test_hidden_files_and_other_files_are_no_pictures(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_what_a_recipe_does_not_say_is_usual() -> None:
         ({"training": 3}, "training: expected an object"),
         ({"seed": -1}, "seed must be 0 or more"),
         ({"seed": "x"}, "seed must be of type int, not 'x'"),
-        ({"fit": "round"}, "fit must be one of crop, squash, face, not 'round'"),
+        ({"fit": "round"}, "fit must be one of crop, squash, face, drawing, not 'round'"),
         ({"stages": []}, "stages must be one or two, not 0"),
         ({"stages": 3 * [{"steps": 5}]}, "stages must be one or two, not 3"),
         ({"stages": {"steps": 5}}, "needs one or two tables [[stages]]"),

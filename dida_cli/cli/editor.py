@@ -43,13 +43,15 @@ class Guide(NamedTuple):
 def opened(name: str, device: Device, runtime: Runtime, faces: "Choice | None" = None) -> "Editor":
     """The editor of a model of -m, with a bar while it is downloaded; for this thread one core.
 
-    Raises a usage error when faces are chosen for a model that looks for none.
+    Raises a usage error when faces are chosen for a model that looks for none; `strict` alone is
+    also for drawings.
     """
     from dida_cli import editor
 
     with models.download_bar() as show:
         found = editor.load(name, device, runtime, on_progress=show)
-    if faces and found.model.config.fit != "face":
+    fit = found.model.config.fit
+    if faces and fit != "face" and not (fit == "drawing" and faces.is_only_strict):
         raise typer.BadParameter(
             f"{name} looks for no faces; drop --face, --landmarks, --aligned and --strict."
         )

@@ -88,7 +88,8 @@ AlignedOpt = Annotated[
     bool, typer.Option("--aligned", help="All pictures are the square of a face already.")
 ]
 StrictOpt = Annotated[
-    bool, typer.Option("--strict", help="Refuse turned heads and small faces, not only warn.")
+    bool,
+    typer.Option("--strict", help="Refuse what is only warned of: turned heads, photos of faces."),
 ]
 NoMetadataOpt = Annotated[
     bool, typer.Option("--no-metadata", help="Do not tell in the files that dida edited them.")

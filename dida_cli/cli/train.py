@@ -182,6 +182,8 @@ def _choose(values: dict[str, Any], choice: Choice) -> None:
     if data:
         named = str(data) in (recipe.AVATARS, sources.PORTRAITS)
         values["data"] = str(data if named else data.resolve())
+        if values.get("fit") == "drawing" and not (named or sources.is_drawn(data)):
+            values["fit"] = "crop"
     method = values.get("method", "")
     if method == recipe.JUDGE:
         if any(choice[1:]):

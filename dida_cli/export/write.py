@@ -21,6 +21,12 @@ from dida_cli.export import onnx
 from dida_cli.export.onnx import COMPOSE, ENCODE, OWN, Signature, as_codes, named, signatures
 from dida_cli.players import Network
 
+SQUARES = {  # what a model sees of a picture, by its config's `fit`
+    "crop": "its largest centred square",
+    "drawing": "its largest centred square",
+    "squash": "all of it",
+    "face": "the upright square of its face",
+}
 OPSET = 18  # of ONNX's operators: the one torch translates to without a conversion after it
 
 
@@ -124,7 +130,7 @@ def card(name: str, config: ModelConfig, graphs: dict[str, Signature], head: str
         more=' | {f"own_{n}": v for n, v in own.items()} | {"onto": x}' if masks else "",
         codes=", ".join(f'"{code}"' for code in graphs[ENCODE].outputs),
         side=config.side,
-        square="its largest centred square" if config.fit == "crop" else "all of it",
+        square=SQUARES[config.fit],
         own=own,
     )
 
