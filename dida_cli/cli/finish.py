@@ -108,14 +108,16 @@ def judge_of(run: Path, source: "Source") -> "FactorClassifier":
     factors = attributes.of_parts(tuple(source.wanted.parts))
     if (run / JUDGE).exists():
         return attributes.load(run / JUDGE, factors)
-    batches = source.batches(source.wanted.stages[-1])
+    stage = source.wanted.stages[-1]
+    batches = source.batches(stage)
+    margin = (batches.pictures.shape[-1] / stage.side - 1) / 2
 
     def some(rows: "np.ndarray") -> "Tensor":  # as many of each group, lest it learn the group
         return batches.pictures[attributes.some(folders.even(rows, batches.groups))]
 
     sides = {part: (some(has), some(lacks)) for part, (has, lacks) in batches.rows.items()}
     with console.progress("training the judge", "steps") as report:
-        judge = attributes.train_on_parts(sides, on_progress=report)
+        judge = attributes.train_on_parts(sides, on_progress=report, margin=margin)
     card = f"Says which parts pictures of {run.name} have, to score its training.\n"
     attributes.save(judge, run / JUDGE, card, factors)
     return judge

@@ -140,9 +140,15 @@ def train_on_parts(
     sides: Mapping[Part, tuple[Tensor, Tensor]],
     seed: int = 0,
     on_progress: Progress = unheard,
+    *,
+    margin: float = 0.0,
 ) -> FactorClassifier:
-    """A classifier of uint8 pictures (N, 3, h, w) with each part, and without it."""
-    both = [torch.cat(pictures) for pictures in sides.values()]
+    """A classifier of uint8 pictures (N, 3, h, h) with each part, and without it.
+
+    margin: of a picture's side, that these show beyond what it will be asked about.
+    """
+    side = round(SIDE * (1 + 2 * margin))
+    both = [_averaged(torch.cat(pictures), side) for pictures in sides.values()]
     truth: dict[str, Tensor] = {}
     for place, (part, (has, lacks)) in enumerate(sides.items()):
         classes = [torch.full((len(pictures),), UNKNOWN) for pictures in both]
@@ -214,11 +220,17 @@ def _spoil(pictures: Tensor) -> Tensor:
     return pictures + amount * (blurred - pictures) + 0.05 * torch.randn_like(pictures)
 
 
+def _averaged(pictures: Tensor, side: int) -> Tensor:
+    """uint8 pictures averaged to a side."""
+    small = (F.adaptive_avg_pool2d(images.to_unit(p), side) for p in torch.split(pictures, BATCH))
+    return torch.cat([images.to_levels(p) for p in small])
+
+
 def _moved(pictures: Tensor) -> Tensor:
-    """The same, half of them mirrored, in another place, size, turn and light."""
+    """The same of their middles, half of them mirrored, in another place, size, turn and light."""
     mirrored = torch.where(torch.rand(len(pictures), 1, 1, 1) < 0.5, pictures.flip(-1), pictures)
     random = np.random.default_rng(int(torch.randint(2**31, (1,))))
-    return _spoil(vary.varied(mirrored, pictures.shape[-1], random))
+    return _spoil(vary.varied(mirrored, SIDE, random))
 
 
 def save(classifier: FactorClassifier, folder: Path, card: str, factors: Heads = FACTORS) -> None:

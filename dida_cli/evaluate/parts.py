@@ -96,7 +96,8 @@ def judge_parts(
         put_on = Pairs(part, content=lacks, guide=guides)
         taken_off = Pairs(part, content=has, guide=lacks[torch.arange(len(has)) % len(lacks)])
         for way, pairs, is_on in (("put on", put_on, True), ("taken off", taken_off, False)):
-            row, right = _scores(model, judge, part, pairs, is_on, settings.seed)
+            real = has if is_on else lacks  # each once, however often it guides
+            row, right = _scores(model, judge, part, pairs, real, is_on, settings.seed)
             if known:
                 row["groups"] = _by_group(right, known[1 if is_on else 0])
             directions[f"{name} {way}"] = row
@@ -133,9 +134,18 @@ def edit(model: Model, part: Part, pairs: Pairs, is_on: bool) -> Edits:
 
 
 def _scores(
-    model: Model, judge: FactorClassifier, part: Part, pairs: Pairs, is_on: bool, seed: int
+    model: Model,
+    judge: FactorClassifier,
+    part: Part,
+    pairs: Pairs,
+    real: Tensor,
+    is_on: bool,
+    seed: int,
 ) -> tuple[dict[str, Any], Tensor]:
-    """What is said of one part, put on or taken off; and of each edit, whether it worked."""
+    """What is said of one part, put on or taken off; and of each edit, whether it worked.
+
+    real: pictures as edits should look, no two alike.
+    """
     edits = edit(model, part, pairs, is_on)
     wanted = 0 if is_on else 1  # what the judge should say: with, without
 
@@ -152,7 +162,7 @@ def _scores(
             "target_of_content": (before == wanted).float().mean().item(),
             "classifier_accuracy": accuracy.item(),
         },
-        "told_apart": told_apart.score(edits.output, pairs.guide, seed=seed),
+        "told_apart": told_apart.score(edits.output, real, seed=seed),
         "beside": {},
     }
     if is_on:
