@@ -8,3 +8,7 @@ reading: ContextVar[str] = ContextVar("reading", default="")
 
 class DidaError(Exception):
     """A problem the user can fix. The message says what happened and what to type next."""
+
+
+class PassedOverWarning(UserWarning):
+    """Files of a folder are left out; a command says so when all else is said."""

@@ -28,7 +28,7 @@ from PIL import (
 
 from dida_cli import __version__
 from dida_cli.config import Fit, ModelConfig
-from dida_cli.errors import DidaError, reading
+from dida_cli.errors import DidaError, PassedOverWarning, reading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -272,7 +272,7 @@ def pictures_in(folder: Path) -> list[Path]:
         why = told if over else ", ".join(SUFFIXES)
         raise DidaError(f"{folder}: holds no pictures ({why})")
     if over:
-        warnings.warn(f"{folder}: {told}", stacklevel=2)
+        warnings.warn(f"{folder}: {told}", PassedOverWarning, stacklevel=2)
     return found
 
 

@@ -309,14 +309,15 @@ def test_folders_are_read_by_content_and_say_what_is_passed_over(
     assert readable >= 6
     for name in ("a.heic", "b.HEIC", "c.jxl", "notes.txt"):
         (some / name).write_bytes(b"whatever")
+    (some / "bad.png").write_bytes(b"whatever")
     out = tmp_path / "out"
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         result = dida("remove-attribute", "-m", model_folder, some, "-o", out)
-    assert result.code == 0 and len(list(out.iterdir())) == readable
-    assert result.err == (
-        f"dida: warning: {some}: 3 files passed over: .heic, .jxl (not read here)\n"
-    )
+    assert result.code == 1 and len(list(out.iterdir())) == readable
+    *said, last = result.err.splitlines()
+    assert last == f"dida: warning: {some}: 3 files passed over: .heic, .jxl (not read here)"
+    assert [line.partition("pictures")[0] for line in said[1:]] == [f"dida: 1 of {readable + 1} "]
     for name in sorted(some.iterdir()):
         if name.suffix.lower() in images.SUFFIXES:
             name.unlink()

@@ -85,4 +85,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     except OSError as error:  # of a path that no system call takes, as one of 300 letters
         console.note(f"{error.filename or 'dida'}: {error.strerror or error}")
         code = 1
+    console.end()
     raise SystemExit(code or 0)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
-from dida_cli.errors import DidaError, reading
+from dida_cli.errors import DidaError, PassedOverWarning, reading
 
+for_the_end: list[str] = []  # lines that a command says last
 silent = False  # of several processes that do one thing, one speaks
 
 
@@ -79,9 +80,19 @@ def show_warnings_as_notes() -> None:
     def show(message: Warning | str, *_: object, **__: object) -> None:
         name = reading.get()
         about = f"{name}: " if name and name not in str(message) else ""
-        note(f"warning: {about}{message}")
+        line = f"warning: {about}{message}"
+        if isinstance(message, PassedOverWarning):
+            for_the_end.append(line)
+        else:
+            note(line)
 
     warnings.showwarning = show
+
+
+def end() -> None:
+    """Say what was kept for the end."""
+    while for_the_end:
+        note(for_the_end.pop(0))
 
 
 @contextmanager
