@@ -5,11 +5,9 @@ are otherwise alike, V. No two of them are of one face.
 
     T(x, k, code | nothing)    puts the part of a code on, or takes it off, by laying over x what
                                lies around, and paint
-    E_k(w)                     the code of a part, of a picture that has it
+    E_k(w)                     the code of a part, of a picture that has it; or the part itself, as
+                               a layer of the picture's own pixels, which T lays over x
     d                          the critic: of W, or of V, patch by patch
-
-With `code = 0` E_k(w) is the part itself, a layer of w's own pixels, of those that taking it off
-changes. It is laid over x as it is, and T takes off alone.
 
 A step edits real pictures, w taken off, v put on by the code of some w. Then every edit is taught
 to become the picture again that it was made of. Its input is an edit, its target is real
@@ -18,7 +16,7 @@ image critics with cycles: Zhu et al., 2017).
 
     back      |T(visible T(v, k, E(w)), k, nothing) - v| and |T(visible T(w, k, nothing), k, E(w)) -
               w|; the input is now and then the target itself; what was changed counts more
-    realism   d says that T(w, k, nothing) is of V and T(v, k, E(w)) of W; layers are real already
+    realism   d says that T(w, k, nothing) is of V and T(v, k, E(w)) of W
     change    mean over pixels of the largest |edit - x| near: what need not change stays, and no
               half of the pixels is cheaper than all of them
     taught    |edit - teacher's edit| at the teacher's side, if there is a teacher, a model that
@@ -26,7 +24,7 @@ image critics with cycles: Zhu et al., 2017).
               changes a picture, to the end where it does not
     cover     mean over pixels of how much a layer covers of them
     drawn     where the part was drawn onto pictures, which so are pairs, T makes each of the
-              other, by the code of another face with the same part
+              other, half by the code of another face with the same part
     critic    hinge of d: real pictures against edits, and against real ones of the other side
 
 Without `realism`, a teacher or pairs nothing begins, and a teacher's edits are the first inputs of
@@ -114,7 +112,8 @@ class Network(Base):
         self.settings, count = settings, len(config.parts)
         self.abilities = ABILITIES if count == 2 else ABILITIES - {"two parts"}
         self.laid = settings.code == 0
-        self.retoucher = nets.Retoucher(count * (settings.code + 1), settings.width)
+        self.code, self.grid = (nets.LAYER, nets.UNSHUFFLED) if self.laid else (settings.code, GRID)
+        self.retoucher = nets.Retoucher(count * (self.code + 1), settings.width, laid=self.laid)
         self.encoders = nn.ModuleList(
             nets.LayerEncoder(settings.encoder_width)
             if self.laid
@@ -125,10 +124,10 @@ class Network(Base):
     def encode(self, image: Tensor) -> Codes:
         """The codes of the parts that pictures have; nothing where taking off changes nothing."""
         codes = []
-        for place in range(len(self.encoders)):
-            mask = visible(image, self.off(image, place))[1]
+        for place, encoder in enumerate(self.encoders):
+            _, mask = visible(image, self.taken_off(image, place))
             has = mask.mean((1, 2, 3), keepdim=True) > LEAST
-            codes.append(self.encoded(image, place, mask) * has)
+            codes.append(encoder(image) * has)
         none = codes[0][:, :0]
         return Codes(none, *codes, *([none] * (2 - len(codes))))
 
@@ -150,43 +149,29 @@ class Network(Base):
                 image = torch.where(added, self.put_on(image, place, codes.of(part)), image)
         return Rendering(*visible(onto, image.clamp(-1, 1)))
 
-    def encoded(self, image: Tensor, place: int, mask: Tensor) -> Tensor:
-        """E_k(w), of a layer what lies near to where taking off changes w: where the mask is."""
-        code: Tensor = self.encoders[place](image)
-        if not self.laid:
-            return code
-        return torch.cat([code[:, :-1] * largest(mask, 3), code[:, -1:]], dim=1)
-
     def taken_off(self, image: Tensor, place: int) -> Tensor:
-        """Pictures without the part of this place, where people see that it is gone."""
-        return visible(image, self.off(image, place))[0]
+        """Pictures without the part of this place."""
+        nothing = torch.zeros_like(image[:, :1, :: self.grid, :: self.grid])
+        nothing = nothing.expand(-1, self.code, -1, -1)
+        return visible(image, self.retoucher(image, self.told_of(place, nothing, -1)))[0]
 
     def put_on(self, image: Tensor, place: int, code: Tensor) -> Tensor:
         """Pictures that lack the part of this place with that of a code, as much as it says."""
         amount = code[:, -1:].mean((2, 3), keepdim=True)
         code = code[:, :-1]
         code = code / (amount + nets.LITTLE) if self.laid else nets.normalised(code)
-        return image + amount * (visible(image, self.on(image, place, code))[0] - image)
+        told = self.told_of(place, code, 1)
+        return image + amount * (visible(image, self.retoucher(image, told))[0] - image)
 
-    def off(self, image: Tensor, place: int) -> Tensor:
-        """T(x, k, nothing)."""
-        nothing = torch.zeros_like(image[:, :1, ::GRID, ::GRID])
-        code = nothing.expand(-1, self.settings.code, -1, -1)
-        return self._retouched(image, place, torch.cat([code, nothing - 1], dim=1))
+    def told_of(self, place: int, code: Tensor, sign: int) -> Tensor:
+        """What T is told: for each part a code and 1 where it is put on, 0 and -1 where taken off.
 
-    def on(self, image: Tensor, place: int, code: Tensor) -> Tensor:
-        """T(x, k, code); code: (N, code, s / 8, s / 8), or a layer."""
-        if self.laid:
-            return nets.laid_over(image, code)
-        return self._retouched(image, place, F.pad(code, (0, 0, 0, 0, 0, 1), value=1.0))
-
-    def _retouched(self, image: Tensor, place: int, told: Tensor) -> Tensor:
-        """What T makes of pictures; it is told a code of each part and 1 where it is put on, 0 and
-        -1 where it is taken off, all 0 for the parts that are not at this place."""
-        of_all = [torch.zeros_like(told)] * len(self.encoders)
-        of_all[place] = told
-        made: Tensor = self.retoucher(image, torch.cat(of_all, dim=1))
-        return made
+        code: (N, code, grid, grid); all is 0 for the parts that are not at this place.
+        """
+        own = torch.cat([code, torch.full_like(code[:, :1], sign)], dim=1)
+        return torch.cat(
+            [own if p == place else torch.zeros_like(own) for p in range(len(self.encoders))], dim=1
+        )
 
 
 def players(network: Base) -> Players:
@@ -217,10 +202,10 @@ def _of_part(players: Players, part: Part, sides: Sides, step: int) -> dict[str,
     assert isinstance(network, Network)
     place, settings = network.config.parts.index(part), network.settings
     real = torch.cat(sides)  # W, then V
-    off = network.off(sides.has, place)
-    bare, mask = visible(sides.has, off.detach())
-    code = network.encoded(sides.has, place, mask)[:, :-1]
-    edit = torch.cat([off, network.on(sides.lacks, place, code)])
+    code = network.encoders[place](sides.has)[:, :-1]
+    put_on = network.told_of(place, code, 1)
+    taken_off = network.told_of(place, torch.zeros_like(code), -1)
+    edit = network.retoucher(real, torch.cat([taken_off, put_on]))
     terms, shift = {}, (edit - real).detach()
     if players.teacher is not None:
         rest = max(0.0, 1 - step / settings.lessons) if settings.lessons else 0.0
@@ -228,18 +213,15 @@ def _of_part(players: Players, part: Part, sides: Sides, step: int) -> dict[str,
         terms["taught"] = teacher.taught(edit - real, told, rest, settings.focus)
         shift = torch.where(some(real, rest), resized(told, real.shape[-1]), shift)
     with torch.no_grad():
-        given, worn = disturbed.inputs(real, shift).chunk(2)
-    if not network.laid:  # T is to find no trace of its target; a layer looks at nothing below it
-        bare = given
+        given = disturbed.inputs(real, shift)
+        seen, target = disturbed.seen(given, real)
+    made = network.retoucher(seen, torch.cat([put_on, taken_off]))
     critic.requires_grad_(False)
-    courted = _of_side(critic(edit), place, edited=True)
     if network.laid:
-        terms["cover"] = code[:, 3:].mean()
-        # a whole eye of W, laid over V, looks real, too, and is more than the part
-        courted[len(code) :] = 0
+        terms["cover"] = nets.layer_of(put_on)[:, 3:].mean()
     terms |= {
-        "back": _back(network, place, code, bare, worn, sides),
-        "realism": -courted.mean(),
+        "back": _error(made, target, given - real, settings.focus),
+        "realism": -_of_side(critic(edit), place, edited=True).mean(),
         "change": largest(edit - real, 5).mean(),
     }
     critic.requires_grad_(True)
@@ -259,21 +241,12 @@ def _of_pairs(network: Network, part: Part, pairs: Sides, guides: Sides) -> Tens
     """
     place = network.config.parts.index(part)
     code = network.encoders[place](guides.has)[:, :-1]
-    return _back(network, place, code, pairs.lacks, pairs.has, pairs)
-
-
-def _back(
-    network: Network, place: int, code: Tensor, bare: Tensor, worn: Tensor, target: Sides
-) -> Tensor:
-    """How far pictures that get a part, and others that lose it, are from what they should be."""
-    change = torch.cat([bare, worn]) - torch.cat(target)
+    told = [network.told_of(place, torch.zeros_like(code), -1), network.told_of(place, code, 1)]
+    before, after = torch.cat(pairs), torch.cat(pairs[::-1])
     with torch.no_grad():
-        has, lacks = target
-        if not network.laid:
-            bare, has = disturbed.seen(bare, has)
-        worn, lacks = disturbed.seen(worn, lacks)
-    made = torch.cat([network.on(bare, place, code), network.off(worn, place)])
-    return _error(made, torch.cat([has, lacks]), change, network.settings.focus)
+        seen, target = disturbed.seen(before, after)
+    made = network.retoucher(seen, torch.cat(told))
+    return _error(made, target, before - after, network.settings.focus)
 
 
 def _error(made: Tensor, target: Tensor, change: Tensor, focus: float) -> Tensor:

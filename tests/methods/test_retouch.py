@@ -75,13 +75,19 @@ def test_a_layer_is_of_the_guides_own_pixels_and_is_laid_over_the_picture() -> N
     encoder, guide, x = nets.LayerEncoder(width=4), pictures(seed=2), pictures()
     encoder.last.bias[:], encoder.last.bias[:4] = -200.0, 200.0  # the first of every four rows
     code = encoder(guide)
-    assert code.shape == (3, 5, 32, 32) and (code[:, -1] == 1).all()
-    layer, rows = code[:, :-1], torch.arange(32) % 4 == 0
+    assert code.shape == (3, nets.LAYER + 1, 8, 8) and (code[:, -1] == 1).all()
+    layer = nets.layer_of(torch.cat([code, torch.zeros_like(code)], dim=1))  # of two parts
+    rows = torch.arange(32) % 4 == 0
     torch.testing.assert_close(layer[:, :3, rows], guide[:, :, rows])
     assert (layer[:, 3, rows] == 1).all() and not layer[:, :, ~rows].any()
-    made = nets.laid_over(x, layer)
-    torch.testing.assert_close(made[:, :, rows], guide[:, :, rows])
-    assert torch.equal(made[:, :, ~rows], x[:, :, ~rows])
+    made = nets.Retoucher(nets.LAYER + 1, width=6, laid=True)
+    made.last.bias[48:80], made.last.bias[80:] = -200.0, 200.0  # keeps all, lets layers through
+    laid = made(x, code)
+    torch.testing.assert_close(laid[:, :, rows], guide[:, :, rows])
+    assert torch.equal(laid[:, :, ~rows], x[:, :, ~rows])
+    assert torch.equal(made(x, torch.zeros_like(code)), x)
+    made.last.bias[80:] = -200.0
+    assert torch.equal(made(x, code), x)
 
 
 @torch.no_grad()
@@ -89,6 +95,7 @@ def test_a_layer_is_put_on_as_much_as_its_code_says() -> None:
     torch.manual_seed(0)
     network, x = checkpoint.build(LAID), pictures()
     assert isinstance(network, retouch.Network)
+    network.retoucher.last.bias[48:80], network.retoucher.last.bias[80:] = -200.0, 200.0
     network.encoders[1].last.bias[:] = 0.0  # half of every pixel
     code = network.encoders[1](pictures(seed=2))
     whole = network.put_on(x, 1, code)
@@ -107,43 +114,6 @@ def test_what_a_layer_covers_has_its_price() -> None:
     terms["cover"].backward()
     grads = [encoder.last.bias.grad for encoder in players.network.encoders]
     assert all(grad is not None and (grad > 0).all() for grad in grads)
-
-
-@torch.no_grad()
-def test_a_layer_is_of_what_taking_off_changes() -> None:
-    torch.manual_seed(0)
-    network, x = checkpoint.build(LAID), pictures()
-    assert isinstance(network, retouch.Network)
-    network.encoders[0].last.bias[:] = 0.0  # half of every pixel
-    mask = torch.zeros(3, 1, 32, 32)
-    mask[..., 10, 10] = 1
-    layer = network.encoded(x, 0, mask)[:, :4]
-    there = torch.zeros(32, 32, dtype=torch.bool)
-    there[9:12, 9:12] = True  # and what is next to it
-    torch.testing.assert_close(layer[:, :3, there], x[:, :, there] / 2, atol=2e-3, rtol=0)
-    assert not layer[:, :, ~there].any()
-
-
-def test_what_a_layer_puts_on_need_not_look_real() -> None:
-    torch.manual_seed(0)
-    for config, moved in ((CONFIG, True), (LAID, False)):
-        players = retouch.players(checkpoint.build(config))
-        retouch.losses(players, batch(), retouch.COURTED)["realism"].backward()
-        grads = [p.grad for p in players.network.encoders.parameters() if p.grad is not None]
-        assert any(grad.any() for grad in grads) == moved
-
-
-def test_a_layer_alone_is_learned_from_what_is_put_on_and_t_from_what_is_taken_off() -> None:
-    torch.manual_seed(0)
-    network = checkpoint.build(LAID)
-    assert isinstance(network, retouch.Network)
-    code = network.encoders[0](pictures(2))[:, :-1]
-    network.on(pictures(2, 3), 0, code).sum().backward()
-    assert all(p.grad is None for p in network.retoucher.parameters())
-    network.zero_grad()
-    network.off(pictures(2), 0).sum().backward()
-    assert all(p.grad is None for p in network.encoders.parameters())
-    assert network.retoucher.last.bias.grad is not None
 
 
 def test_what_lies_around_is_what_is_seen_there() -> None:
