@@ -2,15 +2,17 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from stand_in import SIDE, Copies, Pastes
 from torch import Tensor
+from torch.nn import functional as F
 
 from dida_cli import hub, images
 from dida_cli.codes import Codes, Rendering
 from dida_cli.config import Part
-from dida_cli.data import avatars
+from dida_cli.data import avatars, vary
 from dida_cli.errors import DidaError
 from dida_cli.evaluate import attributes, counterfactual, guidance, report, sheets, tables
 from dida_cli.evaluate import pairs as judged
@@ -284,3 +286,23 @@ def test_a_classifier_of_parts_learns_each_from_its_own_pictures(
     found = {part: (said[part].argmax(1) == 0).float().reshape(3, 40).mean(1) for part in "ab"}
     assert found["a"][0] > 0.9 and found["a"][2] < 0.1
     assert found["b"][1] > 0.9 and found["b"][2] < 0.1
+
+
+def test_a_classifier_is_asked_of_what_lies_within_the_margin_it_learned_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attributes, "LEAST_STEPS", 60)
+    seen: list[tuple[int, int]] = []
+    varied = vary.varied
+
+    def spied(pictures: Tensor, side: int, random: np.random.Generator) -> Tensor:
+        seen.append((pictures.shape[-1], side))
+        return varied(pictures, side, random)
+
+    monkeypatch.setattr(vary, "varied", spied)
+    a, b = corners(40)
+    wider = (F.interpolate(F.pad(p.float(), (8,) * 4), (160, 160)).byte() for p in (a, b))
+    judge = attributes.train_on_parts({"a": (next(wider), next(wider))}, margin=0.125)
+    assert set(seen) == {(80, 64)}  # averaged down first, then cut to what it is asked of
+    said = counterfactual.classify(judge, torch.cat([a, b]).float() / 127.5 - 1)["a"].argmax(1)
+    assert (said[:40] == 0).float().mean() > 0.9 and (said[40:] == 1).float().mean() > 0.9
