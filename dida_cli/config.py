@@ -22,7 +22,8 @@ OTHER: dict[Part, Part] = {"a": "b", "b": "a"}
 
 MAX_HEADER_BYTES = 500_000  # of a safetensors file: some 100 bytes a tensor
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"  # in every model folder
-DEFAULT_MODEL = "avatars-smile-glasses"  # what edits use unless told otherwise
+DRAWN_MODEL, PHOTO_MODEL = "avatars-smile-glasses", "portraits-glasses"  # who knows which pictures
+DEFAULT_MODEL = DRAWN_MODEL  # what edits use unless told otherwise
 SIDES = (32, 256)  # smallest and largest picture side in pixels
 CHANNELS = 4096  # no code or net may be wider: a config from elsewhere must not eat the memory
 MAX_CONFIG_BYTES = 100_000

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from dida_cli import codes, images
 from dida_cli.codes import Ability, Code, Codes, Model
-from dida_cli.config import DEFAULT_MODEL, PARTS, Device, Domains, Part, Runtime, Size
+from dida_cli.config import DEFAULT_MODEL, PARTS, PHOTO_MODEL, Device, Domains, Part, Runtime, Size
 from dida_cli.errors import DidaError
 from dida_cli.images import Area, Picture, Source
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 Given = Source | Codes  # a guide: a picture, or what `Editor.guide` made of it
 Ends = tuple[Given | None, Given | None]  # from and to; None is a picture without the part
 
-PHOTO_MODEL = "portraits-glasses"
 STRONGEST = 2.0  # 1 is the whole edit
 WITHOUT: dict[Ability, str] = {  # what a model cannot do, and a bundled one that can
     "masks": f"has no masks: it draws the whole picture anew; -m {DEFAULT_MODEL} has them",

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dida_cli import checkpoint, images
+from dida_cli.config import DRAWN_MODEL
 from dida_cli.errors import DidaError
 from dida_cli.images import Picture
 
@@ -32,7 +33,6 @@ TEMPLATE = np.array([[40, 56], [102, 56], [71, 124]]) / 144
 TURNED = 0.3  # of the distance of the eyes: how far the nose is off their middle
 SMALL = 12  # pixels from eye to eye
 FADE = 0.03  # of the side of a face's square, at its border
-DRAWN_MODEL = "avatars-smile-glasses"
 
 
 class Face(NamedTuple):

@@ -301,8 +301,8 @@ def test_a_classifier_is_asked_of_what_lies_within_the_margin_it_learned_from(
 
     monkeypatch.setattr(vary, "varied", spied)
     a, b = corners(40)
-    wider = (F.interpolate(F.pad(p.float(), (8,) * 4), (160, 160)).byte() for p in (a, b))
-    judge = attributes.train_on_parts({"a": (next(wider), next(wider))}, margin=0.125)
+    has, lacks = (F.interpolate(F.pad(p.float(), (8,) * 4), (160, 160)).byte() for p in (a, b))
+    judge = attributes.train_on_parts({"a": (has, lacks)}, margin=0.125)
     assert set(seen) == {(80, 64)}  # averaged down first, then cut to what it is asked of
     said = counterfactual.classify(judge, torch.cat([a, b]).float() / 127.5 - 1)["a"].argmax(1)
     assert (said[:40] == 0).float().mean() > 0.9 and (said[40:] == 1).float().mean() > 0.9

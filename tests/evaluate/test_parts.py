@@ -94,6 +94,7 @@ def test_a_perfect_model_gets_perfect_figures() -> None:
         assert found["target"] == 1 and found["target_of_content"] == 0
         assert found["classifier_accuracy"] == 1
         assert row["beside"]["other_part"] == 1 and row["beside"]["changed_unmasked"] == 0
+        assert 0 <= row["told_apart"]["told_apart"] <= 1
         fewest = min(map(len, SIDES["a" if "hat" in name else "b"]))  # none comes again
         assert row["told_apart"]["asked"] == 2 * (fewest - fewest // 2)
         assert row["beside"]["painted"] == pytest.approx(2 * 16**2 / SIDE**2)
