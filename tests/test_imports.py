@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "locks": {"errors"},
     "images": {"errors", "config"},
     "render": {"errors", "config", "images"},
-    "faces": {"errors", "images", "checkpoint"},
+    "faces": {"errors", "config", "images", "checkpoint"},
     "editor": {"errors", "config", "codes", "images", "faces", "checkpoint", "hub", "export"},
     "distributed": {"errors"},
     "memory": set[str](),
