@@ -16,6 +16,7 @@ from PIL import Image
 from dida_cli import checkpoint, methods
 from dida_cli.cli import main
 from dida_cli.config import Domains, ModelConfig
+from dida_cli.evaluate import attributes
 from dida_cli.players import Network
 
 # Where tests run in several processes, each keeps to its share of the cores, as do its commands.
@@ -64,6 +65,13 @@ def without(modules: Sequence[str], *arguments: object) -> str:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.fixture(autouse=True)
+def quick_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judges learn next to nothing, but in tests of what they say."""
+    monkeypatch.setattr(attributes, "LEAST_STEPS", 3)
+    monkeypatch.setattr(attributes, "EPOCHS_OF_PARTS", 1)
 
 
 @pytest.fixture

@@ -317,10 +317,8 @@ def test_a_run_leaves_a_model_with_its_card_and_examples(
 
 
 def test_enough_test_pictures_are_judged(
-    dida: Dida, small: Path, domains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dida: Dida, small: Path, domains: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(attributes, "LEAST_STEPS", 2)
-    monkeypatch.setattr(attributes, "EPOCHS", 1)
     counts = {"testA": 12, "testB": 12, "trainA": 20, "trainB": 20}
     for number, (name, count) in enumerate(counts.items()):
         for index in range(count):
@@ -419,8 +417,6 @@ def test_a_sheet_shows_edits_of_the_contents_themselves() -> None:
 def test_any_pictures_are_scored_by_a_judge_that_the_run_keeps(
     dida: Dida, small: Path, domains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attributes, "LEAST_STEPS", 2)
-    monkeypatch.setattr(attributes, "EPOCHS", 1)
     for part in ("trainA", "trainB"):  # of which a tenth is held out
         for index in range(9, 100):
             write_picture(domains / part / f"{index:02}.png", seed=ord(part[-1]) * 100 + index)
@@ -726,7 +722,6 @@ def test_durations_are_told_by_the_two_largest_units(seconds: float, words: str)
 def test_a_recipe_of_a_table_trains_each_part_and_shows_what_may_be_shown(
     dida: Dida, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attributes, "LEAST_STEPS", 3)
     monkeypatch.setattr(told_apart, "STEPS", 2)
     lines = ["file,smile,glasses,person,kind,source,licence"]
     for index in range(160):

@@ -15,6 +15,7 @@ from conftest import Result
 
 from dida_cli import methods, recipe
 from dida_cli.cli import finish
+from dida_cli.evaluate import report, told_apart
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -26,7 +27,7 @@ SHORTER = {
     "data avatars": "--count 480 --side 32",
     "data check": "--batch 4",
     "train": "--steps 2 --side 32 --batch 4",
-    "evaluate": "--pairs 12",
+    "evaluate": "--pairs 10",
     "study make": "--pairs 1",
 }
 
@@ -44,7 +45,9 @@ def commands() -> list[str]:
 def test_every_command_runs(
     dida: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finish, "PAIRS", 10)
+    monkeypatch.setattr(finish, "PAIRS", 6)
+    monkeypatch.setattr(report, "DIVERSITY", 2)
+    monkeypatch.setattr(told_apart, "STEPS", 2)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
     found = commands()

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from conftest import Result, write_picture
 
-from dida_cli.evaluate import attributes
-
 Dida = Callable[..., Result]
 QUESTIONS = ("target domain", "guide's kind", "part gone", "PSNR inside", "told apart")
 
@@ -49,13 +47,8 @@ def test_it_says_five_lines_and_more_when_asked(
 
 
 def test_pictures_are_judged_without_labels(
-    dida: Dida,
-    model_folder: Path,
-    pictures: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    dida: Dida, model_folder: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(attributes, "LEAST_STEPS", 5)
     report = tmp_path / "report"
     result = dida("evaluate", "-m", model_folder, "--data", pictures, "--report", report)
     assert result.code == 0, result.err

@@ -249,7 +249,10 @@ def corners(count: int) -> tuple[Tensor, Tensor]:
     return a, b
 
 
-def test_pictures_without_factors_are_judged_by_a_classifier_of_their_own() -> None:
+def test_pictures_without_factors_are_judged_by_a_classifier_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attributes, "LEAST_STEPS", 60)
     a, b = corners(40)
     domain_judge = attributes.train_on_parts({"a": (a, b)})
     unit_a, unit_b = (x.float() / 127.5 - 1 for x in (a, b))

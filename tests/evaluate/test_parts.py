@@ -135,10 +135,7 @@ def test_too_few_pictures_are_told() -> None:
         parts.judge_parts(Corners(), Tells(), few, Settings())  # type: ignore[arg-type]
 
 
-def test_the_command_judges_parts_by_a_table(
-    dida: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attributes, "LEAST_STEPS", 3)
+def test_the_command_judges_parts_by_a_table(dida: Callable[..., Result], tmp_path: Path) -> None:
     lines = ["file,smile,glasses,partition,kind"]
     for index in range(48):
         shade = (5 * index, 200 * (index % 2), 120 * (index // 2 % 2))
