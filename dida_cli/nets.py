@@ -26,9 +26,7 @@ CriticTarget = Literal["half", "paper"]
 SLOPE = 0.2  # of the leaky ReLU
 LEAST_WIDTH = 16  # channels of the outermost stages
 UNSHUFFLED = 4  # pixels each way that become channels before a `Retoucher` begins
-CHANGED = -3.0  # logits of what an untrained `Retoucher` changes, and of what a layer covers
-LAYER = 4 * UNSHUFFLED**2  # channels of a layer, unshuffled: three colours, and what it covers
-LET_THROUGH = 2.0  # logit of how much of a layer an untrained `Retoucher` lets through
+CHANGED = -3.0  # logits of what an untrained `Retoucher` changes, and of what a layer hides
 FAR, LITTLE = 0.02, 1e-5  # how much pixels count that are some way off, and pixels of grey
 SAME = 1e-4  # of a code's size; a difference up to here is rounding
 
@@ -186,16 +184,16 @@ class PartEncoder(nn.Module):
 
 
 class LayerEncoder(nn.Module):
-    """E_k: pictures (N, 3, s, s) to a part as a layer (N, 65, s / 4, s / 4), a U-Net.
+    """E_k: a picture, and the same with a part taken off, to the part as a layer (N, 5, s, s).
 
-    The layer is of the picture's own pixels: each, times how much of it is the part, and that;
-    unshuffled by 4. The last channel is 1, as in `PartEncoder`.
+    The layer is what was changed, and how much it hides of what lies below, which is all that the
+    network, a U-Net, has to find. The last channel is 1, as in `PartEncoder`.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         widths = [width, 2 * width, 3 * width]
-        self.first = same(3 * UNSHUFFLED**2, width)
+        self.first = same(6 * UNSHUFFLED**2, width)
         self.down = nn.ModuleList(halved(*pair) for pair in pairwise(widths))
         self.middle = same(widths[2], widths[2])
         self.up = nn.ModuleList(doubled(*pair) for pair in pairwise(reversed(widths)))
@@ -205,70 +203,64 @@ class LayerEncoder(nn.Module):
         nn.init.zeros_(weight)
         nn.init.constant_(bias, CHANGED)
 
-    def forward(self, picture: Tensor) -> Tensor:
-        fine = self.first(F.pixel_unshuffle(picture, UNSHUFFLED))
+    def forward(self, picture: Tensor, bare: Tensor, mask: Tensor) -> Tensor:
+        """picture, and bare, without the part: (N, 3, s, s); a layer hides nothing where the mask
+        (N, 1, s, s) is 0."""
+        both = F.pixel_unshuffle(torch.cat([picture, bare], dim=1), UNSHUFFLED)
+        fine = self.first(both)
         coarse = self.down[0](fine)
         values = self.join[0](self.up[0](self.middle(self.down[1](coarse))) + coarse)
         values = self.join[1](self.up[1](values) + fine)
-        covers = F.pixel_shuffle(self.last(values), UNSHUFFLED).float().sigmoid()
-        layer = F.pixel_unshuffle(torch.cat([covers * picture, covers], dim=1), UNSHUFFLED)
-        return torch.cat([layer, torch.ones_like(layer[:, :1])], dim=1)
+        hidden = mask * F.pixel_shuffle(self.last(values), UNSHUFFLED).float().sigmoid()
+        added = picture - bare + hidden * bare
+        return torch.cat([added, hidden, torch.ones_like(hidden)], dim=1)
+
+
+def laid_over(picture: Tensor, layer: Tensor) -> Tensor:
+    """A picture (N, 3, s, s) in [-1, 1] with a layer (N, 4, s, s) over it: what that adds to red,
+    green and blue, and how much it hides of what lies below."""
+    return (picture + layer[:, :3] - layer[:, 3:] * picture).clamp(-1, 1)
 
 
 class Retoucher(nn.Module):
-    """A U-Net on the picture, unshuffled by 4, that is told what to change, in codes of parts or,
-    `laid`, in layers.
+    """A U-Net on the picture, unshuffled by 4, that is told late what to change.
 
     Of each pixel it keeps a share, a share becomes what lies around, a share is painted. Where
-    things are taken off, what lies around has the very colour that paint would have to meet. A
-    layer is laid over that, as much of it as a gate lets through. It begins by keeping nearly all.
+    things are taken off, what lies around has the very colour that paint would have to meet. It
+    begins by keeping nearly all. `smooth`: it can make no grid of dots, which a critic asks for
+    where paint has no grain.
     """
 
-    def __init__(self, told: int, width: int, *, laid: bool = False) -> None:
+    def __init__(self, told: int, width: int, *, smooth: bool = False) -> None:
         super().__init__()
+        self.smooth = smooth
         widths = [width, 2 * width, 8 * width // 3]  # a quarter, an eighth, a sixteenth of the side
-        self.laid = laid
-        early, late = (told, 0) if laid else (0, told)
-        self.first = same(3 * UNSHUFFLED**2 + early, widths[0])
+        self.first = same(3 * UNSHUFFLED**2, widths[0])
         self.down = nn.ModuleList(halved(*pair) for pair in pairwise(widths))
-        self.middle = nn.Sequential(same(widths[2] + late, widths[2]), same(widths[2], widths[2]))
+        self.middle = nn.Sequential(same(widths[2] + told, widths[2]), same(widths[2], widths[2]))
         self.up = nn.ModuleList(doubled(*pair) for pair in pairwise(reversed(widths)))
-        self.join = nn.ModuleList([same(widths[1] + late, widths[1]), same(widths[0], widths[0])])
-        self.last = nn.Conv2d(widths[0], (5 + laid) * UNSHUFFLED**2, 3, padding=1)
+        self.join = nn.ModuleList([same(widths[1] + told, widths[1]), same(widths[0], widths[0])])
+        self.last = nn.Conv2d(widths[0], 5 * UNSHUFFLED**2, 3, padding=1)
         weight, bias = self.last.parameters()
         nn.init.zeros_(weight)
         nn.init.zeros_(bias)
-        nn.init.constant_(bias[3 * UNSHUFFLED**2 : 5 * UNSHUFFLED**2], CHANGED)
-        nn.init.constant_(bias[5 * UNSHUFFLED**2 :], LET_THROUGH)
+        nn.init.constant_(bias[3 * UNSHUFFLED**2 :], CHANGED)
 
     def forward(self, picture: Tensor, told: Tensor) -> Tensor:
-        """picture (N, 3, s, s) in [-1, 1] to another; told (N, told, s / 8, s / 8), or s / 4."""
-        fine = F.pixel_unshuffle(picture, UNSHUFFLED)
-        fine = self.first(torch.cat([fine, told], dim=1) if self.laid else fine)
+        """picture (N, 3, s, s) in [-1, 1], told (N, told, s / 8, s / 8) to another picture."""
+        fine = self.first(F.pixel_unshuffle(picture, UNSHUFFLED))
         coarse = self.down[0](fine)
-        values, late = self.down[1](coarse), told.to(fine.dtype)
-        if not self.laid:
-            values = torch.cat([values, F.avg_pool2d(late, 2)], dim=1)
-        values = self.up[0](self.middle(values)) + coarse
-        if not self.laid:
-            values = torch.cat([values, late], dim=1)
-        values = self.join[1](self.up[1](self.join[0](values)) + fine)
+        values, told = self.down[1](coarse), told.to(fine.dtype)
+        values = self.middle(torch.cat([values, F.avg_pool2d(told, 2)], dim=1))
+        values = self.join[0](torch.cat([self.up[0](values) + coarse, told], dim=1))
+        values = self.join[1](self.up[1](values) + fine)
         made = F.pixel_shuffle(self.last(values), UNSHUFFLED).float()
-        paint, logits, gate = made[:, :3].tanh(), made[:, 3:5], made[:, 5:].sigmoid()
+        made = without_grid(made) if self.smooth else made
+        paint, logits = made[:, :3].tanh(), made[:, 3:]
         shares = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1).softmax(1)
         kept, around, painted = shares[:, :1], shares[:, 1:2], shares[:, 2:]
         image: Tensor = kept * picture + around * surroundings(picture, kept) + painted * paint
-        if self.laid:
-            layer = layer_of(told)
-            image = image + gate * (layer[:, :3] - layer[:, 3:] * image)
         return image
-
-
-def layer_of(told: Tensor) -> Tensor:
-    """The layer that (N, told, s / 4, s / 4) holds, of the one part that is put on: (N, 4, s, s),
-    red, green and blue in [-1, 1], each times how much it covers, and that."""
-    layers = torch.unflatten(told, 1, (-1, LAYER + 1))[:, :, :LAYER].sum(1)
-    return F.pixel_shuffle(layers.float(), UNSHUFFLED)
 
 
 def surroundings(picture: Tensor, seen: Tensor) -> Tensor:
@@ -282,6 +274,13 @@ def surroundings(picture: Tensor, seen: Tensor) -> Tensor:
     weighed = box(near) + FAR * far
     total = F.interpolate(weighed, picture.shape[2:], mode="bilinear")
     return total[:, :3] / (total[:, 3:] + LITTLE)
+
+
+def without_grid(values: Tensor) -> Tensor:
+    """Maps (N, C, h, w) without what repeats every 4 pixels or every 2, as dots do that come of
+    shuffling by 4 (Sugawara et al., 2018)."""
+    padded = F.pad(values, (2, 2, 2, 2), mode="replicate")
+    return F.avg_pool2d(F.avg_pool2d(padded, 4, stride=1), 2, stride=1)
 
 
 def box(pictures: Tensor) -> Tensor:

@@ -81,11 +81,9 @@ class Batches:
         return np.array(rows)
 
     def _pairs(self, part: Part, frames: Bank, step: int) -> tuple[Sides, Sides]:
-        """Pairs, and the guide of each: itself for half of them, for the others the next picture,
-        with the same drawn onto it."""
+        """Pairs, and the guide of each: the next picture, with the same drawn onto it."""
         lacks = self._read(part, True, step)
         others = lacks.roll(-1, 0)
-        others[: self.batch // 2] = lacks[: self.batch // 2]
         has, guides = (frames.on(one, self._random(part, True, step, 4)) for one in (lacks, others))
         every = torch.cat([lacks, has, others, guides], dim=1)
         if self.vary:  # guides as what they guide: frames must lie where they lie there

@@ -5,9 +5,11 @@ are otherwise alike, V. No two of them are of one face.
 
     T(x, k, code | nothing)    puts the part of a code on, or takes it off, by laying over x what
                                lies around, and paint
-    E_k(w)                     the code of a part, of a picture that has it; or the part itself, as
-                               a layer of the picture's own pixels, which T lays over x
+    E_k(w)                     the code of a part, of a picture that has it
     d                          the critic: of W, or of V, patch by patch
+
+With `code = 0` T takes off alone, and E_k(w) is a layer: what taking the part off w changes, and
+how much that hides of what lies below. It is laid over x as it is.
 
 A step edits real pictures, w taken off, v put on by the code of some w. Then every edit is taught
 to become the picture again that it was made of. Its input is an edit, its target is real
@@ -15,16 +17,17 @@ to become the picture again that it was made of. Its input is an edit, its targe
 image critics with cycles: Zhu et al., 2017).
 
     back      |T(visible T(v, k, E(w)), k, nothing) - v| and |T(visible T(w, k, nothing), k, E(w)) -
-              w|; the input is now and then the target itself; what was changed counts more
+              w|; the input is now and then the target itself; what was changed counts more. A layer
+              gives w again as it is, so the second is of codes alone
     realism   d says that T(w, k, nothing) is of V and T(v, k, E(w)) of W
     change    mean over pixels of the largest |edit - x| near: what need not change stays, and no
               half of the pixels is cheaper than all of them
     taught    |edit - teacher's edit| at the teacher's side, if there is a teacher, a model that
               learned the parts by another method: from step to step less where the teacher
               changes a picture, to the end where it does not
-    cover     mean over pixels of how much a layer covers of them
     drawn     where the part was drawn onto pictures, which so are pairs, T makes each of the
-              other, half by the code of another face with the same part
+              other, by the code of another face with the same part. From these alone, and neither
+              from `realism` nor `change`, layers are learned then
     critic    hinge of d: real pictures against edits, and against real ones of the other side
 
 Without `realism`, a teacher or pairs nothing begins, and a teacher's edits are the first inputs of
@@ -69,7 +72,7 @@ class Settings(Json):
         width: channels of the outermost stage of T; the others have 2 and 8/3 times as many.
         encoder_width, critic_width: the same of E and of d.
         rate, critic_rate: learning rates at the start.
-        realism, change: weights of the terms; that of `cover` is the price of change too.
+        realism, change: weights of the terms.
         focus: how many times more a changed pixel counts in `back` and in `taught`.
         teacher: the model that begins the training, a name or a folder; empty: none does.
         lessons: steps in which the teacher's part falls to nothing.
@@ -112,8 +115,8 @@ class Network(Base):
         self.settings, count = settings, len(config.parts)
         self.abilities = ABILITIES if count == 2 else ABILITIES - {"two parts"}
         self.laid = settings.code == 0
-        self.code, self.grid = (nets.LAYER, nets.UNSHUFFLED) if self.laid else (settings.code, GRID)
-        self.retoucher = nets.Retoucher(count * (self.code + 1), settings.width, laid=self.laid)
+        told = count * (settings.code + 1)
+        self.retoucher = nets.Retoucher(told, settings.width, smooth=self.laid)
         self.encoders = nn.ModuleList(
             nets.LayerEncoder(settings.encoder_width)
             if self.laid
@@ -124,10 +127,10 @@ class Network(Base):
     def encode(self, image: Tensor) -> Codes:
         """The codes of the parts that pictures have; nothing where taking off changes nothing."""
         codes = []
-        for place, encoder in enumerate(self.encoders):
-            _, mask = visible(image, self.taken_off(image, place))
-            has = mask.mean((1, 2, 3), keepdim=True) > LEAST
-            codes.append(encoder(image) * has)
+        for place in range(len(self.encoders)):
+            off = self.off(image, place)
+            has = visible(image, off)[1].mean((1, 2, 3), keepdim=True) > LEAST
+            codes.append(self.encoded(image, place, off) * has)
         none = codes[0][:, :0]
         return Codes(none, *codes, *([none] * (2 - len(codes))))
 
@@ -149,29 +152,45 @@ class Network(Base):
                 image = torch.where(added, self.put_on(image, place, codes.of(part)), image)
         return Rendering(*visible(onto, image.clamp(-1, 1)))
 
+    def encoded(self, image: Tensor, place: int, off: Tensor) -> Tensor:
+        """E_k(w); `off` is T(w, k, nothing)."""
+        if not self.laid:
+            code: Tensor = self.encoders[place](image)
+            return code
+        bare, mask = visible(image, off.detach())  # T is not to change more for a layer's sake
+        layer: Tensor = self.encoders[place](image, bare, largest(mask, 3))
+        return layer
+
     def taken_off(self, image: Tensor, place: int) -> Tensor:
-        """Pictures without the part of this place."""
-        nothing = torch.zeros_like(image[:, :1, :: self.grid, :: self.grid])
-        nothing = nothing.expand(-1, self.code, -1, -1)
-        return visible(image, self.retoucher(image, self.told_of(place, nothing, -1)))[0]
+        """Pictures without the part of this place, where people see that it is gone."""
+        return visible(image, self.off(image, place))[0]
 
     def put_on(self, image: Tensor, place: int, code: Tensor) -> Tensor:
         """Pictures that lack the part of this place with that of a code, as much as it says."""
         amount = code[:, -1:].mean((2, 3), keepdim=True)
         code = code[:, :-1]
         code = code / (amount + nets.LITTLE) if self.laid else nets.normalised(code)
-        told = self.told_of(place, code, 1)
-        return image + amount * (visible(image, self.retoucher(image, told))[0] - image)
+        return image + amount * (visible(image, self.on(image, place, code))[0] - image)
 
-    def told_of(self, place: int, code: Tensor, sign: int) -> Tensor:
-        """What T is told: for each part a code and 1 where it is put on, 0 and -1 where taken off.
+    def off(self, image: Tensor, place: int) -> Tensor:
+        """T(x, k, nothing)."""
+        nothing = torch.zeros_like(image[:, :1, ::GRID, ::GRID])
+        code = nothing.expand(-1, self.settings.code, -1, -1)
+        return self._retouched(image, place, torch.cat([code, nothing - 1], dim=1))
 
-        code: (N, code, grid, grid); all is 0 for the parts that are not at this place.
-        """
-        own = torch.cat([code, torch.full_like(code[:, :1], sign)], dim=1)
-        return torch.cat(
-            [own if p == place else torch.zeros_like(own) for p in range(len(self.encoders))], dim=1
-        )
+    def on(self, image: Tensor, place: int, code: Tensor) -> Tensor:
+        """T(x, k, code); code: (N, code, s / 8, s / 8), or a layer."""
+        if self.laid:
+            return nets.laid_over(image, code)
+        return self._retouched(image, place, F.pad(code, (0, 0, 0, 0, 0, 1), value=1.0))
+
+    def _retouched(self, image: Tensor, place: int, told: Tensor) -> Tensor:
+        """What T makes of pictures; it is told a code of each part and 1 where it is put on, 0 and
+        -1 where it is taken off, all 0 for the parts that are not at this place."""
+        of_all = [torch.zeros_like(told)] * len(self.encoders)
+        of_all[place] = told
+        made: Tensor = self.retoucher(image, torch.cat(of_all, dim=1))
+        return made
 
 
 def players(network: Base) -> Players:
@@ -187,25 +206,27 @@ def losses(players: Players, batch: Batch, step: int) -> dict[str, Tensor]:
     network = players.network
     assert isinstance(network, Network)
     settings, parts = network.settings, network.config.parts
-    found = [_of_part(players, part, batch[part], step) for part in parts]
+    found = [_of_part(players, p, batch[p], step, pairs_of(p) in batch) for p in parts]
     terms = {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
     if drawn := [p for p in parts if pairs_of(p) in batch]:
         errors = [_of_pairs(network, p, batch[pairs_of(p)], batch[guides_of(p)]) for p in drawn]
         terms["drawn"] = torch.stack(errors).mean()
     terms["realism"] = settings.realism * min(1.0, step / COURTED) * terms["realism"]
-    return terms | {n: settings.change * terms[n] for n in ("change", "cover") if n in terms}
+    terms["change"] = settings.change * terms["change"]
+    return terms
 
 
-def _of_part(players: Players, part: Part, sides: Sides, step: int) -> dict[str, Tensor]:
-    """The terms of one part, before they are weighted."""
+def _of_part(
+    players: Players, part: Part, sides: Sides, step: int, paired: bool
+) -> dict[str, Tensor]:
+    """The terms of one part, before they are weighted. `paired`: it comes drawn, too."""
     network, critic = players.network, players.critic
     assert isinstance(network, Network)
     place, settings = network.config.parts.index(part), network.settings
     real = torch.cat(sides)  # W, then V
-    code = network.encoders[place](sides.has)[:, :-1]
-    put_on = network.told_of(place, code, 1)
-    taken_off = network.told_of(place, torch.zeros_like(code), -1)
-    edit = network.retoucher(real, torch.cat([taken_off, put_on]))
+    off = network.off(sides.has, place)
+    code = network.encoded(sides.has, place, off)[:, :-1]
+    edit = torch.cat([off, network.on(sides.lacks, place, code)])
     terms, shift = {}, (edit - real).detach()
     if players.teacher is not None:
         rest = max(0.0, 1 - step / settings.lessons) if settings.lessons else 0.0
@@ -213,16 +234,15 @@ def _of_part(players: Players, part: Part, sides: Sides, step: int) -> dict[str,
         terms["taught"] = teacher.taught(edit - real, told, rest, settings.focus)
         shift = torch.where(some(real, rest), resized(told, real.shape[-1]), shift)
     with torch.no_grad():
-        given = disturbed.inputs(real, shift)
-        seen, target = disturbed.seen(given, real)
-    made = network.retoucher(seen, torch.cat([put_on, taken_off]))
+        bare, worn = disturbed.inputs(real, shift).chunk(2)
     critic.requires_grad_(False)
-    if network.laid:
-        terms["cover"] = nets.layer_of(put_on)[:, 3:].mean()
+    courted, change = _of_side(critic(edit), place, edited=True), largest(edit - real, 5)
+    if network.laid and paired:
+        courted, change = courted[: len(off)], change[: len(off)]
     terms |= {
-        "back": _error(made, target, given - real, settings.focus),
-        "realism": -_of_side(critic(edit), place, edited=True).mean(),
-        "change": largest(edit - real, 5).mean(),
+        "back": _back(network, place, None if network.laid else code, bare, worn, sides),
+        "realism": -courted.mean(),
+        "change": change.mean(),
     }
     critic.requires_grad_(True)
     of_real, of_edit = critic(torch.cat([real, edit.detach()])).chunk(2)
@@ -240,13 +260,31 @@ def _of_pairs(network: Network, part: Part, pairs: Sides, guides: Sides) -> Tens
     Where a guide's face is another, what its code tells but the part is of no use.
     """
     place = network.config.parts.index(part)
-    code = network.encoders[place](guides.has)[:, :-1]
-    told = [network.told_of(place, torch.zeros_like(code), -1), network.told_of(place, code, 1)]
-    before, after = torch.cat(pairs), torch.cat(pairs[::-1])
     with torch.no_grad():
-        seen, target = disturbed.seen(before, after)
-    made = network.retoucher(seen, torch.cat(told))
-    return _error(made, target, before - after, network.settings.focus)
+        off = network.off(guides.has, place)
+    code = network.encoded(guides.has, place, off)[:, :-1]
+    return _back(network, place, code, pairs.lacks, pairs.has, pairs)
+
+
+def _back(
+    network: Network, place: int, code: Tensor | None, bare: Tensor, worn: Tensor, target: Sides
+) -> Tensor:
+    """How far pictures that get a part, if there is a code, and others that lose it, are from what
+    they should be."""
+    has, lacks = target
+    changes = [worn - lacks]
+    with torch.no_grad():
+        worn, lacks = disturbed.seen(worn, lacks)
+    made, wanted = [network.off(worn, place)], [lacks]
+    if code is not None:
+        changes.append(bare - has)
+        if not network.laid:  # T is to find no trace of its target; a layer looks at nothing below
+            with torch.no_grad():
+                bare, has = disturbed.seen(bare, has)
+        made.append(network.on(bare, place, code))
+        wanted.append(has)
+    focus = network.settings.focus
+    return _error(torch.cat(made), torch.cat(wanted), torch.cat(changes), focus)
 
 
 def _error(made: Tensor, target: Tensor, change: Tensor, focus: float) -> Tensor:

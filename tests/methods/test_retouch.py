@@ -71,49 +71,92 @@ LAID = replace(CONFIG, settings=CONFIG.settings | {"code": 0})
 
 
 @torch.no_grad()
-def test_a_layer_is_of_the_guides_own_pixels_and_is_laid_over_the_picture() -> None:
-    encoder, guide, x = nets.LayerEncoder(width=4), pictures(seed=2), pictures()
-    encoder.last.bias[:], encoder.last.bias[:4] = -200.0, 200.0  # the first of every four rows
-    code = encoder(guide)
-    assert code.shape == (3, nets.LAYER + 1, 8, 8) and (code[:, -1] == 1).all()
-    layer = nets.layer_of(torch.cat([code, torch.zeros_like(code)], dim=1))  # of two parts
-    rows = torch.arange(32) % 4 == 0
-    torch.testing.assert_close(layer[:, :3, rows], guide[:, :, rows])
-    assert (layer[:, 3, rows] == 1).all() and not layer[:, :, ~rows].any()
-    made = nets.Retoucher(nets.LAYER + 1, width=6, laid=True)
-    made.last.bias[48:80], made.last.bias[80:] = -200.0, 200.0  # keeps all, lets layers through
-    laid = made(x, code)
-    torch.testing.assert_close(laid[:, :, rows], guide[:, :, rows])
-    assert torch.equal(laid[:, :, ~rows], x[:, :, ~rows])
-    assert torch.equal(made(x, torch.zeros_like(code)), x)
-    made.last.bias[80:] = -200.0
-    assert torch.equal(made(x, code), x)
+def test_a_layer_is_what_taking_off_changed_and_hides_what_it_says() -> None:
+    encoder, guide, bare, x = nets.LayerEncoder(width=4), *(pictures(seed=n) for n in (2, 3, 1))
+    everywhere = torch.ones(3, 1, 32, 32)
+    layers = []
+    for hidden in (-200.0, 0.0, 200.0):
+        encoder.last.bias[:] = hidden
+        code = encoder(guide, bare, everywhere)
+        assert code.shape == (3, 5, 32, 32) and (code[:, -1] == 1).all()
+        layers.append(code[:, :-1])
+        torch.testing.assert_close(nets.laid_over(bare, layers[-1]), guide)  # whatever it hides
+    added, half, opaque = (nets.laid_over(x, layer) for layer in layers)
+    assert added.abs().max() == 1  # no colour is brighter
+    torch.testing.assert_close(added, (x + guide - bare).clamp(-1, 1))
+    torch.testing.assert_close(half, (x / 2 + guide - bare / 2).clamp(-1, 1))
+    torch.testing.assert_close(opaque, guide)
+    assert not encoder(guide, guide, 0 * everywhere)[:, :-1].any()
+
+
+@torch.no_grad()
+def test_a_layer_is_of_what_taking_off_changes() -> None:
+    torch.manual_seed(0)
+    network, x = checkpoint.build(LAID), pictures()
+    assert isinstance(network, retouch.Network)
+    network.encoders[0].last.bias[:] = 200.0
+    off = x.clone()
+    off[:, :, 10, 10] = -off[:, :, 10, 10].sign()
+    layer = network.encoded(x, 0, off)[:, :4]
+    there = torch.zeros(32, 32, dtype=torch.bool)
+    there[8:13, 8:13] = True  # where the mask is, and next to it
+    torch.testing.assert_close(layer[:, :3, 10, 10], x[:, :, 10, 10])
+    assert layer[:, 3, there].all() and not layer[:, :, ~there].any()
 
 
 @torch.no_grad()
 def test_a_layer_is_put_on_as_much_as_its_code_says() -> None:
     torch.manual_seed(0)
-    network, x = checkpoint.build(LAID), pictures()
+    network, x, guide = checkpoint.build(LAID), pictures(), pictures(seed=2)
     assert isinstance(network, retouch.Network)
-    network.retoucher.last.bias[48:80], network.retoucher.last.bias[80:] = -200.0, 200.0
-    network.encoders[1].last.bias[:] = 0.0  # half of every pixel
-    code = network.encoders[1](pictures(seed=2))
+    network.encoders[1].last.bias[:] = 200.0
+    code = network.encoded(guide, 1, -guide.sign())
     whole = network.put_on(x, 1, code)
-    torch.testing.assert_close(whole, (x + pictures(seed=2)) / 2, atol=2e-3, rtol=0)
+    torch.testing.assert_close(whole, guide, atol=2e-3, rtol=0)
     torch.testing.assert_close(network.put_on(x, 1, 0.5 * code), (x + whole) / 2)
     assert torch.equal(network.put_on(x, 1, 0 * code), x)
 
 
-def test_what_a_layer_covers_has_its_price() -> None:
+def moved(players: Players, term: Tensor) -> tuple[bool, bool]:
+    """Whether a term has a gradient for T, and for E."""
+    players.network.zero_grad()
+    term.backward(retain_graph=True)
+    found = []
+    for name in ("retoucher", "encoders"):
+        grads = [p.grad for p in players.network.get_submodule(name).parameters()]
+        found.append(any(grad is not None and bool(grad.any()) for grad in grads))
+    return found[0], found[1]
+
+
+def test_where_a_part_comes_drawn_its_layers_learn_from_pairs_alone() -> None:
     torch.manual_seed(0)
-    players = retouch.players(checkpoint.build(LAID))
-    terms = retouch.losses(players, batch(), 1)
-    assert set(terms) == {"back", "realism", "change", "cover", "critic"}
-    price = retouch.settings_of(LAID).change
-    assert terms["cover"].item() == pytest.approx(price * torch.sigmoid(torch.tensor(-3.0)).item())
-    terms["cover"].backward()
-    grads = [encoder.last.bias.grad for encoder in players.network.encoders]
-    assert all(grad is not None and (grad > 0).all() for grad in grads)
+    players = retouch.players(covering(checkpoint.build(LAID), 0.0))
+    assert isinstance(players.network, retouch.Network)
+    for paired in (False, True):
+        terms = retouch._of_part(players, "a", batch()["a"], 1, paired)
+        assert set(terms) == {"back", "realism", "change", "critic"}
+        assert moved(players, terms["back"]) == (True, False)
+        for name in ("realism", "change"):
+            assert moved(players, terms[name]) == (True, not paired)
+    pairs, guides = (Sides(pictures(2, seed), pictures(2, seed + 1)) for seed in (5, 7))
+    drawn = retouch._of_pairs(players.network, "a", pairs, guides)
+    assert moved(players, drawn) == (True, True)
+
+
+@torch.no_grad()
+def test_what_takes_off_where_layers_are_put_on_makes_no_grid_of_dots() -> None:
+    level = torch.full((1, 2, 16, 16), 0.3)
+    torch.testing.assert_close(nets.without_grid(level), level)
+    edge = level.clone()
+    edge[..., 8:] = -0.3
+    assert nets.without_grid(edge).shape == edge.shape
+    torch.testing.assert_close(nets.without_grid(edge).flip(-1), -nets.without_grid(edge))
+    x, told = pictures(), torch.zeros(3, 2, 4, 4)
+    for smooth, spread in ((True, False), (False, True)):
+        made = nets.Retoucher(2, width=6, smooth=smooth)
+        made.last.bias[:48], made.last.bias[64:] = torch.linspace(-2, 2, 48), 200.0  # paints alone
+        inside = made(x, told)[0, 0, 4:-4, 4:-4]
+        assert bool(inside.std() > 0.01) == spread
 
 
 def test_what_lies_around_is_what_is_seen_there() -> None:
