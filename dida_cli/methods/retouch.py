@@ -129,7 +129,8 @@ class Network(Base):
         codes = []
         for place in range(len(self.encoders)):
             off = self.off(image, place)
-            has = visible(image, off)[1].mean((1, 2, 3), keepdim=True) > LEAST
+            mask = visible(image, visible(image, off)[0])[1]
+            has = mask.mean((1, 2, 3), keepdim=True) > LEAST
             codes.append(self.encoded(image, place, off) * has)
         none = codes[0][:, :0]
         return Codes(none, *codes, *([none] * (2 - len(codes))))
