@@ -35,7 +35,7 @@ Without `realism`, a teacher or pairs nothing begins, and a teacher's edits are 
 tell the way back, so that no code is needed. Therefore a change that nobody sees is none
 (`visible`), inputs are made with more or less of their change, with some of the change of other
 pictures, and are seen, with their targets, through a blur. There is no common code. Whether a
-picture has a part is told by what taking it off would change.
+picture has a part is told by how much of it taking it off would change (`least`).
 """
 
 from dataclasses import dataclass
@@ -57,7 +57,6 @@ ABILITIES: frozenset[Ability] = frozenset({"masks", "two parts"})
 TAKES = "parts"
 
 SEEN = 0.1  # of 2: pixels that were changed by more count as changed
-LEAST = 0.004  # of a picture's pixels change where a part is taken off that was there
 GRID = 8  # pixels each way that a cell of a code is for
 NEGATIVE = 0.4  # of the critic's negatives are real pictures of the other side
 COURTED = 300  # steps in which the weight of realism rises
@@ -74,6 +73,7 @@ class Settings(Json):
         rate, critic_rate: learning rates at the start.
         realism, change: weights of the terms.
         focus: how many times more a changed pixel counts in `back` and in `taught`.
+        least: share of a picture that taking a part off changes where it is there.
         teacher: the model that begins the training, a name or a folder; empty: none does.
         lessons: steps in which the teacher's part falls to nothing.
     """
@@ -87,6 +87,7 @@ class Settings(Json):
     realism: float = 0.08
     change: float = 0.1
     focus: float = 8.0
+    least: float = 0.004
     teacher: str = ""
     lessons: int = 2000
 
@@ -99,7 +100,7 @@ class Settings(Json):
         for name in ("rate", "critic_rate"):
             if not 0 < (value := getattr(self, name)) < 1:
                 raise DidaError(f"{name} must lie between 0 and 1, not {value}")
-        for name in ("realism", "change", "focus", "lessons"):
+        for name in ("realism", "change", "focus", "least", "lessons"):
             if not 0 <= (value := getattr(self, name)) < float("inf"):
                 raise DidaError(f"{name} must be 0 or more, not {value}")
 
@@ -130,7 +131,7 @@ class Network(Base):
         for place in range(len(self.encoders)):
             off = self.off(image, place)
             mask = visible(image, visible(image, off)[0])[1]
-            has = mask.mean((1, 2, 3), keepdim=True) > LEAST
+            has = mask.mean((1, 2, 3), keepdim=True) > self.settings.least
             codes.append(self.encoded(image, place, off) * has)
         none = codes[0][:, :0]
         return Codes(none, *codes, *([none] * (2 - len(codes))))

@@ -193,6 +193,14 @@ def test_codes_that_are_as_they_were_leave_the_picture_alone(network: retouch.Ne
     assert torch.equal(network.compose(alone, x, own).image, x)
 
 
+def test_a_picture_that_hardly_changes_has_no_such_part(network: retouch.Network) -> None:
+    x = pictures()
+    mask = disturbed.visible(x, network.taken_off(x, 0))[1].mean((1, 2, 3))
+    for least, there in ((0.9, True), (1.1, False)):
+        network.settings = replace(network.settings, least=least * mask.min().item())
+        assert bool(network.encode(x).a[mask.argmin()].any()) == there
+
+
 def test_a_code_says_how_much_of_the_part_is_put_on(network: retouch.Network) -> None:
     x = pictures()
     nothing = network.encode(x).without("a", "b")
@@ -365,6 +373,7 @@ def test_an_input_and_its_target_are_seen_through_the_same_blur() -> None:
         ({"change": -1.0}, "change must be 0 or more"),
         ({"realism": float("nan")}, "realism must be 0 or more"),
         ({"lessons": -1}, "lessons must be 0 or more"),
+        ({"least": -0.1}, "least must be 0 or more"),
         ({"smoothness": 1}, "unknown setting 'smoothness'"),
     ],
 )
