@@ -4,7 +4,8 @@ After a new model is bundled on purpose, make the golden files again:
     dida transfer -m NAME --content examples/glasses.png --guide-a examples/smile.png \\
         --size model --no-metadata -o tests/golden/NAME.png
     dida evaluate -m NAME --pairs 16 --json > tests/golden/NAME.json
-Of a model of faces in photos the first alone, with examples/person.jpg and person-glasses.jpg.
+The second of those in `SCORED` alone. The first of a model of faces in photos is of
+examples/person.jpg and person-glasses.jpg.
 """
 
 import json

@@ -126,7 +126,7 @@ class Network(Base):
         )
 
     def encode(self, image: Tensor) -> Codes:
-        """The codes of the parts that pictures have; nothing where taking off changes nothing."""
+        """The codes of the parts that pictures have; nothing where taking off changes little."""
         codes = []
         for place in range(len(self.encoders)):
             off = self.off(image, place)
@@ -154,11 +154,14 @@ class Network(Base):
                 image = torch.where(added, self.put_on(image, place, codes.of(part)), image)
         return Rendering(*visible(onto, image.clamp(-1, 1)))
 
-    def encoded(self, image: Tensor, place: int, off: Tensor) -> Tensor:
-        """E_k(w); `off` is T(w, k, nothing)."""
+    def encoded(self, image: Tensor, place: int, off: Tensor | None = None) -> Tensor:
+        """E_k(w); `off` is T(w, k, nothing), where that is known already."""
         if not self.laid:
             code: Tensor = self.encoders[place](image)
             return code
+        if off is None:
+            with torch.no_grad():
+                off = self.off(image, place)
         bare, mask = visible(image, off.detach())  # T is not to change more for a layer's sake
         layer: Tensor = self.encoders[place](image, bare, largest(mask, 3))
         return layer
@@ -262,9 +265,7 @@ def _of_pairs(network: Network, part: Part, pairs: Sides, guides: Sides) -> Tens
     Where a guide's face is another, what its code tells but the part is of no use.
     """
     place = network.config.parts.index(part)
-    with torch.no_grad():
-        off = network.off(guides.has, place)
-    code = network.encoded(guides.has, place, off)[:, :-1]
+    code = network.encoded(guides.has, place)[:, :-1]
     return _back(network, place, code, pairs.lacks, pairs.has, pairs)
 
 

@@ -1,12 +1,13 @@
 """Retouch: what T may touch, how codes are told, and whose gradient each term is."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import covering
-from torch import Tensor
+from torch import Tensor, nn
 
 from dida_cli import checkpoint, codes, disturbed, nets, teacher
 from dida_cli.config import Domains, ModelConfig
@@ -117,30 +118,29 @@ def test_a_layer_is_put_on_as_much_as_its_code_says() -> None:
     assert torch.equal(network.put_on(x, 1, 0 * code), x)
 
 
-def moved(players: Players, term: Tensor) -> tuple[bool, bool]:
-    """Whether a term has a gradient for T, and for E."""
-    players.network.zero_grad()
+def moved(term: Tensor, modules: Mapping[str, nn.Module]) -> set[str]:
+    """Those of the modules that a term has a gradient for."""
+    for module in modules.values():
+        module.zero_grad()
     term.backward(retain_graph=True)
-    found = []
-    for name in ("retoucher", "encoders"):
-        grads = [p.grad for p in players.network.get_submodule(name).parameters()]
-        found.append(any(grad is not None and bool(grad.any()) for grad in grads))
-    return found[0], found[1]
+    grads = {name: [p.grad for p in module.parameters()] for name, module in modules.items()}
+    return {name for name, of in grads.items() if any(g is not None and g.any() for g in of)}
 
 
 def test_where_a_part_comes_drawn_its_layers_learn_from_pairs_alone() -> None:
     torch.manual_seed(0)
     players = retouch.players(covering(checkpoint.build(LAID), 0.0))
     assert isinstance(players.network, retouch.Network)
+    both = {"T": players.network.retoucher, "E": players.network.encoders}
     for paired in (False, True):
         terms = retouch._of_part(players, "a", batch()["a"], 1, paired)
         assert set(terms) == {"back", "realism", "change", "critic"}
-        assert moved(players, terms["back"]) == (True, False)
+        assert moved(terms["back"], both) == {"T"}
         for name in ("realism", "change"):
-            assert moved(players, terms[name]) == (True, not paired)
+            assert moved(terms[name], both) == ({"T"} if paired else {"T", "E"})
     pairs, guides = (Sides(pictures(2, seed), pictures(2, seed + 1)) for seed in (5, 7))
     drawn = retouch._of_pairs(players.network, "a", pairs, guides)
-    assert moved(players, drawn) == (True, True)
+    assert moved(drawn, both) == {"T", "E"}
 
 
 @torch.no_grad()
@@ -251,14 +251,8 @@ def test_each_term_moves_its_own_player(masked_folder: Path) -> None:
     terms = retouch.losses(players, batch(), retouch.COURTED)
     assert set(terms) == {"back", "taught", "realism", "change", "critic"}
     for name, term in terms.items():
-        for module in players.modules.values():
-            module.zero_grad()
-        term.backward(retain_graph=True)
-        moved = {
-            who: any(p.grad is not None and p.grad.any() for p in module.parameters())
-            for who, module in players.modules.items()
-        }
-        assert moved == {"network": name != "critic", "critic": name == "critic"}, name
+        mover = "critic" if name == "critic" else "network"
+        assert moved(term, players.modules) == {mover}, name
 
 
 def test_without_a_teacher_nothing_is_taught() -> None:
