@@ -64,6 +64,8 @@ def checked(kind: Any, value: Any, where: str, partial: bool = False) -> Any:
     if isinstance(kind, type) and issubclass(kind, Json):
         return kind.from_json(value, where, partial=partial)
     origin, inside = get_origin(kind), get_args(kind)
+    if inside == (float,) and isinstance(value, int | float):
+        value = [value]  # a number alone is a list of one
     if origin is Literal:
         fits, wanted = value in inside, f"one of {', '.join(inside)}"
     elif origin is not None:

@@ -39,9 +39,17 @@ class Sides(NamedTuple):
     lacks: Tensor
 
 
-# By part, and where a part can be drawn by `pairs_of(part)`, the same pictures with it and without,
-# and by `guides_of(part)`: others with the very same in the same place, and without.
-Batch = Mapping[str, Sides]
+class Pairs(NamedTuple):
+    """The same pictures with a part and without, and for each a guide, another picture with the
+    very same part in the same place; each (B, 3, side, side) in [-1, 1]."""
+
+    has: Tensor
+    lacks: Tensor
+    guide: Tensor
+
+
+# By part, and where a part can be put into pictures that lack it, by `pairs_of(part)`.
+Batch = Mapping[str, Sides | Pairs]
 
 
 def pairs_of(part: Part) -> str:
@@ -49,9 +57,11 @@ def pairs_of(part: Part) -> str:
     return f"{part} pairs"
 
 
-def guides_of(part: Part) -> str:
-    """The key of the guides of these pairs."""
-    return f"{part} guides"
+def of_part(batch: Batch, part: Part) -> tuple[Sides, Pairs | None]:
+    """The pictures of a part, and its true pairs, where there are any."""
+    sides, pairs = batch[part], batch.get(pairs_of(part))
+    assert isinstance(sides, Sides) and (pairs is None or isinstance(pairs, Pairs))
+    return sides, pairs
 
 
 class Players:

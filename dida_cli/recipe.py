@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from dida_cli import methods
 from dida_cli.config import OTHER, Domains, Fit, Json, ModelConfig, Precision, checked
@@ -25,8 +25,19 @@ WORDS = {"Smiling": "smile", "Eyeglasses": "glasses", "Beard": "beard"}  # of at
 
 # What a part is called, and which pictures have it and which lack it: expressions over labels
 # (`Smiling and not Eyeglasses`); in a folder without a list of labels the names of two folders or
-# archives in it (`trainA`).
-Part = TypedDict("Part", {"name": str, "with": str, "without": str})
+# archives in it (`trainA`). And how it can be put into pictures that lack it, so that there are
+# true pairs, too: `drawn`, where it is glasses of faces (`data.frames`); `region`, x and y of its
+# middle, half of its width and of its height, from 0 to 1, where it lies in all (`data.swapped`).
+Part = TypedDict(
+    "Part",
+    {
+        "name": str,
+        "with": str,
+        "without": str,
+        "drawn": NotRequired[bool],
+        "region": NotRequired[list[float]],
+    },
+)
 
 
 def refuse_below(least: int, **settings: int) -> None:
@@ -103,8 +114,6 @@ class Recipe(Json):
         balance: the column of whose values a batch takes equal shares; empty: of all alike.
         shown: an expression over a table's labels, of pictures that may be shown on cards and
             sheets; empty: all may.
-        drawn: the part, a or b, that is glasses of faces, of which some are drawn onto pictures
-            that lack it, so that there are true pairs too (`data.frames`); empty: none.
     """
 
     method: str
@@ -117,7 +126,6 @@ class Recipe(Json):
     split_by: str = ""
     balance: str = ""
     shown: str = ""
-    drawn: Literal["", "a", "b"] = ""
     training: Training = field(default_factory=Training)
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -133,12 +141,9 @@ class Recipe(Json):
         if list(self.parts) not in (["a"], ["a", "b"]):
             raise DidaError("parts must be a, or a and b, each with name, with and without")
         for place, part in self.parts.items():
-            if not isinstance(part, dict) or set(part) != set(Part.__annotations__):
-                raise DidaError(f"parts.{place}: needs name, with and without, and nothing else")
-            for word, value in part.items():
-                checked(str, value, f"parts.{place}: {word}")
-        if self.drawn and (self.fit != "face" or self.drawn not in self.parts):
-            raise DidaError(f'drawn {self.drawn!r} needs fit "face" and a part of that name')
+            _check(part, f"parts.{place}")
+            if part.get("drawn") and self.fit == "crop":
+                raise DidaError(f'parts.{place}: drawn needs fit "face" or "drawing"')
         object.__setattr__(self, "settings", methods.complete(self.method, self.settings))
         for stage in self.stages:
             if stage.batch % (parts := self.training.accumulate):
@@ -287,6 +292,22 @@ def chosen(
 def sides(parts: Mapping[Place, Part]) -> dict[Place, tuple[str, str]]:
     """By place, which pictures have a part, and which lack it."""
     return {place: (part["with"], part["without"]) for place, part in parts.items()}
+
+
+def _check(part: Part, where: str) -> None:
+    """Raises DidaError when it is no `Part`."""
+    words = set(Part.__annotations__)
+    if not isinstance(part, dict) or not words >= set(part) >= {"name", "with", "without"}:
+        raise DidaError(f"{where}: needs name, with and without, may have drawn or region, no more")
+    for word, value in part.items():
+        wanted: Any = {"drawn": bool, "region": list[float]}.get(word, str)
+        checked(wanted, value, f"{where}: {word}")
+    region = part.get("region")
+    if region is not None and (part.get("drawn") or len(region) != 4 or min(region) <= 0):
+        raise DidaError(
+            f"{where}: region must be four numbers over 0, [x, y, half width, half height], "
+            "and the part not drawn"
+        )
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:

@@ -7,6 +7,7 @@ is in `state.safetensors`, so a stopped and resumed training is the training tha
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from dida_cli import checkpoint, hub, memory, methods, run
 from dida_cli.config import ModelConfig, Precision
 from dida_cli.distributed import ALONE, Group
 from dida_cli.errors import DidaError
-from dida_cli.players import Batch, Network, Sides
+from dida_cli.players import Batch, Network
 from dida_cli.recipe import Recipe, Stage
 from dida_cli.run import Best
 
@@ -124,9 +125,7 @@ class Training:
         parts = self.recipe.training.accumulate
         sums: dict[str, Tensor] = {}
         for place in range(parts):
-            terms = self.terms(
-                {k: Sides(*(s.chunk(parts)[place] for s in batch[k])) for k in batch}
-            )
+            terms = self.terms(_each(batch, partial(_chunk, parts=parts, place=place)))
             total = torch.stack([term for term in terms.values() if term.requires_grad]).sum()
             self.scaler.scale(total / parts).backward()  # type: ignore[no-untyped-call]
             for name, term in terms.items():
@@ -247,8 +246,12 @@ def resumed(recipe: Recipe, folder: Path, device: str = "cpu", group: Group = AL
     return training
 
 
+def _chunk(pictures: Tensor, *, parts: int, place: int) -> Tensor:
+    return pictures.chunk(parts)[place]
+
+
 def _each(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
-    return {name: Sides(*map(change, sides)) for name, sides in batch.items()}
+    return {name: type(sides)(*map(change, sides)) for name, sides in batch.items()}
 
 
 def running_mean(decay: float) -> Callable[[PARAM_LIST, PARAM_LIST, Tensor | int], None]:

@@ -12,7 +12,7 @@ from dida_cli.errors import DidaError
 if TYPE_CHECKING:
     import torch
 
-    from dida_cli.data.batches import Batches
+    from dida_cli.data.batches import Batches, Put
     from dida_cli.data.cache import Pictures
     from dida_cli.data.folders import File
     from dida_cli.data.sources import Fingerprint
@@ -49,7 +49,7 @@ class Source:
     def batches(self, stage: "Stage") -> "Batches":
         """What a stage learns from. Raises DidaError for pictures that no training is made of."""
         from dida_cli import hub
-        from dida_cli.data import batches, check, folders, frames, vary
+        from dida_cli.data import batches, check, folders, vary
 
         train, wanted = self.split.train, self.wanted
         folders.enough(train, stage.batch).enforce()
@@ -64,7 +64,6 @@ class Source:
             if self._read is None:
                 check.training(train, read).enforce()
             self._read = stage.side, read
-        drawn = (wanted.drawn, frames.bank(side, margin, wanted.seed)) if wanted.drawn else None
         return batches.Batches(
             train,
             self._read[1],
@@ -72,8 +71,25 @@ class Source:
             seed=wanted.seed,
             flip=wanted.training.flip,
             vary=stage.side if wanted.training.vary else 0,
-            drawn=drawn,
+            put=self._put(self._read[1], side, margin),
         )
+
+    def _put(self, read: "Pictures", side: int, margin: float) -> "dict[Part, Put]":
+        """How parts are put into pictures that lack them, where the recipe says how."""
+        from dida_cli.data import avatars, batches, frames, swapped
+
+        whole = 1 + 2 * margin
+        in_drawings = self.wanted.fit == "drawing"
+        square = avatars.SQUARE if in_drawings else (margin / whole, margin / whole, 1 / whole)
+        put: dict[Part, Put] = {}
+        for place, part in self.wanted.parts.items():
+            if part.get("drawn"):
+                put[place] = frames.bank(side, square, self.wanted.seed)
+            elif region := part.get("region"):
+                has = batches.rows_of(self.split.train, read)[place][0]
+                flip = self.wanted.training.flip
+                put[place] = swapped.Swapped(read.rows[has], region, margin, flip=flip)
+        return put
 
     def held_out(self, side: int) -> dict[Part, "Sides"]:
         """Pictures of each part that are not learned from, (N, 3, side, side) in [-1, 1]."""

@@ -69,6 +69,8 @@ CLOTHES_COLORS = (
 BACKGROUNDS = "#E8F0FE #FDF3E1 #E6F4EA #F3E8FD #D9E2EC #FFE3E3".split()
 
 HEAD = (52, 32, 212, 192)  # of the 264 x 280 drawing what is kept: left, top, right, bottom
+# Where the square of a face would lie if these were photos (`frames.Square`), by their glasses.
+SQUARE = (0.055, 0.131, 0.898)
 FACTORS_LIST = "factors.jsonl"  # of a set: every face's factors
 
 

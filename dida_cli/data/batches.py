@@ -1,6 +1,7 @@
 """The endless batches that a training takes of pictures."""
 
 import functools
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -9,10 +10,20 @@ from torch import Tensor
 from dida_cli import images
 from dida_cli.config import PARTS, Part
 from dida_cli.data.cache import Pictures
-from dida_cli.data.folders import Sets, moved
-from dida_cli.data.frames import Bank
+from dida_cli.data.folders import Rows, Sets, moved
 from dida_cli.data.vary import varied
-from dida_cli.players import Sides, guides_of, pairs_of
+from dida_cli.players import Pairs, Sides, pairs_of
+
+# Pictures (N, 3, s, s) that lack a part to the same with it, and to guides with the very same part.
+Put = Callable[[Tensor, np.random.Generator], tuple[Tensor, Tensor]]
+
+
+def rows_of(sets: Sets, pictures: Pictures) -> Rows:
+    """Which of the pictures that were read of the sets' files have each part, and which lack it."""
+    read = pictures.facts["file"]
+    places = np.full(len(sets.files), -1)
+    places[read] = np.arange(len(read))
+    return moved(sets.rows, places)
 
 
 class Batches:
@@ -31,18 +42,15 @@ class Batches:
         seed: int,
         flip: bool,
         vary: int = 0,
-        drawn: tuple[Part, Bank] | None = None,
+        put: Mapping[Part, Put] | None = None,
     ) -> None:
         """pictures: what was read of the sets' files; those that cannot be read are left out.
 
         vary: the side that pictures are cut to, in another place and light; 0: as they were read.
-        drawn: the part that is glasses, and such, which are drawn onto the pictures that lack it,
-            to be pairs, each with a guide.
+        put: how parts are put into the pictures that lack them, to be pairs.
         """
         read = pictures.facts["file"]
-        places = np.full(len(sets.files), -1)
-        places[read] = np.arange(len(read))
-        self.pictures, self.rows = torch.from_numpy(pictures.rows), moved(sets.rows, places)
+        self.pictures, self.rows = torch.from_numpy(pictures.rows), rows_of(sets, pictures)
         self.names = [str(sets.files[row]) for row in read]
         groups = sets.groups[read] if len(sets.groups) else np.zeros(len(read), int)
         self.groups = groups
@@ -52,17 +60,16 @@ class Batches:
             for lacks, rows in enumerate(sides)
         }
         self.batch, self.seed, self.flip, self.vary = batch, seed, flip, vary
-        self.drawn = drawn
+        self.put = put or {}
         two_epochs = 2 * sum(map(len, self._groups.values()))
         self._order = functools.lru_cache(maxsize=two_epochs)(self._shuffled)
 
-    def __call__(self, step: int) -> dict[str, Sides]:
+    def __call__(self, step: int) -> dict[str, Sides | Pairs]:
         """The pictures of a step (0, 1, ...): (batch, 3, side, side) in [-1, 1] of each set."""
         sides = (Sides(self._take(p, False, step), self._take(p, True, step)) for p in self.rows)
-        made: dict[str, Sides] = dict(zip(self.rows, sides, strict=True))
-        if self.drawn:
-            part = self.drawn[0]
-            made[pairs_of(part)], made[guides_of(part)] = self._pairs(*self.drawn, step)
+        made: dict[str, Sides | Pairs] = dict(zip(self.rows, sides, strict=True))
+        for part, put in self.put.items():
+            made[pairs_of(part)] = self._pairs(part, put, step)
         return made
 
     def files(self, step: int) -> list[str]:
@@ -80,16 +87,14 @@ class Batches:
             rows.append(groups[group][self._order(part, lacks, epoch, group)[at]])
         return np.array(rows)
 
-    def _pairs(self, part: Part, frames: Bank, step: int) -> tuple[Sides, Sides]:
-        """Pairs, and the guide of each: the next picture, with the same drawn onto it."""
+    def _pairs(self, part: Part, put: Put, step: int) -> Pairs:
         lacks = self._read(part, True, step)
-        others = lacks.roll(-1, 0)
-        has, guides = (frames.on(one, self._random(part, True, step, 4)) for one in (lacks, others))
-        every = torch.cat([lacks, has, others, guides], dim=1)
-        if self.vary:  # guides as what they guide: frames must lie where they lie there
+        has, guides = put(lacks, self._random(part, True, step, 4))
+        every = torch.cat([lacks, has, guides], dim=1)
+        if self.vary:  # guides as what they guide: a part must lie where it lies there
             every = varied(every, self.vary, self._random(part, True, step, 2))
-        lacks, has, others, guides = every.chunk(4, dim=1)
-        return Sides(has, lacks), Sides(guides, others)
+        lacks, has, guides = every.chunk(3, dim=1)
+        return Pairs(has, lacks, guides)
 
     def _take(self, part: Part, lacks: bool, step: int) -> Tensor:
         pictures = self._read(part, lacks, step)

@@ -28,6 +28,7 @@ ARM = 0.55  # of the distance of the eyes, from an eye to where an arm ends
 BANK = 384  # frames that a training draws from
 
 Colour = tuple[int, int, int]
+Square = tuple[float, float, float]  # left, top, side: of the side of a picture
 
 
 @dataclass(frozen=True)
@@ -86,39 +87,44 @@ class Bank:
     onto black and onto white.
     """
 
-    def __init__(self, side: int, margin: float, seed: int) -> None:
-        """side: of the pictures in pixels; margin: of a face's side, that they show around it."""
+    def __init__(self, side: int, square: Square, seed: int) -> None:
+        """side: of the pictures in pixels; square: where that of a face lies in all of them."""
         random, drawn = Random(f"bank {seed}"), []
         black, white = (Image.new("RGB", (side, side), (level,) * 3) for level in (0, 255))
         for index in range(BANK):
-            where = _shaken(side, margin, random)
+            where = _shaken(side, square, random)
             frames = frames_at(seed, index, KINDS[index % len(KINDS)])
             drawn.append([np.asarray(worn(plain, where, frames)) for plain in (black, white)])
         layers = torch.from_numpy(np.array(drawn)).permute(1, 0, 4, 2, 3)  # (2, BANK, 3, s, s)
         self.light, self.kept = layers[0], layers[1] - layers[0]
 
-    def on(self, pictures: Tensor, random: np.random.Generator) -> Tensor:
-        """Pictures (N, 3, side, side) in [-1, 1] with some of the frames, drawn at random."""
-        rows = torch.from_numpy(random.integers(BANK, size=len(pictures)))
+    def __call__(self, pictures: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Pictures (N, 3, side, side) in [-1, 1] with some of the frames, drawn at random; and
+        guides: the next picture, with the same frames."""
+        rows = random.integers(BANK, size=len(pictures))
+        return self._on(pictures, rows), self._on(pictures.roll(-1, 0), rows)
+
+    def _on(self, pictures: Tensor, frames: np.ndarray) -> Tensor:
+        rows = torch.from_numpy(frames)
         light, kept = (layer[rows].float() / 255 for layer in (self.light, self.kept))
         return kept * (pictures + 1) + 2 * light - 1
 
 
 @functools.lru_cache(maxsize=1)
-def bank(side: int, margin: float, seed: int) -> Bank:
+def bank(side: int, square: Square, seed: int) -> Bank:
     """The frames of a training; they take some seconds to draw."""
-    return Bank(side, margin, seed)
+    return Bank(side, square, seed)
 
 
-def _shaken(side: int, margin: float, random: Random) -> Placement:
+def _shaken(side: int, square: Square, random: Random) -> Placement:
     """Where a face lies in such a picture, as people wear glasses: a little off, turned, larger."""
-    inner = side / (1 + 2 * margin)
+    left, top, inner = (side * part for part in square)
     size = inner * random.uniform(0.95, 1.05)
     turn = np.deg2rad(random.uniform(-2, 2))
     cos, sin = size * np.cos(turn), size * np.sin(turn)
     moved = np.array([random.uniform(-0.012, 0.012), random.uniform(-0.02, 0.02)])
     matrix = np.array([[cos, -sin], [sin, cos]])
-    middle = side / 2 + inner * moved
+    middle = np.array([left, top]) + inner * (0.5 + moved)
     return Placement(np.column_stack([matrix, middle - matrix @ (0.5, 0.5)]))
 
 

@@ -38,7 +38,8 @@ pictures, and are seen, with their targets, through a blur. There is no common c
 picture has a part is told by how much of it taking it off would change (`least`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,12 +51,13 @@ from dida_cli.config import CHANNELS, Json, ModelConfig, Part
 from dida_cli.disturbed import largest, resized, some, visible
 from dida_cli.errors import DidaError
 from dida_cli.methods import settings_of
-from dida_cli.players import Batch, Players, Sides, guides_of, pairs_of
+from dida_cli.players import Batch, Pairs, Players, Sides, of_part
 from dida_cli.players import Network as Base
 
 ABILITIES: frozenset[Ability] = frozenset({"masks", "two parts"})
 TAKES = "parts"
 
+PER_PART = "realism", "least"
 SEEN = 0.1  # of 2: pixels that were changed by more count as changed
 GRID = 8  # pixels each way that a cell of a code is for
 NEGATIVE = 0.4  # of the critic's negatives are real pictures of the other side
@@ -71,9 +73,11 @@ class Settings(Json):
         width: channels of the outermost stage of T; the others have 2 and 8/3 times as many.
         encoder_width, critic_width: the same of E and of d.
         rate, critic_rate: learning rates at the start.
-        realism, change: weights of the terms.
+        realism: weight of the term, of each part or of all.
+        change: weight of the term.
         focus: how many times more a changed pixel counts in `back` and in `taught`.
-        least: share of a picture that taking a part off changes where it is there.
+        least: share of a picture that taking a part off changes where it is there, of each part or
+            of all.
         teacher: the model that begins the training, a name or a folder; empty: none does.
         lessons: steps in which the teacher's part falls to nothing.
     """
@@ -84,10 +88,10 @@ class Settings(Json):
     critic_width: int = 32
     rate: float = 8e-4
     critic_rate: float = 4e-4
-    realism: float = 0.08
+    realism: list[float] = field(default_factory=lambda: [0.08])
     change: float = 0.1
     focus: float = 8.0
-    least: float = 0.004
+    least: list[float] = field(default_factory=lambda: [0.004])
     teacher: str = ""
     lessons: int = 2000
 
@@ -100,9 +104,18 @@ class Settings(Json):
         for name in ("rate", "critic_rate"):
             if not 0 < (value := getattr(self, name)) < 1:
                 raise DidaError(f"{name} must lie between 0 and 1, not {value}")
+        for name in ("realism", "least"):
+            if len(getattr(self, name)) not in (1, 2):
+                raise DidaError(f"{name} must be one number, or one for each part")
         for name in ("realism", "change", "focus", "least", "lessons"):
-            if not 0 <= (value := getattr(self, name)) < float("inf"):
+            value = getattr(self, name)
+            if not all(0 <= one < float("inf") for one in (value if name in PER_PART else [value])):
                 raise DidaError(f"{name} must be 0 or more, not {value}")
+
+    def of(self, name: Literal["realism", "least"], place: int) -> float:
+        """What is said of each part, or of all, of the part of this place."""
+        values: list[float] = getattr(self, name)
+        return values[place % len(values)]
 
 
 class Network(Base):
@@ -131,7 +144,7 @@ class Network(Base):
         for place in range(len(self.encoders)):
             off = self.off(image, place)
             mask = visible(image, visible(image, off)[0])[1]
-            has = mask.mean((1, 2, 3), keepdim=True) > self.settings.least
+            has = mask.mean((1, 2, 3), keepdim=True) > self.settings.of("least", place)
             codes.append(self.encoded(image, place, off) * has)
         none = codes[0][:, :0]
         return Codes(none, *codes, *([none] * (2 - len(codes))))
@@ -210,21 +223,25 @@ def losses(players: Players, batch: Batch, step: int) -> dict[str, Tensor]:
     """The terms of the table above, weighted, each the mean over the parts."""
     network = players.network
     assert isinstance(network, Network)
-    settings, parts = network.settings, network.config.parts
-    found = [_of_part(players, p, batch[p], step, pairs_of(p) in batch) for p in parts]
+    settings = network.settings
+    found, drawn = [], []
+    for part in network.config.parts:
+        sides, pairs = of_part(batch, part)
+        found.append(_of_part(players, part, sides, pairs, step))
+        if pairs is not None:
+            drawn.append(_of_pairs(network, part, pairs))
     terms = {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
-    if drawn := [p for p in parts if pairs_of(p) in batch]:
-        errors = [_of_pairs(network, p, batch[pairs_of(p)], batch[guides_of(p)]) for p in drawn]
-        terms["drawn"] = torch.stack(errors).mean()
-    terms["realism"] = settings.realism * min(1.0, step / COURTED) * terms["realism"]
+    if drawn:
+        terms["drawn"] = torch.stack(drawn).mean()
+    terms["realism"] = min(1.0, step / COURTED) * terms["realism"]
     terms["change"] = settings.change * terms["change"]
     return terms
 
 
 def _of_part(
-    players: Players, part: Part, sides: Sides, step: int, paired: bool
+    players: Players, part: Part, sides: Sides, pairs: Pairs | None, step: int
 ) -> dict[str, Tensor]:
-    """The terms of one part, before they are weighted. `paired`: it comes drawn, too."""
+    """The terms of one part, before they are weighted."""
     network, critic = players.network, players.critic
     assert isinstance(network, Network)
     place, settings = network.config.parts.index(part), network.settings
@@ -232,7 +249,10 @@ def _of_part(
     off = network.off(sides.has, place)
     code = network.encoded(sides.has, place, off)[:, :-1]
     edit = torch.cat([off, network.on(sides.lacks, place, code)])
-    terms, shift = {}, (edit - real).detach()
+    terms, asked = {}, edit
+    if pairs is not None:  # nothing is asked for where no pair differs
+        asked = real + _where(pairs) * (edit - real)
+    shift = (asked - real).detach()
     if players.teacher is not None:
         rest = max(0.0, 1 - step / settings.lessons) if settings.lessons else 0.0
         told = teacher.told(players.teacher, part, sides)
@@ -240,17 +260,20 @@ def _of_part(
         shift = torch.where(some(real, rest), resized(told, real.shape[-1]), shift)
     with torch.no_grad():
         bare, worn = disturbed.inputs(real, shift).chunk(2)
+    undone = torch.cat([worn - sides.lacks, bare - sides.has])
     critic.requires_grad_(False)
-    courted, change = _of_side(critic(edit), place, edited=True), largest(edit - real, 5)
-    if network.laid and paired:
+    courted, change = _of_side(critic(asked), place, edited=True), largest(edit - real, 5)
+    if network.laid and pairs is not None:
         courted, change = courted[: len(off)], change[: len(off)]
     terms |= {
-        "back": _back(network, place, None if network.laid else code, bare, worn, sides),
-        "realism": -courted.mean(),
+        "back": _back(
+            network, place, None if network.laid else code, Sides(worn, bare), sides, undone
+        ),
+        "realism": -settings.of("realism", place) * courted.mean(),
         "change": change.mean(),
     }
     critic.requires_grad_(True)
-    of_real, of_edit = critic(torch.cat([real, edit.detach()])).chunk(2)
+    of_real, of_edit = critic(torch.cat([real, asked.detach()])).chunk(2)
     true = _of_side(of_real, place, edited=False)
     false, other = (_of_side(said, place, edited=True) for said in (of_edit, of_real))
     terms["critic"] = F.relu(1 - true).mean() + (
@@ -259,35 +282,42 @@ def _of_part(
     return terms
 
 
-def _of_pairs(network: Network, part: Part, pairs: Sides, guides: Sides) -> Tensor:
+def _of_pairs(network: Network, part: Part, pairs: Pairs) -> Tensor:
     """How far edits are from their true answers, where the part was drawn onto pictures.
 
     Where a guide's face is another, what its code tells but the part is of no use.
     """
     place = network.config.parts.index(part)
-    code = network.encoded(guides.has, place)[:, :-1]
-    return _back(network, place, code, pairs.lacks, pairs.has, pairs)
+    code = network.encoded(pairs.guide, place)[:, :-1]
+    same = some(pairs.has, disturbed.SAME)  # of which nothing is to be taken off
+    given = Sides(torch.where(same, pairs.lacks, pairs.has), pairs.lacks)
+    change = pairs.has - pairs.lacks
+    sides = Sides(pairs.has, pairs.lacks)
+    return _back(network, place, code, given, sides, torch.cat([change, change]))
+
+
+def _where(pairs: Pairs) -> Tensor:
+    """Where any of the pairs differ, and near: (1, 1, s, s) in [0, 1]."""
+    differs = (largest(pairs.has - pairs.lacks, 5) > SEEN).float().amax(0, keepdim=True)
+    return nets.box(nets.box(largest(differs, 5)))
 
 
 def _back(
-    network: Network, place: int, code: Tensor | None, bare: Tensor, worn: Tensor, target: Sides
+    network: Network, place: int, code: Tensor | None, given: Sides, target: Sides, change: Tensor
 ) -> Tensor:
-    """How far pictures that get a part, if there is a code, and others that lose it, are from what
-    they should be."""
-    has, lacks = target
-    changes = [worn - lacks]
+    """How far pictures that lose a part, and if there is a code others that get it, are from what
+    they should be; `change` is between the two, first of those that lose it."""
+    (worn, bare), (has, lacks) = given, target
     with torch.no_grad():
         worn, lacks = disturbed.seen(worn, lacks)
-    made, wanted = [network.off(worn, place)], [lacks]
+    made, wanted = network.off(worn, place), lacks
     if code is not None:
-        changes.append(bare - has)
         if not network.laid:  # T is to find no trace of its target; a layer looks at nothing below
             with torch.no_grad():
                 bare, has = disturbed.seen(bare, has)
-        made.append(network.on(bare, place, code))
-        wanted.append(has)
-    focus = network.settings.focus
-    return _error(torch.cat(made), torch.cat(wanted), torch.cat(changes), focus)
+        made = torch.cat([made, network.on(bare, place, code)])
+        wanted = torch.cat([wanted, has])
+    return _error(made, wanted, change[: len(made)], network.settings.focus)
 
 
 def _error(made: Tensor, target: Tensor, change: Tensor, focus: float) -> Tensor:

@@ -13,6 +13,7 @@ from dida_cli.data.batches import Batches
 from dida_cli.data.folders import Split
 from dida_cli.data.frames import Bank
 from dida_cli.errors import DidaError
+from dida_cli.players import Pairs
 
 PARTS: folders.Names = {"a": ("smile", "not smile")}
 COUNT = 40
@@ -131,22 +132,21 @@ def test_a_table_without_pictures_names_is_refused(tmp_path: Path) -> None:
 
 def test_drawn_pairs_are_pictures_without_a_part_and_the_same_with_it(tmp_path: Path) -> None:
     train = sources.split(written(tmp_path), PARTS).train
-    pictures, bank = folders.read(train.files, 40), Bank(40, 0.125, seed=0)
-    batches = Batches(train, pictures, batch=4, seed=0, flip=True, vary=32, drawn=("a", bank))
+    pictures, bank = folders.read(train.files, 40), Bank(40, (0.1, 0.1, 0.8), seed=0)
+    batches = Batches(train, pictures, batch=4, seed=0, flip=True, vary=32, put={"a": bank})
     batch, again = batches(5), batches(5)
-    assert list(batch) == ["a", "a pairs", "a guides"]
-    pairs, guides = batch["a pairs"], batch["a guides"]
+    assert list(batch) == ["a", "a pairs"]
+    pairs = batch["a pairs"]
+    assert isinstance(pairs, Pairs)
     assert all(torch.equal(x, y) for x, y in zip(pairs, again["a pairs"], strict=True))
     assert pairs.has.shape == pairs.lacks.shape == (4, 3, 32, 32)
     assert torch.equal(pairs.lacks, batch["a"].lacks)
     change = (pairs.has - pairs.lacks).abs().amax(1)
     assert (change.amax((1, 2)) > 0.1).all() and change[:, 25:].max() < 0.02
-    assert (guides.has - guides.lacks).abs().amax((1, 2, 3)).min() > 0.1
-    plain = Batches(train, pictures, batch=4, seed=0, flip=True, drawn=("a", bank))(5)
-    pairs, guides = plain["a pairs"], plain["a guides"]
-    assert torch.equal(guides.lacks, pairs.lacks[[1, 2, 3, 0]])  # the next picture
-    after, before = ((p - g).abs() for p, g in zip(pairs, guides, strict=True))
-    assert (after <= before + 1e-5).all()  # what is drawn is the same on both
+    plain = Batches(train, pictures, batch=4, seed=0, flip=True, put={"a": bank})(5)["a pairs"]
+    assert isinstance(plain, Pairs)
+    after, before = (plain.has - plain.guide).abs(), (plain.lacks - plain.lacks.roll(-1, 0)).abs()
+    assert (after <= before + 1e-5).all()  # of the next picture, and what is drawn the same on both
     assert (after < 0.7 * before - 0.05).flatten(1).any(1).all()
     assert len(batches.files(5)) == 8  # pairs are of files that are named already
 

@@ -13,7 +13,7 @@ from dida_cli import checkpoint, codes, disturbed, nets, teacher
 from dida_cli.config import Domains, ModelConfig
 from dida_cli.errors import DidaError
 from dida_cli.methods import retouch
-from dida_cli.players import Batch, Players, Sides
+from dida_cli.players import Batch, Pairs, Players, Sides, of_part
 
 CONFIG = ModelConfig(
     method="retouch",
@@ -132,14 +132,15 @@ def test_where_a_part_comes_drawn_its_layers_learn_from_pairs_alone() -> None:
     players = retouch.players(covering(checkpoint.build(LAID), 0.0))
     assert isinstance(players.network, retouch.Network)
     both = {"T": players.network.retoucher, "E": players.network.encoders}
+    sides, _ = of_part(batch(), "a")
+    pairs = Pairs(*(pictures(2, seed) for seed in (5, 6, 7)))
     for paired in (False, True):
-        terms = retouch._of_part(players, "a", batch()["a"], 1, paired)
+        terms = retouch._of_part(players, "a", sides, pairs if paired else None, 1)
         assert set(terms) == {"back", "realism", "change", "critic"}
         assert moved(terms["back"], both) == {"T"}
         for name in ("realism", "change"):
             assert moved(terms[name], both) == ({"T"} if paired else {"T", "E"})
-    pairs, guides = (Sides(pictures(2, seed), pictures(2, seed + 1)) for seed in (5, 7))
-    drawn = retouch._of_pairs(players.network, "a", pairs, guides)
+    drawn = retouch._of_pairs(players.network, "a", pairs)
     assert moved(drawn, both) == {"T", "E"}
 
 
@@ -197,7 +198,7 @@ def test_a_picture_that_hardly_changes_has_no_such_part(network: retouch.Network
     x = pictures()
     mask = disturbed.visible(x, network.taken_off(x, 0))[1].mean((1, 2, 3))
     for least, there in ((0.9, True), (1.1, False)):
-        network.settings = replace(network.settings, least=least * mask.min().item())
+        network.settings = replace(network.settings, least=[least * mask.min().item()])
         assert bool(network.encode(x).a[mask.argmin()].any()) == there
 
 
@@ -264,17 +265,17 @@ def test_without_a_teacher_nothing_is_taught() -> None:
 def test_pairs_of_a_part_that_is_drawn_teach_both_ways() -> None:
     torch.manual_seed(0)
     players = retouch.players(checkpoint.build(CONFIG))
-    pairs, guides = (Sides(pictures(2, seed), pictures(2, seed + 1)) for seed in (5, 7))
-    terms = retouch.losses(players, {**batch(), "b pairs": pairs, "b guides": guides}, 1)
+    pairs = Pairs(*(pictures(2, seed) for seed in (5, 6, 7)))
+    terms = retouch.losses(players, {**batch(), "b pairs": pairs}, 1)
     assert set(terms) == {"back", "realism", "change", "critic", "drawn"}
     made = covering(checkpoint.build(CONFIG), -30.0)  # which changes nothing
     assert isinstance(made, retouch.Network)
-    same = retouch._of_pairs(made, "b", Sides(pairs.has, pairs.has), guides)
+    same = retouch._of_pairs(made, "b", pairs._replace(lacks=pairs.has))
     assert same.item() == pytest.approx(0, abs=2 * disturbed.NOISE)
-    apart = Sides(torch.ones(2, 3, 32, 32), torch.zeros(2, 3, 32, 32))
-    one = retouch._of_pairs(made, "b", apart, guides)
+    apart = Pairs(torch.ones(2, 3, 32, 32), torch.zeros(2, 3, 32, 32), pairs.guide)
+    one = retouch._of_pairs(made, "b", apart)
     assert one.item() == pytest.approx(1, abs=2 * disturbed.NOISE)  # off by 1 in either direction
-    retouch._of_pairs(players.network, "b", pairs, guides).backward()
+    retouch._of_pairs(players.network, "b", pairs).backward()
     assert any(p.grad is not None and p.grad.any() for p in players.network.retoucher.parameters())
 
 
