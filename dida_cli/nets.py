@@ -28,6 +28,7 @@ LEAST_WIDTH = 16  # channels of the outermost stages
 UNSHUFFLED = 4  # pixels each way that become channels before a `Retoucher` begins
 CHANGED = -3.0  # logits of what an untrained `Retoucher` changes, and of what a layer hides
 FAR, LITTLE = 0.02, 1e-5  # how much pixels count that are some way off, and pixels of grey
+SHARP = 4  # the power of what a layer leaves, by which that counts as around it
 SAME = 1e-4  # of a code's size; a difference up to here is rounding
 
 
@@ -184,10 +185,11 @@ class PartEncoder(nn.Module):
 
 
 class LayerEncoder(nn.Module):
-    """E_k: a picture, and the same with a part taken off, to the part as a layer (N, 5, s, s).
+    """E_k: a picture, and the same with a part taken off, to the part as a layer (N, 6, s, s).
 
-    The layer is what was changed, and how much it hides of what lies below, which is all that the
-    network, a U-Net, has to find. The last channel is 1, as in `PartEncoder`.
+    The layer is what was changed, how much it hides of what lies below, and how much it does so in
+    the colour of what lies around there; these two are all that the network, a U-Net, has to find.
+    The last channel is 1, as in `PartEncoder`.
     """
 
     def __init__(self, width: int) -> None:
@@ -198,7 +200,7 @@ class LayerEncoder(nn.Module):
         self.middle = same(widths[2], widths[2])
         self.up = nn.ModuleList(doubled(*pair) for pair in pairwise(reversed(widths)))
         self.join = nn.ModuleList([same(widths[1], widths[1]), same(width, width)])
-        self.last = nn.Conv2d(width, UNSHUFFLED**2, 3, padding=1)
+        self.last = nn.Conv2d(width, 2 * UNSHUFFLED**2, 3, padding=1)
         weight, bias = self.last.parameters()
         nn.init.zeros_(weight)
         nn.init.constant_(bias, CHANGED)
@@ -211,15 +213,21 @@ class LayerEncoder(nn.Module):
         coarse = self.down[0](fine)
         values = self.join[0](self.up[0](self.middle(self.down[1](coarse))) + coarse)
         values = self.join[1](self.up[1](values) + fine)
-        hidden = mask * F.pixel_shuffle(self.last(values), UNSHUFFLED).float().sigmoid()
-        added = picture - bare + hidden * bare
-        return torch.cat([added, hidden, torch.ones_like(hidden)], dim=1)
+        logits = F.pixel_shuffle(self.last(values), UNSHUFFLED).float()
+        logits = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
+        shares = mask * logits.softmax(1)[:, 1:]
+        hides = torch.cat([torch.zeros_like(picture), shares], dim=1)
+        added = picture - laid_over(bare, hides)  # over bare it gives the picture again
+        return torch.cat([added, shares, torch.ones_like(mask)], dim=1)
 
 
 def laid_over(picture: Tensor, layer: Tensor) -> Tensor:
-    """A picture (N, 3, s, s) in [-1, 1] with a layer (N, 4, s, s) over it: what that adds to red,
-    green and blue, and how much it hides of what lies below."""
-    return (picture + layer[:, :3] - layer[:, 3:] * picture).clamp(-1, 1)
+    """A picture (N, 3, s, s) in [-1, 1] with a layer (N, 5, s, s) over it: what that adds to red,
+    green and blue, how much it hides of what lies below, and of how much of that the colour of
+    what lies around takes the place."""
+    added, hidden, toned = layer[:, :3], layer[:, 3:4], layer[:, 4:]
+    around = surroundings(picture, (1 - toned) ** SHARP)
+    return (picture + added - (hidden + toned) * picture + toned * around).clamp(-1, 1)
 
 
 class Retoucher(nn.Module):

@@ -249,6 +249,8 @@ def _of_part(
     off = network.off(sides.has, place)
     code = network.encoded(sides.has, place, off)[:, :-1]
     edit = torch.cat([off, network.on(sides.lacks, place, code)])
+    # layers learn from true pairs alone, where there are any
+    learns = slice(len(off) if network.laid and pairs is not None else None)
     terms, asked = {}, edit
     if pairs is not None:  # nothing is asked for where no pair differs
         asked = real + _where(pairs) * (edit - real)
@@ -256,21 +258,20 @@ def _of_part(
     if players.teacher is not None:
         rest = max(0.0, 1 - step / settings.lessons) if settings.lessons else 0.0
         told = teacher.told(players.teacher, part, sides)
-        terms["taught"] = teacher.taught(edit - real, told, rest, settings.focus)
+        taught = (edit - real)[learns], told[learns]
+        terms["taught"] = teacher.taught(*taught, rest, settings.focus)
         shift = torch.where(some(real, rest), resized(told, real.shape[-1]), shift)
     with torch.no_grad():
         bare, worn = disturbed.inputs(real, shift).chunk(2)
     undone = torch.cat([worn - sides.lacks, bare - sides.has])
     critic.requires_grad_(False)
-    courted, change = _of_side(critic(asked), place, edited=True), largest(edit - real, 5)
-    if network.laid and pairs is not None:
-        courted, change = courted[: len(off)], change[: len(off)]
+    courted = _of_side(critic(asked), place, edited=True)[learns]
     terms |= {
         "back": _back(
             network, place, None if network.laid else code, Sides(worn, bare), sides, undone
         ),
         "realism": -settings.of("realism", place) * courted.mean(),
-        "change": change.mean(),
+        "change": largest(edit - real, 5)[learns].mean(),
     }
     critic.requires_grad_(True)
     of_real, of_edit = critic(torch.cat([real, asked.detach()])).chunk(2)

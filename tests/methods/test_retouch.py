@@ -71,15 +71,20 @@ def test_a_pixel_is_kept_or_becomes_what_lies_around_or_paint() -> None:
 LAID = replace(CONFIG, settings=CONFIG.settings | {"code": 0})
 
 
+def hiding(encoder: nets.LayerEncoder, hidden: float, toned: float) -> None:
+    """Let it find these logits everywhere."""
+    encoder.last.bias.data = torch.tensor([hidden, toned]).repeat_interleave(nets.UNSHUFFLED**2)
+
+
 @torch.no_grad()
 def test_a_layer_is_what_taking_off_changed_and_hides_what_it_says() -> None:
     encoder, guide, bare, x = nets.LayerEncoder(width=4), *(pictures(seed=n) for n in (2, 3, 1))
     everywhere = torch.ones(3, 1, 32, 32)
     layers = []
     for hidden in (-200.0, 0.0, 200.0):
-        encoder.last.bias[:] = hidden
+        hiding(encoder, hidden, -200.0)
         code = encoder(guide, bare, everywhere)
-        assert code.shape == (3, 5, 32, 32) and (code[:, -1] == 1).all()
+        assert code.shape == (3, 6, 32, 32) and (code[:, -1] == 1).all()
         layers.append(code[:, :-1])
         torch.testing.assert_close(nets.laid_over(bare, layers[-1]), guide)  # whatever it hides
     added, half, opaque = (nets.laid_over(x, layer) for layer in layers)
@@ -91,14 +96,30 @@ def test_a_layer_is_what_taking_off_changed_and_hides_what_it_says() -> None:
 
 
 @torch.no_grad()
+def test_what_a_layer_hides_may_take_the_colour_of_what_lies_around() -> None:
+    """A mouth, on darker skin than its own."""
+    encoder, there = nets.LayerEncoder(width=4), torch.zeros(1, 1, 32, 32)
+    there[..., 12:20, 12:20] = 1
+    skin, dark = torch.full((1, 3, 32, 32), 0.5), torch.full((1, 3, 32, 32), -0.1)
+    guide, x = skin + 0.3 * there, dark - 0.8 * there  # teeth; and closed lips, which are hidden
+    hiding(encoder, -200.0, 200.0)
+    layer = encoder(guide, skin, there)[:, :-1]
+    torch.testing.assert_close(nets.laid_over(skin, layer), guide)
+    torch.testing.assert_close(nets.laid_over(x, layer), dark + 0.3 * there, atol=0.02, rtol=0)
+    hiding(encoder, 200.0, -200.0)
+    opaque = encoder(guide, skin, there)[:, :-1]
+    torch.testing.assert_close(nets.laid_over(x, opaque), torch.where(there > 0, guide, x))
+
+
+@torch.no_grad()
 def test_a_layer_is_of_what_taking_off_changes() -> None:
     torch.manual_seed(0)
     network, x = checkpoint.build(LAID), pictures()
     assert isinstance(network, retouch.Network)
-    network.encoders[0].last.bias[:] = 200.0
+    hiding(network.encoders[0], 200.0, -200.0)
     off = x.clone()
     off[:, :, 10, 10] = -off[:, :, 10, 10].sign()
-    layer = network.encoded(x, 0, off)[:, :4]
+    layer = network.encoded(x, 0, off)[:, :5]
     there = torch.zeros(32, 32, dtype=torch.bool)
     there[8:13, 8:13] = True  # where the mask is, and next to it
     torch.testing.assert_close(layer[:, :3, 10, 10], x[:, :, 10, 10])
@@ -110,7 +131,7 @@ def test_a_layer_is_put_on_as_much_as_its_code_says() -> None:
     torch.manual_seed(0)
     network, x, guide = checkpoint.build(LAID), pictures(), pictures(seed=2)
     assert isinstance(network, retouch.Network)
-    network.encoders[1].last.bias[:] = 200.0
+    hiding(network.encoders[1], 200.0, -200.0)
     code = network.encoded(guide, 1, -guide.sign())
     whole = network.put_on(x, 1, code)
     torch.testing.assert_close(whole, guide, atol=2e-3, rtol=0)
