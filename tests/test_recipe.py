@@ -55,6 +55,9 @@ def test_what_a_recipe_does_not_say_is_usual() -> None:
     assert one.model(one.stages[0]).parts == ("a",)
 
 
+RETOUCH = {"method": "retouch"}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -83,6 +86,22 @@ def test_what_a_recipe_does_not_say_is_usual() -> None:
         ({"parts": 3}, "parts must be a table of settings, not 3"),
         ({"parts": {"a": {"name": "hat"}}}, "parts.a: needs name, with and without"),
         ({"parts": {"a": PART | {"name": 3}}}, "parts.a: name must be of type str"),
+        ({"parts": {"a": PART | {"drawn": 1}}}, "parts.a: drawn must be of type bool, not 1"),
+        ({"parts": {"a": PART | {"drawn": True}}}, 'parts.a: drawn needs fit "face" or "drawing"'),
+        ({"parts": {"a": PART | {"region": [0.5, 0.5]}}}, "region must be four numbers over 0"),
+        ({"parts": {"a": PART | {"region": [0.5, 0.5, 0.1, 0]}}}, "region must be four numbers"),
+        (
+            {"parts": {"a": PART | {"region": [0.5, "x", 0.1, 1]}}},
+            "parts.a: region must be of type",
+        ),
+        ({"parts": {"a": PART | {"area": [0.5]}}}, "may have drawn or region, no more"),
+        (
+            {"fit": "face", "parts": {"a": PART | {"drawn": True, "region": [0.5, 0.5, 0.2, 0.2]}}},
+            "and the part not drawn",
+        ),
+        (RETOUCH | {"settings": {"least": [0.1, 0.2, 0.3]}}, "least must be one number, or one"),
+        (RETOUCH | {"settings": {"realism": [0.1, -1]}}, "realism must be 0 or more"),
+        (RETOUCH | {"settings": {"realism": ["x"]}}, "realism must be of type float, not 'x'"),
         ({"parts": {"a": PART, "b": PART}}, "both parts are called 'hat'"),
         ({"method": "judge"}, "method judge takes neither parts nor settings"),
     ],

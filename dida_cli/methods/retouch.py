@@ -60,6 +60,7 @@ TAKES = "parts"
 PER_PART = "realism", "least"
 SEEN = 0.1  # of 2: pixels that were changed by more count as changed
 GRID = 8  # pixels each way that a cell of a code is for
+UNWORN = 0.35  # of the pairs have nothing that could be taken off
 NEGATIVE = 0.4  # of the critic's negatives are real pictures of the other side
 COURTED = 300  # steps in which the weight of realism rises
 
@@ -290,8 +291,8 @@ def _of_pairs(network: Network, part: Part, pairs: Pairs) -> Tensor:
     """
     place = network.config.parts.index(part)
     code = network.encoded(pairs.guide, place)[:, :-1]
-    same = some(pairs.has, disturbed.SAME)  # of which nothing is to be taken off
-    given = Sides(torch.where(same, pairs.lacks, pairs.has), pairs.lacks)
+    none = some(pairs.has, UNWORN)
+    given = Sides(torch.where(none, pairs.lacks, pairs.has), pairs.lacks)
     change = pairs.has - pairs.lacks
     sides = Sides(pairs.has, pairs.lacks)
     return _back(network, place, code, given, sides, torch.cat([change, change]))

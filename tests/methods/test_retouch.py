@@ -165,6 +165,39 @@ def test_where_a_part_comes_drawn_its_layers_learn_from_pairs_alone() -> None:
     assert moved(drawn, both) == {"T", "E"}
 
 
+def test_where_no_pair_differs_nothing_is_asked_for() -> None:
+    torch.manual_seed(0)
+    players = retouch.players(covering(checkpoint.build(LAID), 0.0))
+    sides, _ = of_part(batch(), "a")
+    alike = Pairs(*(pictures(2, seed=5) for _ in range(3)))
+    terms = retouch._of_part(players, "a", sides, alike, 1)
+    assert not moved(terms["realism"], {"T": players.network})
+    has = alike.has.clone()
+    has[1, :, 10, 10] = -has[1, :, 10, 10].sign()
+    where = retouch._where(alike._replace(has=has))
+    assert where.shape == (1, 1, 32, 32) and where[0, 0, 6:15, 6:15].min() > 0.4
+    where[..., 4:17, 4:17] = 0
+    assert not where.any()
+    terms = retouch._of_part(players, "a", sides, alike._replace(has=has), 1)
+    assert moved(terms["realism"], {"T": players.network}) == {"T"}
+
+
+def test_each_part_has_its_own_weight_of_realism_and_its_least() -> None:
+    torch.manual_seed(0)
+    both, sides = retouch.players(checkpoint.build(LAID)), batch()["a"]
+    assert isinstance(both.network, retouch.Network) and isinstance(sides, Sides)
+    both.critic.eval()  # so that its norms stay
+    found = {}
+    for weights in ([0.2], [0.2, 0.6]):
+        both.network.settings = replace(both.network.settings, realism=weights, least=weights)
+        for part in ("a", "b"):
+            torch.manual_seed(1)
+            found[part, len(weights)] = retouch._of_part(both, part, sides, None, 1)["realism"]
+    torch.testing.assert_close(found["a", 2], found["a", 1])
+    torch.testing.assert_close(found["b", 2], 3 * found["b", 1])
+    assert [both.network.settings.of("least", place) for place in (0, 1)] == [0.2, 0.6]
+
+
 @torch.no_grad()
 def test_what_takes_off_where_layers_are_put_on_makes_no_grid_of_dots() -> None:
     level = torch.full((1, 2, 16, 16), 0.3)
@@ -283,7 +316,8 @@ def test_without_a_teacher_nothing_is_taught() -> None:
     assert set(retouch.losses(players, batch(), 1)) == {"back", "realism", "change", "critic"}
 
 
-def test_pairs_of_a_part_that_is_drawn_teach_both_ways() -> None:
+def test_pairs_of_a_part_that_is_drawn_teach_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retouch, "UNWORN", 0.0)
     torch.manual_seed(0)
     players = retouch.players(checkpoint.build(CONFIG))
     pairs = Pairs(*(pictures(2, seed) for seed in (5, 6, 7)))
@@ -296,6 +330,9 @@ def test_pairs_of_a_part_that_is_drawn_teach_both_ways() -> None:
     apart = Pairs(torch.ones(2, 3, 32, 32), torch.zeros(2, 3, 32, 32), pairs.guide)
     one = retouch._of_pairs(made, "b", apart)
     assert one.item() == pytest.approx(1, abs=2 * disturbed.NOISE)  # off by 1 in either direction
+    monkeypatch.setattr(retouch, "UNWORN", 1.0)  # nothing is there to be taken off
+    half = retouch._of_pairs(made, "b", apart)
+    assert half.item() == pytest.approx(0.5, abs=2 * disturbed.NOISE)
     retouch._of_pairs(players.network, "b", pairs).backward()
     assert any(p.grad is not None and p.grad.any() for p in players.network.retoucher.parameters())
 
