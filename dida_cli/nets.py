@@ -27,6 +27,7 @@ SLOPE = 0.2  # of the leaky ReLU
 LEAST_WIDTH = 16  # channels of the outermost stages
 UNSHUFFLED = 4  # pixels each way that become channels before a `Retoucher` begins
 CHANGED = -3.0  # logits of what an untrained `Retoucher` changes, and of what a layer hides
+TONED = -5.0  # the same of what it hides in the colour of what lies around
 FAR, LITTLE = 0.02, 1e-5  # how much pixels count that are some way off, and pixels of grey
 SHARP = 4  # the power of what a layer leaves, by which that counts as around it
 SAME = 1e-4  # of a code's size; a difference up to here is rounding
@@ -204,6 +205,7 @@ class LayerEncoder(nn.Module):
         weight, bias = self.last.parameters()
         nn.init.zeros_(weight)
         nn.init.constant_(bias, CHANGED)
+        nn.init.constant_(bias[UNSHUFFLED**2 :], TONED)
 
     def forward(self, picture: Tensor, bare: Tensor, mask: Tensor) -> Tensor:
         """picture, and bare, without the part: (N, 3, s, s); a layer hides nothing where the mask

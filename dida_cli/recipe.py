@@ -23,6 +23,9 @@ AVATARS = "avatars"  # as data: faces that are drawn when they are not there
 JUDGE = "judge"  # as method: a classifier of drawn faces' factors, which edits nothing
 WORDS = {"Smiling": "smile", "Eyeglasses": "glasses", "Beard": "beard"}  # of attributes' names
 
+BOUND = "teacher", "lessons", "code", "realism", "least"  # settings that hang on the pictures
+PLACED = "drawn", "region"  # of a part
+
 # What a part is called, and which pictures have it and which lack it: expressions over labels
 # (`Smiling and not Eyeglasses`); in a folder without a list of labels the names of two folders or
 # archives in it (`trainA`). And how it can be put into pictures that lack it, so that there are
@@ -197,14 +200,23 @@ def names() -> list[str]:
 
 def usual(method: str, parts: int) -> dict[str, Any]:
     """What serves a method on people's own pictures: the first bundled recipe of it that has so
-    many parts, or any; without a teacher, which knows other parts. DidaError when there is none."""
+    many parts, or any; without what hangs on its pictures. DidaError when there is none."""
     found = [values for name in names() if (values := values_of(name))["method"] == method]
     if not found:
         methods.find(method)
         raise DidaError(f"method {method} has no bundled recipe; write one, and give its file")
     values = min(found, key=lambda values: len(values.get("parts", {})) != parts)
-    values.get("settings", {}).pop("teacher", None)
+    for name in BOUND:
+        values.get("settings", {}).pop(name, None)
+    unplaced(values)
     return values
+
+
+def unplaced(values: dict[str, Any]) -> None:
+    """Forget how parts are put into a recipe's pictures, where these become others."""
+    for part in values.get("parts", {}).values():
+        for name in PLACED:
+            part.pop(name, None)
 
 
 def values_of(name: str) -> dict[str, Any]:

@@ -87,8 +87,10 @@ class Source:
                 put[place] = frames.bank(side, square, self.wanted.seed)
             elif region := part.get("region"):
                 has = batches.rows_of(self.split.train, read)[place][0]
-                flip = self.wanted.training.flip
-                put[place] = swapped.Swapped(read.rows[has], region, margin, flip=flip)
+                how = self.wanted.training
+                put[place] = swapped.Swapped(
+                    read.rows[has], region, margin, flip=how.flip, vary=how.vary
+                )
         return put
 
     def held_out(self, side: int) -> dict[Part, "Sides"]:

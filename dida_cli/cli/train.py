@@ -184,6 +184,7 @@ def _choose(values: dict[str, Any], choice: Choice) -> None:
         values["data"] = str(data if named else data.resolve())
         if values.get("fit") == "drawing" and not (named or sources.is_drawn(data)):
             values["fit"] = "crop"
+            recipe.unplaced(values)
     method = values.get("method", "")
     if method == recipe.JUDGE:
         if any(choice[1:]):

@@ -30,14 +30,21 @@ class Swapped:
     """Pictures that have a part, which lies in an ellipse, and give it to others."""
 
     def __init__(
-        self, pictures: np.ndarray, region: Sequence[float], margin: float, *, flip: bool
+        self,
+        pictures: np.ndarray,
+        region: Sequence[float],
+        margin: float,
+        *,
+        flip: bool,
+        vary: bool,
     ) -> None:
         """pictures: uint8 (N, 3, s, s).
 
         region: x and y of its middle, half of its width and of its height, from 0 to 1 in what
-            pictures show within a margin, which is of the side of that. flip: some give mirrored.
+            pictures show within a margin, which is of the side of that.
+        flip: some give mirrored. vary: they guide in another light than they gave in.
         """
-        self.pictures, self.flip = torch.from_numpy(pictures), flip
+        self.pictures, self.flip, self.vary = torch.from_numpy(pictures), flip, vary
         whole = 1 + 2 * margin
         x, y, width, height = region
         self.middle = (x + margin) / whole, (y + margin) / whole
@@ -46,8 +53,10 @@ class Swapped:
         self.looks = torch.cat(looks)
 
     def __call__(self, pictures: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Pictures (N, 3, s, s) in [-1, 1] with the region of others; and as guides these others,
-        in another light, lest their skin be taken for the part."""
+        """Pictures (N, 3, s, s) in [-1, 1] with the region of others, and these others as guides.
+
+        Where light varies they come in another, lest their skin be taken for the part.
+        """
         givers = self._givers(pictures, random)
         shaken = 1 + SHAKEN * random.uniform(-1, 1, (len(pictures), 2))
         radius = self._radius(pictures.shape[-1], torch.from_numpy(shaken).float())
@@ -56,7 +65,11 @@ class Swapped:
         near = self._near(torch.cat([ring * (pictures - givers), ring], dim=1))
         shift = near[:, :3] / (near[:, 3:] + LITTLE)
         made = pictures + mask * (givers + shift - pictures)
-        cast = CAST * torch.from_numpy(random.uniform(-1, 1, (len(pictures), 3, 1, 1))).float()
+        cast = (
+            CAST
+            * self.vary
+            * torch.from_numpy(random.uniform(-1, 1, (len(pictures), 3, 1, 1))).float()
+        )
         return made.clamp(-1, 1), (givers + cast).clamp(-1, 1)
 
     def _givers(self, pictures: Tensor, random: np.random.Generator) -> Tensor:

@@ -62,7 +62,7 @@ SEEN = 0.1  # of 2: pixels that were changed by more count as changed
 GRID = 8  # pixels each way that a cell of a code is for
 UNWORN = 0.35  # of the pairs have nothing that could be taken off
 NEGATIVE = 0.4  # of the critic's negatives are real pictures of the other side
-COURTED = 300  # steps in which the weight of realism rises
+COURTED = 300  # steps in which weights rise: of realism, and without a teacher of doing nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,16 +226,18 @@ def losses(players: Players, batch: Batch, step: int) -> dict[str, Tensor]:
     assert isinstance(network, Network)
     settings = network.settings
     found, drawn = [], []
+    rise = min(1.0, step / COURTED)
+    priced = 1.0 if players.teacher else rise  # nothing begins where doing nothing is best at once
     for part in network.config.parts:
         sides, pairs = of_part(batch, part)
         found.append(_of_part(players, part, sides, pairs, step))
         if pairs is not None:
-            drawn.append(_of_pairs(network, part, pairs))
+            drawn.append(_of_pairs(network, part, pairs, UNWORN * priced))
     terms = {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
     if drawn:
         terms["drawn"] = torch.stack(drawn).mean()
-    terms["realism"] = min(1.0, step / COURTED) * terms["realism"]
-    terms["change"] = settings.change * terms["change"]
+    terms["realism"] = rise * terms["realism"]
+    terms["change"] = priced * settings.change * terms["change"]
     return terms
 
 
@@ -284,14 +286,15 @@ def _of_part(
     return terms
 
 
-def _of_pairs(network: Network, part: Part, pairs: Pairs) -> Tensor:
-    """How far edits are from their true answers, where the part was drawn onto pictures.
+def _of_pairs(network: Network, part: Part, pairs: Pairs, unworn: float) -> Tensor:
+    """How far edits are from their true answers, where the part was put into pictures; of a share
+    of them, `unworn`, nothing is to be taken off.
 
     Where a guide's face is another, what its code tells but the part is of no use.
     """
     place = network.config.parts.index(part)
     code = network.encoded(pairs.guide, place)[:, :-1]
-    none = some(pairs.has, UNWORN)
+    none = some(pairs.has, unworn)
     given = Sides(torch.where(none, pairs.lacks, pairs.has), pairs.lacks)
     change = pairs.has - pairs.lacks
     sides = Sides(pairs.has, pairs.lacks)

@@ -1,7 +1,6 @@
 """A region of some pictures that is put into others."""
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
@@ -26,27 +25,20 @@ def marked(level: int, mark: int) -> np.ndarray:
 
 
 def put(
-    given: np.ndarray, onto: Tensor, seed: int = 0, *, flip: bool = False
+    given: np.ndarray, onto: Tensor, seed: int = 0, *, flip: bool = False, vary: bool = False
 ) -> tuple[Tensor, Tensor]:
-    return Swapped(given, REGION, 0.0, flip=flip)(onto, np.random.default_rng(seed))
-
-
-@pytest.fixture
-def even(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guides in the light that they were given in."""
-    monkeypatch.setattr(swapped, "CAST", 0.0)
+    return Swapped(given, REGION, 0.0, flip=flip, vary=vary)(onto, np.random.default_rng(seed))
 
 
 def test_guides_come_in_another_light() -> None:
     onto = images.to_unit(torch.from_numpy(plain(100, 100)))
-    _, guides = put(marked(100, 90), onto)
+    _, guides = put(marked(100, 90), onto, vary=True)
     cast = guides - images.to_unit(torch.from_numpy(marked(100, 90)))
     assert 0.01 < cast.abs().max() <= swapped.CAST
     torch.testing.assert_close(cast, cast[..., :1, :1].expand_as(cast))
     assert not torch.equal(cast[0], cast[1])
 
 
-@pytest.mark.usefixtures("even")
 def test_a_part_comes_along_in_the_colour_of_where_it_comes_to_lie() -> None:
     onto = images.to_unit(torch.from_numpy(plain(200)))
     made, giver = put(marked(100, 0), onto)
@@ -68,7 +60,6 @@ def test_beyond_the_region_nothing_changes() -> None:
     assert (made != onto)[..., 47:49, 31:33].any(1).all()
 
 
-@pytest.mark.usefixtures("even")
 def test_who_looks_alike_around_the_region_gives() -> None:
     givers = np.concatenate([marked(40, 255), marked(120, 255), marked(200, 255)])
     for level in (40, 120, 200):
@@ -76,7 +67,6 @@ def test_who_looks_alike_around_the_region_gives() -> None:
         assert round((127.5 * (giver[0, 0, 0, 0] + 1)).item()) == level
 
 
-@pytest.mark.usefixtures("even")
 def test_some_give_mirrored_where_pictures_may_be() -> None:
     lit = plain(100)  # from the left
     lit[..., : SIDE // 2] = 200
@@ -96,6 +86,6 @@ def test_a_margin_is_not_of_the_region() -> None:
     """Within a margin of a quarter of its side the same square is two thirds of the picture."""
     within = np.pad(marked(100, 0), ((0, 0), (0, 0), (16, 16), (16, 16)), mode="edge")
     onto = images.to_unit(torch.from_numpy(np.full_like(within, 200)))
-    made, _ = Swapped(within, REGION, 0.25, flip=False)(onto, np.random.default_rng(0))
+    made, _ = Swapped(within, REGION, 0.25, flip=False, vary=False)(onto, np.random.default_rng(0))
     alone, _ = put(marked(100, 0), onto[..., 16:-16, 16:-16])
     torch.testing.assert_close(made[..., 16:-16, 16:-16], alone, atol=0.02, rtol=0)

@@ -161,7 +161,7 @@ def test_where_a_part_comes_drawn_its_layers_learn_from_pairs_alone() -> None:
         assert moved(terms["back"], both) == {"T"}
         for name in ("realism", "change"):
             assert moved(terms[name], both) == ({"T"} if paired else {"T", "E"})
-    drawn = retouch._of_pairs(players.network, "a", pairs)
+    drawn = retouch._of_pairs(players.network, "a", pairs, 0.0)
     assert moved(drawn, both) == {"T", "E"}
 
 
@@ -316,8 +316,7 @@ def test_without_a_teacher_nothing_is_taught() -> None:
     assert set(retouch.losses(players, batch(), 1)) == {"back", "realism", "change", "critic"}
 
 
-def test_pairs_of_a_part_that_is_drawn_teach_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retouch, "UNWORN", 0.0)
+def test_pairs_of_a_part_that_is_drawn_teach_both_ways() -> None:
     torch.manual_seed(0)
     players = retouch.players(checkpoint.build(CONFIG))
     pairs = Pairs(*(pictures(2, seed) for seed in (5, 6, 7)))
@@ -325,15 +324,14 @@ def test_pairs_of_a_part_that_is_drawn_teach_both_ways(monkeypatch: pytest.Monke
     assert set(terms) == {"back", "realism", "change", "critic", "drawn"}
     made = covering(checkpoint.build(CONFIG), -30.0)  # which changes nothing
     assert isinstance(made, retouch.Network)
-    same = retouch._of_pairs(made, "b", pairs._replace(lacks=pairs.has))
+    same = retouch._of_pairs(made, "b", pairs._replace(lacks=pairs.has), 0.0)
     assert same.item() == pytest.approx(0, abs=2 * disturbed.NOISE)
     apart = Pairs(torch.ones(2, 3, 32, 32), torch.zeros(2, 3, 32, 32), pairs.guide)
-    one = retouch._of_pairs(made, "b", apart)
+    one = retouch._of_pairs(made, "b", apart, 0.0)
     assert one.item() == pytest.approx(1, abs=2 * disturbed.NOISE)  # off by 1 in either direction
-    monkeypatch.setattr(retouch, "UNWORN", 1.0)  # nothing is there to be taken off
-    half = retouch._of_pairs(made, "b", apart)
+    half = retouch._of_pairs(made, "b", apart, 1.0)  # nothing is there to be taken off
     assert half.item() == pytest.approx(0.5, abs=2 * disturbed.NOISE)
-    retouch._of_pairs(players.network, "b", pairs).backward()
+    retouch._of_pairs(players.network, "b", pairs, 0.0).backward()
     assert any(p.grad is not None and p.grad.any() for p in players.network.retoucher.parameters())
 
 
