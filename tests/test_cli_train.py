@@ -120,7 +120,14 @@ def test_where_a_recipe_says_how_parts_are_put_into_its_pictures_there_are_pairs
     parts = written(run)["parts"]
     assert len(parts["a"]["region"]) == 4 and parts["b"]["drawn"]
     assert all(line["drawn"] > 0 for line in runs.read_log(run))
-    alone = ["--data", domains, "--name-a", "x", "--name-b", "none"]  # nothing lies there as in faces
+    alone = [
+        "--data",
+        domains,
+        "--name-a",
+        "x",
+        "--name-b",
+        "none",
+    ]  # nothing lies there as in faces
     result = dida("train", "avatars-smile-glasses", *alone, *small, "-o", other)
     assert result.code == 0, result.err
     assert set(written(other)["parts"]["a"]) == {"name", "with", "without"}

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dida_cli import images
-from dida_cli.nets import LITTLE
 
 SOFT = 0.35  # of the region's radius, over which it fades
 SHAKEN = 0.12  # of its size, larger or smaller
@@ -23,6 +22,7 @@ INNER = 0.6  # of its radius, from where on two pictures are compared
 COARSE = 24  # pixels each way by which they are
 ASKED = 256  # pictures, drawn at random, of which the most alike gives
 CAST = 0.3  # of 2: how much lighter or darker a colour of a guide is, at most
+LITTLE = 1e-5  # a weight that counts for nothing
 REACH = 0.37  # of the region's larger radius: how far off a colour still counts
 
 

@@ -8,8 +8,9 @@ are otherwise alike, V. No two of them are of one face.
     E_k(w)                     the code of a part, of a picture that has it
     d                          the critic: of W, or of V, patch by patch
 
-With `code = 0` T takes off alone, and E_k(w) is a layer: what taking the part off w changes, and
-how much that hides of what lies below. It is laid over x as it is.
+With `code = 0` T takes off alone, and E_k(w) is a layer: what taking the part off w changes, how
+much that hides of what lies below, and how much of it in the colour of what lies around there. It
+is laid over x as it is.
 
 A step edits real pictures, w taken off, v put on by the code of some w. Then every edit is taught
 to become the picture again that it was made of. Its input is an edit, its target is real
@@ -25,9 +26,10 @@ image critics with cycles: Zhu et al., 2017).
     taught    |edit - teacher's edit| at the teacher's side, if there is a teacher, a model that
               learned the parts by another method: from step to step less where the teacher
               changes a picture, to the end where it does not
-    drawn     where the part was drawn onto pictures, which so are pairs, T makes each of the
-              other, by the code of another face with the same part. From these alone, and neither
-              from `realism` nor `change`, layers are learned then
+    drawn     where the part was put into pictures, which so are pairs, T makes each of the other,
+              by the code of another face with the same part, and leaves a third of those without
+              it as they are. Layers are learned from these alone then, and `realism` asks for
+              nothing where no pair of the batch differs
     critic    hinge of d: real pictures against edits, and against real ones of the other side
 
 Without `realism`, a teacher or pairs nothing begins, and a teacher's edits are the first inputs of
