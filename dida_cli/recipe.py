@@ -23,7 +23,7 @@ AVATARS = "avatars"  # as data: faces that are drawn when they are not there
 JUDGE = "judge"  # as method: a classifier of drawn faces' factors, which edits nothing
 WORDS = {"Smiling": "smile", "Eyeglasses": "glasses", "Beard": "beard"}  # of attributes' names
 
-BOUND = "teacher", "lessons", "code", "realism", "least"  # settings that hang on the pictures
+BOUND = "teacher", "code", "realism", "least"  # settings that hang on the pictures
 PLACED = "drawn", "region"  # of a part
 
 # What a part is called, and which pictures have it and which lack it: expressions over labels

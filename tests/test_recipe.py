@@ -110,6 +110,16 @@ def test_what_a_recipe_may_not_say_is_told_in_one_line(change: dict[str, Any], s
     assert said in refused(VALUES | change)
 
 
+def test_what_hangs_on_a_recipes_pictures_does_not_come_along() -> None:
+    assert recipe.values_of("portraits")["parts"]["b"]["drawn"]
+    found = recipe.usual("retouch", 2)
+    assert found["method"] == "retouch" and len(found["parts"]) == 2
+    assert not {"teacher", "code", "realism", "least"} & set(found.get("settings", {}))
+    values = recipe.values_of("portraits")
+    recipe.unplaced(values)
+    assert all(set(part) == {"name", "with", "without"} for part in values["parts"].values())
+
+
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DidaError, match=r"no\.toml: no such file; .*--list"):
         recipe.load(str(tmp_path / "no.toml"))
