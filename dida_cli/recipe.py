@@ -145,7 +145,7 @@ class Recipe(Json):
             raise DidaError("parts must be a, or a and b, each with name, with and without")
         for place, part in self.parts.items():
             _check(part, f"parts.{place}")
-            if part.get("drawn") and self.fit == "crop":
+            if part.get("drawn") and self.fit not in ("face", "drawing"):
                 raise DidaError(f'parts.{place}: drawn needs fit "face" or "drawing"')
         object.__setattr__(self, "settings", methods.complete(self.method, self.settings))
         for stage in self.stages:

@@ -88,6 +88,7 @@ RETOUCH = {"method": "retouch"}
         ({"parts": {"a": PART | {"name": 3}}}, "parts.a: name must be of type str"),
         ({"parts": {"a": PART | {"drawn": 1}}}, "parts.a: drawn must be of type bool, not 1"),
         ({"parts": {"a": PART | {"drawn": True}}}, 'parts.a: drawn needs fit "face" or "drawing"'),
+        ({"fit": "squash", "parts": {"a": PART | {"drawn": True}}}, 'drawn needs fit "face" or'),
         ({"parts": {"a": PART | {"region": [0.5, 0.5]}}}, "region must be four numbers over 0"),
         ({"parts": {"a": PART | {"region": [0.5, 0.5, 0.1, 0]}}}, "region must be four numbers"),
         (

@@ -107,10 +107,10 @@ class Settings(Json):
         for name in ("rate", "critic_rate"):
             if not 0 < (value := getattr(self, name)) < 1:
                 raise DidaError(f"{name} must lie between 0 and 1, not {value}")
-        for name in ("realism", "least"):
+        for name in PER_PART:
             if len(getattr(self, name)) not in (1, 2):
                 raise DidaError(f"{name} must be one number, or one for each part")
-        for name in ("realism", "change", "focus", "least", "lessons"):
+        for name in (*PER_PART, "change", "focus", "lessons"):
             value = getattr(self, name)
             if not all(0 <= one < float("inf") for one in (value if name in PER_PART else [value])):
                 raise DidaError(f"{name} must be 0 or more, not {value}")
