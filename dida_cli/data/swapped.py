@@ -49,6 +49,8 @@ class Swapped:
         x, y, width, height = region
         self.middle = (x + margin) / whole, (y + margin) / whole
         self.half = torch.tensor([width, height]) / whole
+        radius = self._radius(COARSE, torch.ones(1, 2))
+        self.around = (radius > INNER) & (radius < RING)
         looks = [self._looks(images.to_unit(some)) for some in torch.split(self.pictures, 256)]
         self.looks = torch.cat(looks)
 
@@ -65,12 +67,8 @@ class Swapped:
         near = self._near(torch.cat([ring * (pictures - givers), ring], dim=1))
         shift = near[:, :3] / (near[:, 3:] + LITTLE)
         made = pictures + mask * (givers + shift - pictures)
-        cast = (
-            CAST
-            * self.vary
-            * torch.from_numpy(random.uniform(-1, 1, (len(pictures), 3, 1, 1))).float()
-        )
-        return made.clamp(-1, 1), (givers + cast).clamp(-1, 1)
+        light = torch.from_numpy(random.uniform(-1, 1, (len(pictures), 3, 1, 1))).float()
+        return made.clamp(-1, 1), (givers + CAST * self.vary * light).clamp(-1, 1)
 
     def _givers(self, pictures: Tensor, random: np.random.Generator) -> Tensor:
         """For each picture the most alike of some, which are drawn at random."""
@@ -85,9 +83,7 @@ class Swapped:
 
     def _looks(self, pictures: Tensor) -> Tensor:
         """What is around the region, in few pixels."""
-        radius = self._radius(COARSE, torch.ones(1, 2))
-        ring = (radius > INNER) & (radius < RING)
-        return ring * F.interpolate(pictures, (COARSE, COARSE), mode="area")
+        return self.around * F.interpolate(pictures, (COARSE, COARSE), mode="area")
 
     def _radius(self, side: int, scale: Tensor) -> Tensor:
         """How far pixels are from the region's middle, 1 at its edge: (N, 1, side, side)."""
