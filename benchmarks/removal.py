@@ -22,12 +22,13 @@ from torch.nn import functional as F
 import dida_cli
 from dida_cli import faces, images
 from dida_cli.data import folders, frames, sources
-from dida_cli.editor import Editor
+from dida_cli.editor import Editor, parts_of
 from dida_cli.errors import DidaError
 from dida_cli.evaluate import attributes, told_apart
 from dida_cli.images import Picture
 
 FACES = {"a": ("kind=faker and glasses", "kind=faker and not glasses")}
+PART = "glasses"
 SEED = 20_261_124
 SEEN = 8  # levels of 255 that a pixel changed by counts as changed
 GROWN = 2 / 256  # of a picture's width: pixels so near to a changed one count too
@@ -86,20 +87,21 @@ def measured(
     size: int,
 ) -> dict[str, object]:
     """All figures of one size."""
+    (part,) = parts_of(editor.domains, PART)
     inside: dict[str, list[float]] = {kind: [] for kind in frames.KINDS}
     copied: dict[str, list[float]] = {kind: [] for kind in frames.KINDS}
     gone: dict[str, list[bool]] = {kind: [] for kind in frames.KINDS}
     results, truths = [], []
     for case in cases(plain, size):
         try:
-            result = editor.remove(case.worn, "a").image.convert("RGB")
+            result = editor.remove(case.worn, part).image.convert("RGB")
         except DidaError:  # no face is found in it: so it stays as it is
             result = case.worn
         mine, left = error(case, result)
         inside[case.kind].append(mine)
         copied[case.kind].append(left)
         square = faces.cut(result, case.where, editor.model.config.side)
-        said = judge(images.to_unit(torch.from_numpy(images.pixels(square)))[None])["a"]
+        said = judge(images.to_unit(torch.from_numpy(images.pixels(square)))[None])[part]
         gone[case.kind].append(bool(said.argmax() == 1))
         for found, picture in ((results, result), (truths, case.plain)):
             face = faces.cut(picture, case.where, size // 2)
@@ -133,7 +135,7 @@ HEAD = """| size | PSNR inside, thin / thick / dark, dB | left on | gone | told 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("-m", "--model", default="portraits-glasses", help="[%(default)s]")
+    parser.add_argument("-m", "--model", default="portraits", help="[%(default)s]")
     parser.add_argument("--judge", type=Path, required=True, help="the folder judge of its run")
     parser.add_argument("--count", type=int, default=120, help="faces [%(default)s]")
     parser.add_argument("--sizes", type=int, nargs="+", default=[OWN, 2 * OWN, 4 * OWN])
@@ -141,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")  # of turned heads
     editor = dida_cli.load(given.model)
-    judge = attributes.load(given.judge, attributes.of_parts(["a"]))
+    judge = attributes.load(given.judge, attributes.of_parts(editor.domains.parts))
     plain = people(given.count)
     found = [measured(editor, judge, plain, size) for size in given.sizes]
     print(json.dumps(found) if given.json else "\n".join([HEAD, *map(row, found)]))

@@ -22,7 +22,7 @@ OTHER: dict[Part, Part] = {"a": "b", "b": "a"}
 
 MAX_HEADER_BYTES = 500_000  # of a safetensors file: some 100 bytes a tensor
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"  # in every model folder
-DRAWN_MODEL, PHOTO_MODEL = "avatars-smile-glasses", "portraits-glasses"  # who knows which pictures
+DRAWN_MODEL, PHOTO_MODEL = "avatars-smile-glasses", "portraits"  # who knows which pictures
 DEFAULT_MODEL = DRAWN_MODEL  # what edits use unless told otherwise
 SIDES = (32, 256)  # smallest and largest picture side in pixels
 CHANNELS = 4096  # no code or net may be wider: a config from elsewhere must not eat the memory
@@ -64,7 +64,7 @@ def checked(kind: Any, value: Any, where: str, partial: bool = False) -> Any:
     if isinstance(kind, type) and issubclass(kind, Json):
         return kind.from_json(value, where, partial=partial)
     origin, inside = get_origin(kind), get_args(kind)
-    if inside == (float,) and isinstance(value, int | float):
+    if inside in ((int,), (float,)) and isinstance(value, int | float):
         value = [value]  # a number alone is a list of one
     if origin is Literal:
         fits, wanted = value in inside, f"one of {', '.join(inside)}"

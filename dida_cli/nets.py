@@ -219,17 +219,22 @@ class LayerEncoder(nn.Module):
         logits = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
         shares = mask * logits.softmax(1)[:, 1:]
         hides = torch.cat([torch.zeros_like(picture), shares], dim=1)
-        added = picture - laid_over(bare, hides)  # over bare it gives the picture again
+        below = laid_over(bare, hides)
+        added = picture - below  # over bare it gives the picture again
+        added = torch.where(added < 0, added / (below + 1 + LITTLE), added)
         return torch.cat([added, shares, torch.ones_like(mask)], dim=1)
 
 
 def laid_over(picture: Tensor, layer: Tensor) -> Tensor:
     """A picture (N, 3, s, s) in [-1, 1] with a layer (N, 5, s, s) over it: what that adds to red,
-    green and blue, how much it hides of what lies below, and of how much of that the colour of
-    what lies around takes the place."""
+    green and blue or, below 0, which share of them it takes, so that what is dark loses less; how
+    much it hides of what lies below, and of how much of that the colour of what lies around takes
+    the place."""
     added, hidden, toned = layer[:, :3], layer[:, 3:4], layer[:, 4:]
     around = surroundings(picture, (1 - toned) ** SHARP)
-    return (picture + added - (hidden + toned) * picture + toned * around).clamp(-1, 1)
+    below = picture - (hidden + toned) * picture + toned * around
+    added = torch.where(added < 0, added * (below + 1), added)
+    return (below + added).clamp(-1, 1)
 
 
 class Retoucher(nn.Module):
@@ -237,8 +242,8 @@ class Retoucher(nn.Module):
 
     Of each pixel it keeps a share, a share becomes what lies around, a share is painted. Where
     things are taken off, what lies around has the very colour that paint would have to meet. It
-    begins by keeping nearly all. `smooth`: it can make no grid of dots, which a critic asks for
-    where paint has no grain.
+    begins by keeping nearly all. `smooth`: paint is what lies around in other colours, so that it
+    is never far off, without the grid of dots that a critic asks for where paint has no grain.
     """
 
     def __init__(self, told: int, width: int, *, smooth: bool = False) -> None:
@@ -266,10 +271,14 @@ class Retoucher(nn.Module):
         values = self.join[1](self.up[1](values) + fine)
         made = F.pixel_shuffle(self.last(values), UNSHUFFLED).float()
         made = without_grid(made) if self.smooth else made
-        paint, logits = made[:, :3].tanh(), made[:, 3:]
+        colours, logits = made[:, :3], made[:, 3:]
         shares = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1).softmax(1)
         kept, around, painted = shares[:, :1], shares[:, 1:2], shares[:, 2:]
-        image: Tensor = kept * picture + around * surroundings(picture, kept) + painted * paint
+        near = surroundings(picture, kept)
+        paint = colours.tanh()
+        if self.smooth:
+            paint = (near + 2 * (colours / 2).tanh()).clamp(-1, 1)
+        image: Tensor = kept * picture + around * near + painted * paint
         return image
 
 

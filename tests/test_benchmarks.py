@@ -5,10 +5,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from benchmarks import folder, paired, removal, start
+from benchmarks import folder, paired, people, removal, start
 from dida_cli.evaluate import attributes, told_apart
 
 
@@ -75,12 +77,22 @@ def test_folder(capsys: pytest.CaptureFixture[str], once: None) -> None:
     assert found["peak_memory_of_the_command"].keys() == {"2 pictures", "8 pictures"}
 
 
+def test_people(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert not ask(capsys, people, "--count", 2, "-o", tmp_path / "people.png")
+    rows = np.asarray(Image.open(tmp_path / "people.png"), dtype=int)
+    step = len(rows) // 8  # four rows of each part
+    assert rows.shape[1] < 3 * step
+    for row in range(0, 8, 2):  # the face is the same, but for the part
+        before, after = (rows[one * step : (one + 1) * step] for one in (row, row + 1))
+        assert 0.01 < (abs(before - after).max(-1) > 20).mean() < 0.5
+
+
 def test_removal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(told_apart, "STEPS", 2)
     torch.manual_seed(0)
-    factors = attributes.of_parts(["a"])
+    factors = attributes.of_parts(["a", "b"])
     attributes.save(attributes.FactorClassifier(factors), tmp_path, "a judge", factors)
     options = ("--judge", tmp_path, "--count", 6, "--sizes", 256, 320, "--json")
     found = json.loads(ask(capsys, removal, *options))

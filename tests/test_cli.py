@@ -474,7 +474,7 @@ def test_a_photo_is_told_to_a_model_of_drawings(dida: Dida, tmp_path: Path) -> N
     out.unlink()
     refused = dida(*remove, photo, "--strict")
     assert refused.code == 1 and not out.exists()
-    assert f"{words}; -m portraits-glasses knows photos" in refused.err
+    assert f"{words}; -m portraits knows photos" in refused.err
     assert dida(*remove, EXAMPLES / "glasses.png", "--strict") == Result(0, f"{out}\n", "")
     faces = dida(*remove, photo, "--strict", "--face", "all")
     assert faces.code == 2 and "looks for no faces" in faces.err

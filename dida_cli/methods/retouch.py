@@ -8,9 +8,9 @@ are otherwise alike, V. No two of them are of one face.
     E_k(w)                     the code of a part, of a picture that has it
     d                          the critic: of W, or of V, patch by patch
 
-With `code = 0` T takes off alone, and E_k(w) is a layer: what taking the part off w changes, how
-much that hides of what lies below, and how much of it in the colour of what lies around there. It
-is laid over x as it is.
+A part with `code = 0` T takes off alone, and E_k(w) is a layer: what taking the part off w changes,
+how much that hides of what lies below, and how much of it in the colour of what lies around there.
+It is laid over x as it is.
 
 A step edits real pictures, w taken off, v put on by the code of some w. Then every edit is taught
 to become the picture again that it was made of. Its input is an edit, its target is real
@@ -33,11 +33,12 @@ image critics with cycles: Zhu et al., 2017).
     critic    hinge of d: real pictures against edits, and against real ones of the other side
 
 Without `realism`, a teacher or pairs nothing begins, and a teacher's edits are the first inputs of
-`back`; `change` and targets as inputs keep edits from touching the rest. What an edit leaves could
-tell the way back, so that no code is needed. Therefore a change that nobody sees is none
-(`visible`), inputs are made with more or less of their change, with some of the change of other
-pictures, and are seen, with their targets, through a blur. There is no common code. Whether a
-picture has a part is told by how much of it taking it off would change (`least`).
+`back`; in pairs the part is stronger at first than it is. `change` and targets as inputs keep edits
+from touching the rest. What an edit leaves could tell the way back, so that no code is needed.
+Therefore a change that nobody sees is none (`visible`), inputs are made with more or less of their
+change, with some of the change of other pictures, and are seen, with their targets, through a blur.
+There is no common code. Whether a picture has a part is told by how much of it taking it off would
+change (`least`).
 """
 
 from dataclasses import dataclass, field
@@ -59,12 +60,13 @@ from dida_cli.players import Network as Base
 ABILITIES: frozenset[Ability] = frozenset({"masks", "two parts"})
 TAKES = "parts"
 
-PER_PART = "realism", "least"
+PER_PART = "code", "realism", "least"
 SEEN = 0.1  # of 2: pixels that were changed by more count as changed
 GRID = 8  # pixels each way that a cell of a code is for
 UNWORN = 0.35  # of the pairs have nothing that could be taken off
 NEGATIVE = 0.4  # of the critic's negatives are real pictures of the other side
-COURTED = 300  # steps in which weights rise: of realism, and without a teacher of doing nothing
+STRONGER = 2.0  # times the difference of pairs that is added at first to what is to be taken off
+COURTED = 300  # steps in which that falls, and what would hold a training up at its start rises
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ class Settings(Json):
     """What a recipe may say.
 
     Attributes:
-        code: channels of a part's code; 0: it is a layer.
+        code: channels of a part's code, of each part or of all; 0: it is a layer.
         width: channels of the outermost stage of T; the others have 2 and 8/3 times as many.
         encoder_width, critic_width: the same of E and of d.
         rate, critic_rate: learning rates at the start.
@@ -85,7 +87,7 @@ class Settings(Json):
         lessons: steps in which the teacher's part falls to nothing.
     """
 
-    code: int = 16
+    code: list[int] = field(default_factory=lambda: [16])
     width: int = 48
     encoder_width: int = 24
     critic_width: int = 32
@@ -99,7 +101,7 @@ class Settings(Json):
     lessons: int = 2000
 
     def __post_init__(self) -> None:
-        if self.code and not 1 <= self.code <= CHANNELS // 16:
+        if not all(0 <= code <= CHANNELS // 16 for code in self.code):
             raise DidaError(f"code must be 0, for a layer, to {CHANNELS // 16}, not {self.code}")
         for name in ("width", "encoder_width", "critic_width"):
             if not 1 <= (value := getattr(self, name)) <= CHANNELS // 16:
@@ -120,6 +122,10 @@ class Settings(Json):
         values: list[float] = getattr(self, name)
         return values[place % len(values)]
 
+    def codes(self, parts: int) -> list[int]:
+        """The channels of each part's code, 0 where it is a layer."""
+        return [self.code[place % len(self.code)] for place in range(parts)]
+
 
 class Network(Base):
     """T and the encoders of the parts."""
@@ -131,14 +137,15 @@ class Network(Base):
             raise DidaError(f"side {config.side} is no multiple of 16; try 64, 96 or 128")
         self.settings, count = settings, len(config.parts)
         self.abilities = ABILITIES if count == 2 else ABILITIES - {"two parts"}
-        self.laid = settings.code == 0
-        told = count * (settings.code + 1)
-        self.retoucher = nets.Retoucher(told, settings.width, smooth=self.laid)
+        self.channels = settings.codes(count)
+        self.laid = [code == 0 for code in self.channels]
+        told = sum(self.channels) + count
+        self.retoucher = nets.Retoucher(told, settings.width, smooth=all(self.laid))
         self.encoders = nn.ModuleList(
             nets.LayerEncoder(settings.encoder_width)
-            if self.laid
-            else nets.PartEncoder(settings.code, settings.encoder_width)
-            for _ in config.parts
+            if code == 0
+            else nets.PartEncoder(code, settings.encoder_width)
+            for code in self.channels
         )
 
     def encode(self, image: Tensor) -> Codes:
@@ -172,7 +179,7 @@ class Network(Base):
 
     def encoded(self, image: Tensor, place: int, off: Tensor | None = None) -> Tensor:
         """E_k(w); `off` is T(w, k, nothing), where that is known already."""
-        if not self.laid:
+        if not self.laid[place]:
             code: Tensor = self.encoders[place](image)
             return code
         if off is None:
@@ -190,25 +197,26 @@ class Network(Base):
         """Pictures that lack the part of this place with that of a code, as much as it says."""
         amount = code[:, -1:].mean((2, 3), keepdim=True)
         code = code[:, :-1]
-        code = code / (amount + nets.LITTLE) if self.laid else nets.normalised(code)
+        code = code / (amount + nets.LITTLE) if self.laid[place] else nets.normalised(code)
         return image + amount * (visible(image, self.on(image, place, code))[0] - image)
 
     def off(self, image: Tensor, place: int) -> Tensor:
         """T(x, k, nothing)."""
         nothing = torch.zeros_like(image[:, :1, ::GRID, ::GRID])
-        code = nothing.expand(-1, self.settings.code, -1, -1)
+        code = nothing.expand(-1, self.channels[place], -1, -1)
         return self._retouched(image, place, torch.cat([code, nothing - 1], dim=1))
 
     def on(self, image: Tensor, place: int, code: Tensor) -> Tensor:
         """T(x, k, code); code: (N, code, s / 8, s / 8), or a layer."""
-        if self.laid:
+        if self.laid[place]:
             return nets.laid_over(image, code)
         return self._retouched(image, place, F.pad(code, (0, 0, 0, 0, 0, 1), value=1.0))
 
     def _retouched(self, image: Tensor, place: int, told: Tensor) -> Tensor:
         """What T makes of pictures; it is told a code of each part and 1 where it is put on, 0 and
         -1 where it is taken off, all 0 for the parts that are not at this place."""
-        of_all = [torch.zeros_like(told)] * len(self.encoders)
+        nothing = torch.zeros_like(told[:, :1])
+        of_all = [nothing.expand(-1, code + 1, -1, -1) for code in self.channels]
         of_all[place] = told
         made: Tensor = self.retoucher(image, torch.cat(of_all, dim=1))
         return made
@@ -229,17 +237,17 @@ def losses(players: Players, batch: Batch, step: int) -> dict[str, Tensor]:
     settings = network.settings
     found, drawn = [], []
     rise = min(1.0, step / COURTED)
-    priced = 1.0 if players.teacher else rise  # nothing begins where doing nothing is best at once
+    begun = 1.0 if players.teacher else rise  # nothing begins where doing nothing is best at once
     for part in network.config.parts:
         sides, pairs = of_part(batch, part)
         found.append(_of_part(players, part, sides, pairs, step))
         if pairs is not None:
-            drawn.append(_of_pairs(network, part, pairs, UNWORN * priced))
+            drawn.append(_of_pairs(network, part, pairs, begun))
     terms = {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
     if drawn:
         terms["drawn"] = torch.stack(drawn).mean()
     terms["realism"] = rise * terms["realism"]
-    terms["change"] = priced * settings.change * terms["change"]
+    terms["change"] = begun * settings.change * terms["change"]
     return terms
 
 
@@ -255,7 +263,8 @@ def _of_part(
     code = network.encoded(sides.has, place, off)[:, :-1]
     edit = torch.cat([off, network.on(sides.lacks, place, code)])
     # layers learn from true pairs alone, where there are any
-    learns = slice(len(off) if network.laid and pairs is not None else None)
+    laid = network.laid[place]
+    learns = slice(len(off) if laid and pairs is not None else None)
     terms, asked = {}, edit
     if pairs is not None:  # nothing is asked for where no pair differs
         asked = real + _where(pairs) * (edit - real)
@@ -272,9 +281,7 @@ def _of_part(
     critic.requires_grad_(False)
     courted = _of_side(critic(asked), place, edited=True)[learns]
     terms |= {
-        "back": _back(
-            network, place, None if network.laid else code, Sides(worn, bare), sides, undone
-        ),
+        "back": _back(network, place, None if laid else code, Sides(worn, bare), sides, undone),
         "realism": -settings.of("realism", place) * courted.mean(),
         "change": largest(edit - real, 5)[learns].mean(),
     }
@@ -288,17 +295,18 @@ def _of_part(
     return terms
 
 
-def _of_pairs(network: Network, part: Part, pairs: Pairs, unworn: float) -> Tensor:
-    """How far edits are from their true answers, where the part was put into pictures; of a share
-    of them, `unworn`, nothing is to be taken off.
+def _of_pairs(network: Network, part: Part, pairs: Pairs, begun: float) -> Tensor:
+    """How far edits are from their true answers, where the part was put into pictures.
 
-    Where a guide's face is another, what its code tells but the part is of no use.
+    Where a guide's face is another, what its code tells but the part is of no use. Until the
+    training has begun, 1, what is to be taken off is stronger than it was put in, lest leaving it
+    be best, and fewer of the pictures lack it.
     """
     place = network.config.parts.index(part)
     code = network.encoded(pairs.guide, place)[:, :-1]
-    none = some(pairs.has, unworn)
-    given = Sides(torch.where(none, pairs.lacks, pairs.has), pairs.lacks)
     change = pairs.has - pairs.lacks
+    worn = (pairs.has + STRONGER * (1 - begun) * change).clamp(-1, 1)
+    given = Sides(torch.where(some(worn, UNWORN * begun), pairs.lacks, worn), pairs.lacks)
     sides = Sides(pairs.has, pairs.lacks)
     return _back(network, place, code, given, sides, torch.cat([change, change]))
 
@@ -319,7 +327,7 @@ def _back(
         worn, lacks = disturbed.seen(worn, lacks)
     made, wanted = network.off(worn, place), lacks
     if code is not None:
-        if not network.laid:  # T is to find no trace of its target; a layer looks at nothing below
+        if not network.laid[place]:  # a layer looks at nothing below, T finds a trace of its target
             with torch.no_grad():
                 bare, has = disturbed.seen(bare, has)
         made = torch.cat([made, network.on(bare, place, code)])

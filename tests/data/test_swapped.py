@@ -1,6 +1,7 @@
 """A region of some pictures that is put into others."""
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -49,6 +50,13 @@ def test_a_part_comes_along_in_the_colour_of_where_it_comes_to_lie() -> None:
     assert change.max() < 0.01  # no seam, and no trace of the other grey
 
 
+@pytest.mark.parametrize("level", [60, 200])
+def test_black_stays_black_and_white_white_in_any_light(level: int) -> None:
+    onto = images.to_unit(torch.from_numpy(plain(level)))
+    black, white = (put(marked(100, mark), onto)[0][0, 0, 47, 37] for mark in (0, 255))
+    assert black < -0.98 and white > 0.8
+
+
 def test_beyond_the_region_nothing_changes() -> None:
     onto = torch.rand(6, 3, SIDE, SIDE) * 2 - 1
     made, _ = put(
@@ -60,19 +68,21 @@ def test_beyond_the_region_nothing_changes() -> None:
     assert (made != onto)[..., 47:49, 31:33].any(1).all()
 
 
-def test_who_looks_alike_around_the_region_gives() -> None:
-    givers = np.concatenate([marked(40, 255), marked(120, 255), marked(200, 255)])
-    for level in (40, 120, 200):
-        _, giver = put(givers, images.to_unit(torch.from_numpy(plain(level))))
-        assert round((127.5 * (giver[0, 0, 0, 0] + 1)).item()) == level
+def test_those_who_look_alike_around_the_region_give() -> None:
+    levels = [*range(40, 40 + swapped.ALIKE), 120, 200]
+    onto = images.to_unit(torch.from_numpy(plain(*[30] * 64)))
+    _, guides = put(np.concatenate([marked(level, 255) for level in levels]), onto)
+    gave = (127.5 * (guides[:, 0, 0, 0] + 1)).round().int().tolist()
+    assert set(gave) == set(levels[: swapped.ALIKE])
 
 
 def test_some_give_mirrored_where_pictures_may_be() -> None:
     lit = plain(100)  # from the left
     lit[..., : SIDE // 2] = 200
     onto = images.to_unit(torch.from_numpy(lit[..., ::-1].copy()))
-    assert put(lit, onto)[1][0, 0, 0, 0] > 0.5  # as it is, from the left
-    assert torch.equal(put(lit, onto, flip=True)[1], onto)  # the mirrored one is more alike
+    given = np.concatenate([lit] * swapped.ALIKE)
+    assert put(given, onto)[1][0, 0, 0, 0] > 0.5  # as it is, from the left
+    assert torch.equal(put(given, onto, flip=True)[1], onto)  # mirrored ones are more alike
 
 
 def test_it_is_the_same_again_by_the_same_numbers() -> None:

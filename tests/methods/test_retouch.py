@@ -89,9 +89,11 @@ def test_a_layer_is_what_taking_off_changed_and_hides_what_it_says() -> None:
         torch.testing.assert_close(nets.laid_over(bare, layers[-1]), guide)  # whatever it hides
     added, half, opaque = (nets.laid_over(x, layer) for layer in layers)
     assert added.abs().max() == 1  # no colour is brighter
-    torch.testing.assert_close(added, (x + guide - bare).clamp(-1, 1))
-    torch.testing.assert_close(half, (x / 2 + guide - bare / 2).clamp(-1, 1))
-    torch.testing.assert_close(opaque, guide)
+    for made, below, of in ((added, x, bare), (half, x / 2, bare / 2), (opaque, 0 * x, 0 * bare)):
+        lighter = (below + guide - of).clamp(-1, 1)
+        darker = (below + 1) * (guide + 1) / (of + 1) - 1  # by a factor, never below black
+        wanted = torch.where(guide < of, darker, lighter)
+        torch.testing.assert_close(made, wanted, atol=1e-3, rtol=0)
     assert not encoder(guide, guide, 0 * everywhere)[:, :-1].any()
 
 
@@ -109,6 +111,32 @@ def test_what_a_layer_hides_may_take_the_colour_of_what_lies_around() -> None:
     hiding(encoder, 200.0, -200.0)
     opaque = encoder(guide, skin, there)[:, :-1]
     torch.testing.assert_close(nets.laid_over(x, opaque), torch.where(there > 0, guide, x))
+
+
+@torch.no_grad()
+def test_smooth_paint_begins_as_what_lies_around() -> None:
+    made, x, told = nets.Retoucher(6, width=6, smooth=True), pictures(), torch.zeros(3, 6, 4, 4)
+    made.last.bias[48:64], made.last.bias[64:] = -200, 0  # half is kept, half is paint
+    around = nets.surroundings(x, torch.full_like(x[:, :1], 0.5))
+    torch.testing.assert_close(made(x, told), (x + around) / 2)
+    made.last.bias[:48] = 200
+    torch.testing.assert_close(made(x, told), (x + 1) / 2)  # and may have any colour
+
+
+def test_one_part_may_have_a_code_and_the_other_be_a_layer() -> None:
+    torch.manual_seed(0)
+    config = replace(CONFIG, settings=CONFIG.settings | {"code": [2, 0]})
+    network, x = covering(checkpoint.build(config), *ONE_ROW), pictures(2)
+    own = network.encode(x)
+    assert own.a.shape == (2, 3, 4, 4) and own.b.shape == (2, 6, 32, 32)
+    assert own.a.any() and own.b.any()
+    for part in config.parts:
+        other = own._replace(**{part: own.of(part).flip(0)})
+        made = network.compose(other, x, own)
+        assert made.mask is not None and not torch.equal(made.image, x)
+        assert torch.equal(torch.where(made.mask > 0, x, made.image), x)
+    terms = retouch.losses(retouch.players(network), batch(), 1)
+    assert all(term.isfinite() for term in terms.values())
 
 
 @torch.no_grad()
@@ -316,7 +344,7 @@ def test_without_a_teacher_nothing_is_taught() -> None:
     assert set(retouch.losses(players, batch(), 1)) == {"back", "realism", "change", "critic"}
 
 
-def test_pairs_of_a_part_that_is_drawn_teach_both_ways() -> None:
+def test_pairs_of_a_part_that_is_drawn_teach_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     players = retouch.players(checkpoint.build(CONFIG))
     pairs = Pairs(*(pictures(2, seed) for seed in (5, 6, 7)))
@@ -329,6 +357,7 @@ def test_pairs_of_a_part_that_is_drawn_teach_both_ways() -> None:
     apart = Pairs(torch.ones(2, 3, 32, 32), torch.zeros(2, 3, 32, 32), pairs.guide)
     one = retouch._of_pairs(made, "b", apart, 0.0)
     assert one.item() == pytest.approx(1, abs=2 * disturbed.NOISE)  # off by 1 in either direction
+    monkeypatch.setattr(retouch, "UNWORN", 1.0)
     half = retouch._of_pairs(made, "b", apart, 1.0)  # nothing is there to be taken off
     assert half.item() == pytest.approx(0.5, abs=2 * disturbed.NOISE)
     retouch._of_pairs(players.network, "b", pairs, 0.0).backward()
@@ -363,14 +392,33 @@ def test_a_model_is_loaded_where_its_teacher_is_not(tmp_path: Path) -> None:
     assert checkpoint.load(folder).config.settings["teacher"] == "gone"
 
 
-def test_realism_rises_and_its_weight_is_the_recipes() -> None:
-    torch.manual_seed(0)
-    players = retouch.players(checkpoint.build(CONFIG))
-    found = []
-    for step in (0, retouch.COURTED // 2, retouch.COURTED, 10 * retouch.COURTED):
+def test_realism_rises_and_without_a_teacher_so_does_the_price_of_change(
+    masked_folder: Path,
+) -> None:
+    alone = retouch.players(covering(checkpoint.build(CONFIG), *ONE_ROW))
+    for players in (taught(masked_folder), alone):
+        rising = {"realism"} if players.teacher else {"realism", "change"}
         players.critic.eval()  # its spectral norms stand still
-        found.append(retouch.losses(players, batch(), step)["realism"].item())
-    assert found[0] == 0 and found[2] == found[3] == pytest.approx(2 * found[1], rel=1e-3)
+        found = []
+        for step in (0, retouch.COURTED // 2, retouch.COURTED, 10 * retouch.COURTED):
+            found.append(retouch.losses(players, batch(), step))
+        for name in ("realism", "change"):
+            start, half, risen, later = (terms[name].item() for terms in found)
+            assert risen == pytest.approx(later, rel=1e-3)
+            shares = (0, 0.5) if name in rising else (1, 1)
+            assert (start, half) == pytest.approx([share * risen for share in shares], rel=1e-3)
+
+
+def test_what_is_to_be_taken_off_is_stronger_at_first() -> None:
+    torch.manual_seed(0)
+    made = covering(checkpoint.build(CONFIG), -30.0)  # which changes nothing
+    assert isinstance(made, retouch.Network)
+    grey = torch.zeros(2, 3, 32, 32)
+    pairs = Pairs(grey + 0.2, grey, pictures(2))
+    first, half = (retouch._of_pairs(made, "b", pairs, begun).item() for begun in (0.0, 0.5))
+    stronger = 0.2 * (1 + retouch.STRONGER)
+    assert first == pytest.approx((stronger + 0.2) / 2, abs=disturbed.NOISE)  # off, and on
+    assert half < first - disturbed.NOISE
 
 
 def test_changed_pixels_count_more() -> None:
