@@ -275,9 +275,7 @@ class Retoucher(nn.Module):
         shares = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1).softmax(1)
         kept, around, painted = shares[:, :1], shares[:, 1:2], shares[:, 2:]
         near = surroundings(picture, kept)
-        paint = colours.tanh()
-        if self.smooth:
-            paint = (near + 2 * (colours / 2).tanh()).clamp(-1, 1)
+        paint = (near + 2 * (colours / 2).tanh()).clamp(-1, 1) if self.smooth else colours.tanh()
         image: Tensor = kept * picture + around * near + painted * paint
         return image
 

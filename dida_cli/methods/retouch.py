@@ -117,14 +117,10 @@ class Settings(Json):
             if not all(0 <= one < float("inf") for one in (value if name in PER_PART else [value])):
                 raise DidaError(f"{name} must be 0 or more, not {value}")
 
-    def of(self, name: Literal["realism", "least"], place: int) -> float:
+    def of(self, name: Literal["code", "realism", "least"], place: int) -> float:
         """What is said of each part, or of all, of the part of this place."""
         values: list[float] = getattr(self, name)
         return values[place % len(values)]
-
-    def codes(self, parts: int) -> list[int]:
-        """The channels of each part's code, 0 where it is a layer."""
-        return [self.code[place % len(self.code)] for place in range(parts)]
 
 
 class Network(Base):
@@ -137,7 +133,7 @@ class Network(Base):
             raise DidaError(f"side {config.side} is no multiple of 16; try 64, 96 or 128")
         self.settings, count = settings, len(config.parts)
         self.abilities = ABILITIES if count == 2 else ABILITIES - {"two parts"}
-        self.channels = settings.codes(count)
+        self.channels = [int(settings.of("code", place)) for place in range(count)]
         self.laid = [code == 0 for code in self.channels]
         told = sum(self.channels) + count
         self.retoucher = nets.Retoucher(told, settings.width, smooth=all(self.laid))
@@ -327,7 +323,8 @@ def _back(
         worn, lacks = disturbed.seen(worn, lacks)
     made, wanted = network.off(worn, place), lacks
     if code is not None:
-        if not network.laid[place]:  # a layer looks at nothing below, T finds a trace of its target
+        # T is to find no trace of its target; a layer looks at nothing below
+        if not network.laid[place]:
             with torch.no_grad():
                 bare, has = disturbed.seen(bare, has)
         made = torch.cat([made, network.on(bare, place, code)])
