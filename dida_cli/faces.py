@@ -58,7 +58,7 @@ class Face(NamedTuple):
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the square of a face lies: the similarity that takes the unit square into the picture.
+    """Where the square of a face lies: the affine map that takes the unit square into the picture.
 
     matrix (2, 3): x, y of the picture = matrix @ (u, v, 1), u and v from 0 to 1 in the square.
     """
@@ -67,8 +67,8 @@ class Placement:
 
     @property
     def side(self) -> float:
-        """The side of the square, in pixels of the picture."""
-        return float(np.hypot(*self.matrix[:, 0]))
+        """The side of a square of the same area, in pixels of the picture; 0 if it is mirrored."""
+        return float(np.sqrt(max(0.0, np.linalg.det(self.matrix[:, :2]))))
 
     @property
     def corners(self) -> np.ndarray:
@@ -82,15 +82,10 @@ class Placement:
 
 
 def placement(points: np.ndarray) -> Placement:
-    """How a face with these five points lies: the least squares fit of the template to its eyes
-    and the middle of its mouth (Umeyama, 1991)."""
-    wanted = np.stack([points[0], points[1], (points[3] + points[4]) / 2]).astype(float)
-    middle, centre = TEMPLATE.mean(0), wanted.mean(0)
-    template, found = TEMPLATE - middle, wanted - centre
-    a = (template * found).sum()
-    b = (template[:, 0] * found[:, 1] - template[:, 1] * found[:, 0]).sum()
-    turn = np.array([[a, -b], [b, a]]) / (template**2).sum()
-    return Placement(np.column_stack([turn, centre - turn @ middle]))
+    """How a face with these five points lies: eyes and the middle of the mouth come to lie where
+    the template has them, so that parts of one face fit another."""
+    found = np.stack([points[0], points[1], (points[3] + points[4]) / 2])
+    return Placement(np.linalg.solve(np.column_stack([TEMPLATE, np.ones(3)]), found).T)
 
 
 def cut(picture: Picture, where: Placement, side: int, margin: float = 0.0) -> Picture:
@@ -205,7 +200,7 @@ def areas(picture: Picture, choice: Choice, name: str) -> list[images.Area]:
         return [images.area(picture, images.Square(1))]
     if choice.points:
         told = Laid(placement(np.array(choice.points)), picture.size)
-        if told.where.side < 1:
+        if told.where.side < 1:  # mirrored, or in a line
             raise DidaError(f"{name}: the landmarks do not lie as those of a face; see --help")
         return [told]
     found = find(images.flat(picture))
@@ -266,10 +261,11 @@ def find(picture: Picture) -> list[Face]:
         kept = sure[_without_doubles(boxes[sure], scores[sure], overlap)]
         boxes, scores, points = boxes[kept], scores[kept], points[kept]
     ratio = np.array(picture.size) / size
-    faces = [
+    found = [
         Face(box.numpy() * np.tile(ratio, 2), float(score), five.numpy() * ratio)
         for box, score, five in zip(boxes, scores, points, strict=True)
     ]
+    faces = [face for face in found if placement(face.points).side >= 1]
     return sorted(faces, key=lambda face: -np.prod(face.box[2:] - face.box[:2]))
 
 

@@ -261,8 +261,9 @@ class Retoucher(nn.Module):
         nn.init.zeros_(bias)
         nn.init.constant_(bias[3 * UNSHUFFLED**2 :], CHANGED)
 
-    def forward(self, picture: Tensor, told: Tensor) -> Tensor:
-        """picture (N, 3, s, s) in [-1, 1], told (N, told, s / 8, s / 8) to another picture."""
+    def forward(self, picture: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+        """picture (N, 3, s, s) in [-1, 1], told (N, told, s / 8, s / 8) to another picture, and
+        which share of each pixel is not kept: (N, 1, s, s)."""
         fine = self.first(F.pixel_unshuffle(picture, UNSHUFFLED))
         coarse = self.down[0](fine)
         values, told = self.down[1](coarse), told.to(fine.dtype)
@@ -276,8 +277,7 @@ class Retoucher(nn.Module):
         kept, around, painted = shares[:, :1], shares[:, 1:2], shares[:, 2:]
         near = surroundings(picture, kept)
         paint = (near + 2 * (colours / 2).tanh()).clamp(-1, 1) if self.smooth else colours.tanh()
-        image: Tensor = kept * picture + around * near + painted * paint
-        return image
+        return kept * picture + around * near + painted * paint, around + painted
 
 
 def surroundings(picture: Tensor, seen: Tensor) -> Tensor:

@@ -77,6 +77,14 @@ def test_a_square_lies_as_the_points_do(turn: float) -> None:
     assert faces.Face(np.zeros(4), 1, points).yaw == pytest.approx(0.4)
 
 
+def test_eyes_and_mouth_of_every_face_come_to_lie_in_the_same_places() -> None:
+    long = np.array([[30.0, 41], [62, 35], [53, 60], [41, 94], [63, 92]])
+    where = faces.placement(long)
+    np.testing.assert_allclose(where.at(faces.TEMPLATE), [[30, 41], [62, 35], [52, 93]])
+    assert where.side == pytest.approx(np.sqrt(np.linalg.det(where.matrix[:, :2])))
+    assert faces.placement(long[[1, 0, 2, 4, 3]]).side == 0  # mirrored
+
+
 def test_a_cut_shows_what_lies_in_the_square() -> None:
     y, x = np.mgrid[:200, :300]
     picture = Image.fromarray(np.stack([x * 0.8, y * 1.2, x * 0], -1).astype(np.uint8))

@@ -30,7 +30,7 @@ NAMED = 10  # unreadable files that are named one by one
 HELD_OUT = 64  # pictures of each set that are not learned from, where no list says which
 TRAIN, VALIDATION, TEST = 0, 1, 2  # what a file is for, as CelebA's partition list numbers it
 SMALL = 2**28  # bytes of decoded pictures that are kept in memory, not in a file
-DECODING = 2  # raised whenever `read` would give other pixels for the same files
+DECODING = 3  # raised whenever `read` would give other pixels for the same files
 AHEAD = 256  # pictures that are decoded before the first of them is used
 MEMBER_BYTES = 4 * images.MAX_PIXELS  # no picture in an archive may be larger
 

@@ -65,7 +65,8 @@ def frames_at(seed: int, index: int, kind: Kind) -> Frames:
     is_thin = kind == "thin" or (kind == "dark" and random.random() < 0.4)
     is_dark = kind == "dark"
     width = between(0.3, 0.38)
-    tint = random.choice(((15, 15, 18), (45, 30, 20), (20, 35, 30))) if is_dark else (205, 220, 225)
+    grey, cast = between(8, 50), between(0, 70)
+    red, green, blue = (round(grey + cast * between(0, 1)) for _ in range(3))
     return Frames(
         width=width,
         height=width * between(0.6, 0.95),
@@ -73,8 +74,8 @@ def frames_at(seed: int, index: int, kind: Kind) -> Frames:
         droop=between(0, 0.04),
         thick=between(0.017, 0.029) if is_thin else between(0.045, 0.087),
         colour=random.choice(METALS if is_thin else PLASTICS),
-        lens=tint,
-        covers=between(0.8, 0.96) if is_dark else between(0.02, 0.08),
+        lens=(red, green, blue) if is_dark else (205, 220, 225),
+        covers=between(0.45, 0.96) if is_dark else between(0.02, 0.08),
         glare=between(0.1, 0.45) * (random.random() < 0.5),
         shadow=between(0.1, 0.35),
     )

@@ -30,13 +30,15 @@ image critics with cycles: Zhu et al., 2017).
               by the code of another face with the same part, and leaves a third of those without
               it as they are. Layers are learned from these alone then, and `realism` asks for
               nothing where no pair of the batch differs
+    open      -log of the share of a pixel that T does not keep, where these pairs differ
     critic    hinge of d: real pictures against edits, and against real ones of the other side
 
 Without `realism`, a teacher or pairs nothing begins, and a teacher's edits are the first inputs of
-`back`; in pairs the part is stronger at first than it is. `change` and targets as inputs keep edits
-from touching the rest. What an edit leaves could tell the way back, so that no code is needed.
-Therefore a change that nobody sees is none (`visible`), inputs are made with more or less of their
-change, with some of the change of other pictures, and are seen, with their targets, through a blur.
+`back`. Paint is poor at first, so T would keep every pixel, and a share that is nothing has no
+gradient: hence `open`. `change` and targets as inputs keep edits from touching the rest. What an
+edit leaves could tell the way back, so that no code is needed. Therefore a change that nobody sees
+is none (`visible`), inputs are made with more or less of their change, with some of the change of
+other pictures, and are seen, with their targets, through a blur.
 There is no common code. Whether a picture has a part is told by how much of it taking it off would
 change (`least`).
 """
@@ -65,8 +67,7 @@ SEEN = 0.1  # of 2: pixels that were changed by more count as changed
 GRID = 8  # pixels each way that a cell of a code is for
 UNWORN = 0.35  # of the pairs have nothing that could be taken off
 NEGATIVE = 0.4  # of the critic's negatives are real pictures of the other side
-STRONGER = 2.0  # times the difference of pairs that is added at first to what is to be taken off
-COURTED = 300  # steps in which that falls, and what would hold a training up at its start rises
+OPEN = 0.05  # weight of the term
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,23 +199,27 @@ class Network(Base):
 
     def off(self, image: Tensor, place: int) -> Tensor:
         """T(x, k, nothing)."""
-        nothing = torch.zeros_like(image[:, :1, ::GRID, ::GRID])
-        code = nothing.expand(-1, self.channels[place], -1, -1)
-        return self._retouched(image, place, torch.cat([code, nothing - 1], dim=1))
+        return self.retouched(image, place, None)[0]
 
     def on(self, image: Tensor, place: int, code: Tensor) -> Tensor:
         """T(x, k, code); code: (N, code, s / 8, s / 8), or a layer."""
         if self.laid[place]:
             return nets.laid_over(image, code)
-        return self._retouched(image, place, F.pad(code, (0, 0, 0, 0, 0, 1), value=1.0))
+        return self.retouched(image, place, code)[0]
 
-    def _retouched(self, image: Tensor, place: int, told: Tensor) -> Tensor:
-        """What T makes of pictures; it is told a code of each part and 1 where it is put on, 0 and
-        -1 where it is taken off, all 0 for the parts that are not at this place."""
-        nothing = torch.zeros_like(told[:, :1])
-        of_all = [nothing.expand(-1, code + 1, -1, -1) for code in self.channels]
-        of_all[place] = told
-        made: Tensor = self.retoucher(image, torch.cat(of_all, dim=1))
+    def retouched(self, image: Tensor, place: int, code: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What T makes of pictures, and which share of each pixel it does not keep, (N, 1, s, s).
+
+        It is told a code of each part and 1 where it is put on, 0 and -1 where it is taken off, all
+        0 for the parts that are not at this place.
+        """
+        nothing = torch.zeros_like(image[:, :1, ::GRID, ::GRID])
+        of_all = [nothing.expand(-1, channels + 1, -1, -1) for channels in self.channels]
+        if code is None:
+            of_all[place] = torch.cat([of_all[place][:, 1:], nothing - 1], dim=1)
+        else:
+            of_all[place] = torch.cat([code, nothing + 1], dim=1)
+        made: tuple[Tensor, Tensor] = self.retoucher(image, torch.cat(of_all, dim=1))
         return made
 
 
@@ -230,27 +235,21 @@ def losses(players: Players, batch: Batch, step: int) -> dict[str, Tensor]:
     """The terms of the table above, weighted, each the mean over the parts."""
     network = players.network
     assert isinstance(network, Network)
-    settings = network.settings
     found, drawn = [], []
-    rise = min(1.0, step / COURTED)
-    begun = 1.0 if players.teacher else rise  # nothing begins where doing nothing is best at once
     for part in network.config.parts:
         sides, pairs = of_part(batch, part)
         found.append(_of_part(players, part, sides, pairs, step))
         if pairs is not None:
-            drawn.append(_of_pairs(network, part, pairs, begun))
-    terms = {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
-    if drawn:
-        terms["drawn"] = torch.stack(drawn).mean()
-    terms["realism"] = rise * terms["realism"]
-    terms["change"] = begun * settings.change * terms["change"]
-    return terms
+            drawn.append(_of_pairs(network, part, pairs))
+    terms = [*found, *drawn]
+    names = dict.fromkeys(name for of in terms for name in of)
+    return {name: torch.stack([of[name] for of in terms if name in of]).mean() for name in names}
 
 
 def _of_part(
     players: Players, part: Part, sides: Sides, pairs: Pairs | None, step: int
 ) -> dict[str, Tensor]:
-    """The terms of one part, before they are weighted."""
+    """The terms of one part, weighted."""
     network, critic = players.network, players.critic
     assert isinstance(network, Network)
     place, settings = network.config.parts.index(part), network.settings
@@ -277,9 +276,9 @@ def _of_part(
     critic.requires_grad_(False)
     courted = _of_side(critic(asked), place, edited=True)[learns]
     terms |= {
-        "back": _back(network, place, None if laid else code, Sides(worn, bare), sides, undone),
+        "back": _back(network, place, None if laid else code, Sides(worn, bare), sides, undone)[0],
         "realism": -settings.of("realism", place) * courted.mean(),
-        "change": largest(edit - real, 5)[learns].mean(),
+        "change": settings.change * largest(edit - real, 5)[learns].mean(),
     }
     critic.requires_grad_(True)
     of_real, of_edit = critic(torch.cat([real, asked.detach()])).chunk(2)
@@ -291,20 +290,20 @@ def _of_part(
     return terms
 
 
-def _of_pairs(network: Network, part: Part, pairs: Pairs, begun: float) -> Tensor:
-    """How far edits are from their true answers, where the part was put into pictures.
+def _of_pairs(network: Network, part: Part, pairs: Pairs) -> dict[str, Tensor]:
+    """The terms of a part that was put into pictures, weighted.
 
-    Where a guide's face is another, what its code tells but the part is of no use. Until the
-    training has begun, 1, what is to be taken off is stronger than it was put in, lest leaving it
-    be best, and fewer of the pictures lack it.
+    Where a guide's face is another, what its code tells but the part is of no use.
     """
     place = network.config.parts.index(part)
     code = network.encoded(pairs.guide, place)[:, :-1]
     change = pairs.has - pairs.lacks
-    worn = (pairs.has + STRONGER * (1 - begun) * change).clamp(-1, 1)
-    given = Sides(torch.where(some(worn, UNWORN * begun), pairs.lacks, worn), pairs.lacks)
-    sides = Sides(pairs.has, pairs.lacks)
-    return _back(network, place, code, given, sides, torch.cat([change, change]))
+    worn = torch.where(some(change, UNWORN), pairs.lacks, pairs.has)
+    given, sides = Sides(worn, pairs.lacks), Sides(pairs.has, pairs.lacks)
+    error, open_at = _back(network, place, code, given, sides, torch.cat([change, change]))
+    differs = largest(torch.cat([worn - pairs.lacks, change]), 3)[: len(open_at)] > SEEN
+    shut = -(differs * (open_at + nets.LITTLE).log()).sum() / (differs.sum() + 1)
+    return {"drawn": error, "open": OPEN * shut}
 
 
 def _where(pairs: Pairs) -> Tensor:
@@ -315,21 +314,25 @@ def _where(pairs: Pairs) -> Tensor:
 
 def _back(
     network: Network, place: int, code: Tensor | None, given: Sides, target: Sides, change: Tensor
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """How far pictures that lose a part, and if there is a code others that get it, are from what
-    they should be; `change` is between the two, first of those that lose it."""
+    they should be, and which share of their pixels T did not keep; `change` is between given and
+    target, first of those that lose it."""
     (worn, bare), (has, lacks) = given, target
     with torch.no_grad():
         worn, lacks = disturbed.seen(worn, lacks)
-    made, wanted = network.off(worn, place), lacks
+    made, open_at = network.retouched(worn, place, None)
+    wanted = lacks
     if code is not None:
-        # T is to find no trace of its target; a layer looks at nothing below
-        if not network.laid[place]:
+        if network.laid[place]:  # a layer looks at nothing below
+            put_on = network.on(bare, place, code)
+        else:  # T is to find no trace of its target
             with torch.no_grad():
                 bare, has = disturbed.seen(bare, has)
-        made = torch.cat([made, network.on(bare, place, code)])
-        wanted = torch.cat([wanted, has])
-    return _error(made, wanted, change[: len(made)], network.settings.focus)
+            put_on, also = network.retouched(bare, place, code)
+            open_at = torch.cat([open_at, also])
+        made, wanted = torch.cat([made, put_on]), torch.cat([wanted, has])
+    return _error(made, wanted, change[: len(made)], network.settings.focus), open_at
 
 
 def _error(made: Tensor, target: Tensor, change: Tensor, focus: float) -> Tensor:

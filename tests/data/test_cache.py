@@ -160,7 +160,7 @@ def test_decoding_is_the_one_that_the_constant_stands_for() -> None:
     found = [images.pixels(picture)[:, 3, 5].tolist(), images.pixels(picture)[:, 20, 30].tolist()]
     assert np.abs(np.subtract(found, expected)).max() <= 2
     assert (144 * faces.TEMPLATE).round(6).tolist() == [[40, 56], [102, 56], [71, 124]]
-    assert folders.DECODING == 2
+    assert folders.DECODING == 3
 
 
 def test_few_pictures_stay_in_memory(
