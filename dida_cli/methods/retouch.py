@@ -67,7 +67,7 @@ SEEN = 0.1  # of 2: pixels that were changed by more count as changed
 GRID = 8  # pixels each way that a cell of a code is for
 UNWORN = 0.35  # of the pairs have nothing that could be taken off
 NEGATIVE = 0.4  # of the critic's negatives are real pictures of the other side
-OPEN = 0.05  # weight of the term
+OPEN, TINY = 0.05, 1e-30  # weight of the term, and the smallest share it tells from none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,7 +302,7 @@ def _of_pairs(network: Network, part: Part, pairs: Pairs) -> dict[str, Tensor]:
     given, sides = Sides(worn, pairs.lacks), Sides(pairs.has, pairs.lacks)
     error, open_at = _back(network, place, code, given, sides, torch.cat([change, change]))
     differs = largest(torch.cat([worn - pairs.lacks, change]), 3)[: len(open_at)] > SEEN
-    shut = -(differs * (open_at + nets.LITTLE).log()).sum() / (differs.sum() + 1)
+    shut = -(differs * open_at.clamp_min(TINY).log()).sum() / (differs.sum() + 1)
     return {"drawn": error, "open": OPEN * shut}
 
 
