@@ -16,13 +16,18 @@ from PIL import Image
 from dida_cli import checkpoint, methods
 from dida_cli.cli import main
 from dida_cli.config import Domains, ModelConfig
-from dida_cli.evaluate import attributes
+from dida_cli.data import frames
+from dida_cli.evaluate import attributes, told_apart
 from dida_cli.players import Network
 
 # Where tests run in several processes, each keeps to its share of the cores, as do its commands.
 THREADS = (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) or 1
 torch.set_num_threads(THREADS)
 os.environ["OMP_NUM_THREADS"] = str(THREADS)
+
+# What takes long and is asked of where it is tested: how many frames are drawn for a training, and
+# how long a network learns to tell edits from real pictures.
+frames.BANK, told_apart.STEPS = 24, 2
 
 SMALL = {
     "grid": 4,
@@ -44,9 +49,6 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 TINY = configured("didd", **SMALL)  # draws pictures whole
 MASKED = configured("layers", **SMALL)  # paints by masks
 RETOUCH = configured("retouch", code=3, width=4, encoder_width=4, critic_width=4)  # no common code
-LAYERED = configured(
-    "retouch", code=0, width=4, encoder_width=4, critic_width=4
-)  # nor codes at all
 
 
 class Result(NamedTuple):

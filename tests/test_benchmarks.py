@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from benchmarks import folder, paired, people, removal, start
-from dida_cli.evaluate import attributes, told_apart
+from dida_cli.evaluate import attributes
 
 
 def ask(capsys: pytest.CaptureFixture[str], script: ModuleType, *arguments: object) -> str:
@@ -87,10 +87,7 @@ def test_people(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         assert 0.01 < (abs(before - after).max(-1) > 20).mean() < 0.5
 
 
-def test_removal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(told_apart, "STEPS", 2)
+def test_removal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     torch.manual_seed(0)
     factors = attributes.of_parts(["a", "b"])
     attributes.save(attributes.FactorClassifier(factors), tmp_path, "a judge", factors)

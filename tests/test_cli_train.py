@@ -28,7 +28,7 @@ from dida_cli.codes import transfer
 from dida_cli.config import read_config
 from dida_cli.data import avatars
 from dida_cli.distributed import ALONE
-from dida_cli.evaluate import attributes, told_apart, validation
+from dida_cli.evaluate import attributes, validation
 from dida_cli.players import Batch, Network, Sides
 from dida_cli.training import Training
 
@@ -114,7 +114,6 @@ def test_where_a_recipe_says_how_parts_are_put_into_its_pictures_there_are_pairs
     options = ["avatars-smile-glasses", "--data", faces, "--side", 32, "--steps", 2, "--batch", 2]
     for setting in (
         "settings.width=4",
-        "settings.teacher=",
         "settings.code=0",
         "training.log_every=1",
         "parts.a.region=[0.5, 0.8, 0.25, 0.16]",
@@ -744,9 +743,8 @@ def test_durations_are_told_by_the_two_largest_units(seconds: float, words: str)
 
 
 def test_a_recipe_of_a_table_trains_each_part_and_shows_what_may_be_shown(
-    dida: Dida, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dida: Dida, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(told_apart, "STEPS", 2)
     lines = ["file,smile,glasses,person,kind,source,licence"]
     for index in range(160):
         write_picture(tmp_path / f"{index}.png", seed=index)

@@ -12,7 +12,7 @@ import numpy as np
 import onnx as onnx_format
 import pytest
 import torch
-from conftest import LAYERED, RETOUCH, SMALL, Result, configured, retouching, write_picture
+from conftest import SMALL, Result, configured, retouching, write_picture
 from onnx import TensorProto, helper
 from PIL import Image
 from torch import nn
@@ -33,8 +33,7 @@ FORMS = {
     "didd, paper": configured("didd", **PAPER),
     "mask, paper": configured("mask", **ONE_SIDED, **PAPER),
     "layers": configured("layers", **SMALL),
-    "retouch": RETOUCH,
-    "retouch, layers": LAYERED,
+    "retouch": configured("retouch", code=[3, 0], width=4, encoder_width=4, critic_width=4),
 }  # every class, norm and side; a compact `mask` has nothing of its own, and exports take seconds
 
 

@@ -15,7 +15,7 @@ from conftest import Result
 
 from dida_cli import methods, recipe
 from dida_cli.cli import finish
-from dida_cli.evaluate import report, told_apart
+from dida_cli.evaluate import report
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -47,7 +47,6 @@ def test_every_command_runs(
 ) -> None:
     monkeypatch.setattr(finish, "PAIRS", 6)
     monkeypatch.setattr(report, "DIVERSITY", 2)
-    monkeypatch.setattr(told_apart, "STEPS", 2)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
     found = commands()

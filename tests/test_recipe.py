@@ -227,9 +227,8 @@ def test_every_bundled_recipe_is_whole(name: str) -> None:
 def test_the_default_model_is_of_a_recipe() -> None:
     for method, parts, name in (("retouch", 2, DEFAULT_MODEL), ("retouch", 1, "avatars-beard")):
         values = recipe.values_of(name)
-        assert values["settings"].pop("teacher")  # which knows these parts alone
         recipe.unplaced(values)
-        for bound in ("code", "least"):
+        for bound in recipe.BOUND:
             values["settings"].pop(bound, None)
         assert recipe.usual(method, parts) == values
     assert recipe.usual("mask", 2) == recipe.values_of("avatars-beard-mask")

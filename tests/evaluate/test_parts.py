@@ -13,18 +13,12 @@ from torch import Tensor
 from dida_cli.codes import Codes, Rendering
 from dida_cli.config import Domains, ModelConfig
 from dida_cli.errors import DidaError
-from dida_cli.evaluate import attributes, parts, tables, told_apart
+from dida_cli.evaluate import attributes, parts, tables
 from dida_cli.evaluate.report import Settings
 
 SIDE = 64
 EITHER = "glasses=1 or smile=1"
 PLACES = {"a": (slice(0, 16), slice(0, 16)), "b": (slice(48, 64), slice(48, 64))}
-
-
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The network that tells edits apart is asked before it has learned much."""
-    monkeypatch.setattr(told_apart, "STEPS", 2)
 
 
 class Corners:

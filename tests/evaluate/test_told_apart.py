@@ -13,13 +13,19 @@ from dida_cli import images
 from dida_cli.data import avatars
 from dida_cli.evaluate import segmentation, told_apart
 
-COUNT = 100
+COUNT, STEPS = 100, 200
 TINT = 0.04  # of the range of a colour
 
 
 class Drawn(NamedTuple):
     content: Tensor
     real: Tensor
+
+
+@pytest.fixture(autouse=True)
+def whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It learns as long as it does for users."""
+    monkeypatch.setattr(told_apart, "STEPS", STEPS)
 
 
 @pytest.fixture(scope="module")
