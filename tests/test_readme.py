@@ -20,6 +20,7 @@ from dida_cli.evaluate import report
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 TRAINING = (ROOT / "docs" / "training.md").read_text()
+METHODS = (ROOT / "docs" / "methods.md").read_text()
 DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 # Appended to commands that would take long; of an option given twice, the last counts.
@@ -131,14 +132,14 @@ def test_the_recipe_that_is_shown_has_every_key_and_default() -> None:
 
 @pytest.mark.parametrize("method", methods.MODULES)
 def test_every_setting_of_a_method_is_told_with_its_default(method: str) -> None:
-    lines = [line for line in TRAINING.splitlines() if line.startswith("|")]
-    table = [[cell.strip() for cell in line.split("|")] for line in lines]
-    head = next(place for place, row in enumerate(table) if row[1] == "setting")
-    column = table[head].index(method)
     told: dict[str, str] = {}
-    for row in table[head + 2 :]:
-        if values := row[column]:
-            told |= dict(zip(re.findall(r"`(\w+)`", row[1]), values.split(", "), strict=True))
+    for text in re.findall(r"(?:^\|.*\n)+", METHODS, re.MULTILINE):
+        head, _, *rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
+        if head[1] != "setting" or method not in head:
+            continue
+        for row in rows:
+            if values := row[head.index(method)]:
+                told |= dict(zip(re.findall(r"`(\w+)`", row[1]), values.split(", "), strict=True))
     defaults = methods.complete(method, {})
     plain = {
         name: value[0] if isinstance(value, list) else value for name, value in defaults.items()

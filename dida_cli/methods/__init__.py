@@ -31,6 +31,9 @@ MODULES = {
     "layers": "dida_cli.methods.layers",
     "didd": "dida_cli.methods.didd",
     "mask": "dida_cli.methods.mask",
+    "fader": "dida_cli.methods.fader",
+    "munit": "dida_cli.methods.munit",
+    "drit": "dida_cli.methods.drit",
 }
 
 
