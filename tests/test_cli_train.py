@@ -739,7 +739,7 @@ def test_a_dry_run_refuses_what_the_training_would(dida: Dida, small: Path, tmp_
     [(3, "1 min"), (59 * 60, "59 min"), (3600, "1 h 0 min"), (86_399, "1 d 0 h"), (2e5, "2 d 7 h")],
 )
 def test_durations_are_told_by_the_two_largest_units(seconds: float, words: str) -> None:
-    assert costs._duration(seconds) == words
+    assert costs.duration(seconds) == words
 
 
 def test_a_recipe_of_a_table_trains_each_part_and_shows_what_may_be_shown(

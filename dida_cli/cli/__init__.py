@@ -11,7 +11,18 @@ from typing import Annotated
 import typer
 
 from dida_cli import __version__
-from dida_cli.cli import console, convert, data, edit, evaluate, export, models, study, train
+from dida_cli.cli import (
+    benchmark,
+    console,
+    convert,
+    data,
+    edit,
+    evaluate,
+    export,
+    models,
+    study,
+    train,
+)
 from dida_cli.errors import DidaError
 
 app = typer.Typer(
@@ -34,6 +45,7 @@ app.command("doctor")(models.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(study.app, name="study")
+app.add_typer(benchmark.app, name="benchmark")
 
 
 def _version(wanted: bool) -> None:

@@ -18,6 +18,14 @@ TRIED = 4  # steps; the first, which warms up, is not timed
 DRAWN = 10  # faces
 
 
+def seconds(wanted: "Recipe", device: "torch.device") -> float:
+    """How long the steps of a training take here, by a few of them on noise."""
+    from dida_cli.training import Training
+
+    stages = enumerate(wanted.stages)
+    return sum(s.steps * _step_of(Training(wanted, place, str(device))) for place, s in stages)
+
+
 def tell(wanted: "Recipe", device: "torch.device") -> None:
     """Make a few steps of each stage on noise, and print what the whole training will take."""
     from dida_cli import recipe
@@ -40,13 +48,13 @@ def tell(wanted: "Recipe", device: "torch.device") -> None:
         seconds += stage.steps * a_step
         console.out(
             f"stage {place + 1}   {stage.steps:,} steps at {stage.side} px, {stage.batch} pictures "
-            f"of each set{weights}; {1 / a_step:.3g} steps/s, {_duration(stage.steps * a_step)}"
+            f"of each set{weights}; {1 / a_step:.3g} steps/s, {duration(stage.steps * a_step)}"
         )
     sides = {stage.side for stage in wanted.stages}
     decoded = [folders.decoded_bytes(count, side, wanted.fit) for side in sides]
     kept, cached = max(size for size, _ in decoded), sum(size for _, size in decoded)
     memory = _megabytes(_peak_memory(device) + state + kept)
-    console.out(f"time      {_duration(seconds)}; drawing, reading, saves and scores apart")
+    console.out(f"time      {duration(seconds)}; drawing, reading, saves and scores apart")
     console.out(f"memory    about {memory} at most, on {device.type}")
     console.out(f"disk      {_megabytes(in_run)} in the run, {_megabytes(cached)} decoded pictures")
 
@@ -62,7 +70,7 @@ def _tell_pictures(wanted: "Recipe") -> int:
         for index in range(DRAWN):
             avatars.draw(avatars.factors_at(begin.AVATAR_SEED, index))
         a_face = (time.perf_counter() - began) / DRAWN / (os.cpu_count() or 1)
-        taken = _duration(begin.AVATAR_COUNT * a_face)
+        taken = duration(begin.AVATAR_COUNT * a_face)
         console.out(f"pictures  {begin.AVATAR_COUNT:,} faces, which are drawn first: {taken}")
         return begin.AVATAR_COUNT
     if wanted.method == recipe.JUDGE:
@@ -130,7 +138,7 @@ def _megabytes(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Days, hours and minutes, the two largest that count."""
     minutes = max(1, round(seconds / 60))
     hours, days = minutes // 60, minutes // 1440

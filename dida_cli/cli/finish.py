@@ -1,5 +1,6 @@
 """What a training leaves in the end: the model's folder, with its card and unchosen examples."""
 
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ LEAST = 10  # pictures of each domain that scores are made of
 SHOWN = 5  # held-out pictures of each side of a part on a sheet
 JUDGE = "judge"  # of a run: the classifier of its parts, where no bundled one knows them
 EXAMPLES = "examples"
+SCORES = "scores.json"  # of a run: what dida evaluate --json prints of its model
 OURS = """---
 license: mit
 library_name: dida
@@ -45,6 +47,9 @@ def write(training: "Training", source: "Source", run: Path) -> None:
     network = checkpoint.baked(training.network).to("cpu")
     try:
         result, judged = _judged(network, source, run)
+        count = sum(parameter.numel() for parameter in network.parameters())
+        told = result | {"minutes": training.seconds / 60, "parameters": count}
+        (run / SCORES).write_text(json.dumps(told))
         scores = tables.card_tables(result)
         pictures = sheets.examples(judged, network.config.domains, PAIRS_SEED)
         pictures = pictures or _sheet(network, source)
@@ -72,11 +77,11 @@ def _judged(network: "Network", source: "Source", run: Path) -> "tuple[dict[str,
     from dida_cli.evaluate import attributes, parts, report, validation
 
     config = network.config
-    if validation.drawn_task(config, source.root, source.wanted.expressions):
+    if task := validation.drawn_task(source.root, source.wanted.expressions):
         judge = attributes.load(hub.BUNDLED / hub.JUDGE)
         with console.progress("judging, drawing", "faces") as show:
             settings = report.Settings(PAIRS, PAIRS_SEED)
-            return report.judge_avatars(network, judge, settings, on_progress=show)
+            return report.judge_avatars(network, judge, settings, task, on_progress=show)
     if methods.find(config.method).TAKES == "parts" and sources.is_labelled(source.root):
         wanted, known, judge = source.wanted, [], judge_of(run, source)
         if by := wanted.balance:

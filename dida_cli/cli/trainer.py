@@ -92,7 +92,7 @@ class Watching:
 
         config, source = training.network.config, self.source
         try:
-            if task := validation.drawn_task(config, source.root, source.wanted.expressions):
+            if task := validation.drawn_task(source.root, source.wanted.expressions):
                 judge = attributes.load(hub.BUNDLED / hub.JUDGE)
                 return validation.Validation(judge, validation.drawn(task, config.side))
             pairs = validation.held_out(self.held_out)

@@ -47,19 +47,17 @@ class Task:
 
 
 SMILE_GLASSES = Task("Smiling", "Eyeglasses")
-ONE_SIDED = {"smile": Task("Smiling"), "glasses": Task("Eyeglasses"), "beard": Task("Beard")}
+NAMED = {"smile": "Smiling", "glasses": "Eyeglasses", "beard": "Beard"}
 
 
 def task_of(config: ModelConfig) -> Task:
     """What a model can be judged at on drawn faces. Raises DidaError when that is nothing."""
-    a, b = config.domains.a, config.domains.b
-    if (a, b) == ("smile", "glasses"):
-        return SMILE_GLASSES
-    if not b and a in ONE_SIDED:
-        return ONE_SIDED[a]
+    names = [config.domains.of(part) for part in config.parts]
+    if set(names) <= set(NAMED) and len(set(names)) == len(names):
+        return Task(*(NAMED[name] for name in names))
     raise DidaError(
-        f"drawn faces judge smile and glasses, or one of {', '.join(ONE_SIDED)} alone, "
-        f"not {f'{a} and {b}' if b else f'{a} alone'}; give test pictures with --data"
+        f"drawn faces judge {', '.join(NAMED)}, one alone or two of them, "
+        f"not {' and '.join(names)}{' alone' * (len(names) == 1)}; give test pictures with --data"
     )
 
 

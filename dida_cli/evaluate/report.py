@@ -25,7 +25,7 @@ from dida_cli.evaluate import (
     told_apart,
 )
 from dida_cli.evaluate.attributes import FactorClassifier, labels
-from dida_cli.evaluate.pairs import Edits, Pairs
+from dida_cli.evaluate.pairs import Edits, Pairs, Task
 from dida_cli.evaluate.realism import Network
 
 LEAST = 4  # test pictures of each domain
@@ -49,16 +49,18 @@ def judge_avatars(
     model: Model,
     judge: FactorClassifier,
     settings: Settings,
+    task: Task | None = None,
     *,
     network: Network | None = None,
     on_progress: Progress = unheard,
 ) -> tuple[dict[str, Any], Judged]:
     """All scores of a model on fresh avatars, and what they were read from.
 
-    Raises DidaError when avatars know nothing of the model's domains.
+    task: what tells their domains apart, if not what those of the model are called. Raises
+    DidaError when avatars know nothing of these.
     """
     config, seed = model.config, settings.seed
-    task = pairs.task_of(config)
+    task = task or pairs.task_of(config)
     drawn = pairs.draw(task, settings.pairs, config.side, seed=seed, on_progress=on_progress)
     judged = {part: (of_part, pairs.edit(model, of_part)) for part, of_part in drawn.items()}
     factors = labels([face for part in PARTS for face in drawn[part].facts.guides])
@@ -223,7 +225,7 @@ def _segmentation(model: Model, judged: Judged, settings: Settings) -> dict[Part
     if "masks" not in model.abilities:
         return {}
     side, seed, few = model.config.side, settings.seed, max(20, settings.pairs // 10)
-    task = pairs.task_of(model.config)
+    task = next(iter(judged.values()))[0].facts.task
     validation = pairs.draw(task, few, side, seed=seed + VALIDATION_SEED)
     foreign = pairs.draw(task, few, side, seed=seed, foreign=True)
     scores = {}

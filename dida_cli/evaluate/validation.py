@@ -20,8 +20,8 @@ from statistics import fmean
 from torch import Tensor
 
 from dida_cli.codes import Model
-from dida_cli.config import ModelConfig, Part
-from dida_cli.data import sources
+from dida_cli.config import Part
+from dida_cli.data import avatars, sources
 from dida_cli.errors import DidaError
 from dida_cli.evaluate import counterfactual, guidance, pairs, realism
 from dida_cli.evaluate.attributes import FactorClassifier
@@ -71,22 +71,20 @@ def _from_rank(found: Mapping[str, float]) -> float:
     return max(0.0, (chance - found["retrieval_rank"]) / (chance - 1))
 
 
-def drawn_task(
-    config: ModelConfig, root: Path, named: Mapping[Part, tuple[str, str]]
-) -> Task | None:
+def drawn_task(root: Path, named: Mapping[Part, tuple[str, str]]) -> Task | None:
     """What pairs to draw for a training on drawn faces; None where its pictures are others.
 
-    `named` are the expressions by which pictures in `root` have each part, and lack it.
+    `named` are the expressions by which pictures in `root` have each part, and lack it: attributes
+    that each begins with. What lacks the only part may have one of its own.
     """
     if not sources.is_drawn(root):
         return None
-    try:
-        task = pairs.task_of(config)
-    except DidaError:
-        return None
-    # the parts' names are the user's to choose, what pictures have is not
-    told = all(having.split()[:1] == [task.of(part)] for part, (having, _) in named.items())
-    return task if told else None
+    having, lacking = named["a"]
+    other = named["b"][0] if "b" in named else lacking
+    a, b = (
+        next((n for n in avatars.ATTRIBUTES if s.split()[:1] == [n]), None) for s in (having, other)
+    )
+    return Task(a, b) if a and a != b and (b or "b" not in named) else None
 
 
 def drawn(task: Task, side: int) -> dict[Part, Pairs]:

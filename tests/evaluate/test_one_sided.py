@@ -12,11 +12,11 @@ from dida_cli.data import avatars
 from dida_cli.errors import DidaError
 from dida_cli.evaluate import attributes, counterfactual, pairs, report, tables
 from dida_cli.evaluate.attributes import FactorClassifier
-from dida_cli.evaluate.pairs import ONE_SIDED, SMILE_GLASSES, Edits, Pairs
+from dida_cli.evaluate.pairs import SMILE_GLASSES, Edits, Pairs, Task
 from dida_cli.images import Square
 
 GLASSES = Domains(a="glasses")
-SMILE = ONE_SIDED["smile"]
+SMILE, EYEGLASSES, BEARD = (Task(name) for name in avatars.ATTRIBUTES)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def judge() -> FactorClassifier:
 
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, Pairs]:
-    return dict(pairs.draw(ONE_SIDED["glasses"], 24, SIDE, seed=5))
+    return dict(pairs.draw(EYEGLASSES, 24, SIDE, seed=5))
 
 
 def perfect(drawn: Pairs) -> Edits:
@@ -37,10 +37,13 @@ def perfect(drawn: Pairs) -> Edits:
 
 def test_a_task_is_what_the_domains_are_called() -> None:
     assert pairs.task_of(Copies().config) == SMILE_GLASSES
-    assert pairs.task_of(Copies(GLASSES).config) == ONE_SIDED["glasses"]
+    assert pairs.task_of(Copies(GLASSES).config) == EYEGLASSES
+    two = Domains(a="beard", b="smile")
+    assert pairs.task_of(Copies(two).config) == Task("Beard", "Smiling")
     for domains, words in (
         (Domains(a="hat"), "hat alone"),
         (Domains(a="smile", b="hat"), "smile and"),
+        (Domains(a="smile", b="smile"), "smile and smile"),
     ):
         with pytest.raises(DidaError, match=f"not {words}"):
             pairs.task_of(Copies(domains).config)
@@ -67,13 +70,13 @@ def test_whichever_mouth_comes_where_a_smile_was_is_right() -> None:
 
 
 def test_there_is_one_right_answer_to_all_else(drawn: dict[str, Pairs]) -> None:
-    assert not any(task.is_open for task in (SMILE_GLASSES, *ONE_SIDED.values()) if task != SMILE)
+    assert not any(task.is_open for task in (SMILE_GLASSES, EYEGLASSES, BEARD) if task != SMILE)
     for of_part in (drawn["b"], pairs.draw(SMILE, 1, SIDE, seed=5)["a"]):
         assert torch.equal(pairs.nearest_answers(of_part, of_part.content), of_part.facts.truth)
 
 
 def test_a_beard_moves_with_its_colour() -> None:
-    of = pairs.draw(ONE_SIDED["beard"], 4, SIDE, seed=5)["a"].facts
+    of = pairs.draw(BEARD, 4, SIDE, seed=5)["a"].facts
     for guide, truth in zip(of.guides, of.truths, strict=True):
         assert (truth.beard, truth.beard_color) == (guide.beard, guide.beard_color)
 

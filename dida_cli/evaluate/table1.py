@@ -1,0 +1,128 @@
+"""Table 1 of the ICCV 2019 paper on drawn faces: a page of figures and a sheet of edits."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dida_cli import checkpoint, images, render
+from dida_cli.config import Part
+from dida_cli.evaluate import pairs
+from dida_cli.evaluate.pairs import NAMED, Pairs, Task
+from dida_cli.evaluate.tables import Table, markdown
+from dida_cli.images import Picture
+
+if TYPE_CHECKING:
+    from dida_cli.recipe import Recipe
+
+METHODS = {
+    "retouch": "retouch, ours, each part by its own pictures",
+    "layers": "layers, ours",
+    "didd": "DIDD, ICCV 2019",
+    "press": "Press et al., ICLR 2019",
+    "munit": "MUNIT, ECCV 2018",
+    "drit": "DRIT, ECCV 2018",
+    "fader": "Fader Networks, NIPS 2017",
+}
+# Share of translated pictures of CelebA that a classifier gives to the target (ICCV 2019, Table 1).
+PUBLISHED = "91.8 / 99.3 / 93.7 / 87.1 / 93.1 / 97.2 %"
+SHOWN, SEED = 5, 20_261_124  # pairs on the sheet of each direction, the first of this seed
+FIGURES = {
+    "target domain": ("classification", "target"),
+    "guide's kind": ("guide_type", "guide_type"),
+    "inside, dB": ("truth", "psnr_inside"),
+    "told apart": ("told_apart", "told_apart"),
+}
+
+
+def row(method: str, direction: str, result: Mapping[str, Any], of: Mapping[str, Any]) -> list[str]:
+    """What the table says of a method in a direction, from the scores of its run."""
+    target, kind, inside, apart = (of[section][name] for section, name in FIGURES.values())
+    brows, eyes = (of["preservation"][factor]["preserved"] for factor in ("eyebrows", "eyes"))
+    figures = [_percent(target), _percent(kind), f"{inside:.1f}"]
+    figures += [_percent(share) for share in (apart, brows, eyes)]
+    cost = f"{result['minutes']:.0f}", f"{result['parameters']:,}"
+    return [direction, METHODS[method], *figures, *cost]
+
+
+def probed(method: str, result: Mapping[str, Any]) -> list[str] | None:
+    """What a linear probe reads from a method's common code; None where it has none."""
+    probes = {name: found.get("common") for name, found in result["codes"]["probes"].items()}
+    if not (domain := probes["domain"]):
+        return None
+    parts = [probes[factor] for factor in ("mouth", "glasses", "beard")]
+    told = (f"{_percent(one['accuracy'])} ({_percent(one['chance'])})" for one in (domain, *parts))
+    pixels = _percent(result["codes"]["domain"]["pixels"])
+    return ["/".join(result["domains"].values()), METHODS[method], *told, pixels]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def page(rows: Sequence[Sequence[str]], codes: Sequence[Sequence[str]], recipe: "Recipe") -> str:
+    """The page: what was done, what came of it, what was published."""
+    head = ["direction", "method", *FIGURES, "brows kept", "eyes kept", "minutes", "parameters"]
+    read = ["pair", "method", "domain (chance)", "mouth", "glasses", "beard", "domain from pixels"]
+    tables = [Table("Six directions", head, rows), Table("Read from common codes", read, codes)]
+    (stage,) = recipe.stages
+    return PAGE.format(
+        steps=stage.steps,
+        batch=stage.batch,
+        side=stage.side,
+        seed=recipe.seed,
+        published=PUBLISHED,
+        tables=markdown(tables),
+        shown=SHOWN,
+        shown_seed=SEED,
+    )
+
+
+PAGE = """# Table 1 on drawn faces
+
+Made by `dida benchmark table1`, untouched. Every method learned from the same drawn faces,
+{steps:,} steps of {batch} pictures of each set at {side} px, seed {seed}, by the recipes in
+`dida_cli/recipes/table1/`; minutes are of the steps alone. Judged on unseen pairs by the bundled
+judge ([evaluate.md](evaluate.md)). Fader Networks have no guide.
+
+Published in the six directions, for DIDD (ICCV 2019, Table 1): {published} of pictures are given to
+the target. Those are photos of CelebA at 128 px, after more than a million steps, before another
+judge: they cannot be compared with what stands here.
+
+{tables}
+The first {shown} pairs of seed {shown_seed} of each direction, unchosen.
+
+![contents, guides, true answers, and the edits of all methods](table1.png)
+"""
+
+
+def sheet(models: Sequence[tuple[str, Path, Iterable[str]]]) -> Picture:
+    """The same contents and guides edited by all models: a block for each direction.
+
+    models: method, folder, and directions.
+    """
+    rows: dict[str, list[list[Picture]]] = {}
+    words: list[str] = []
+    for method, folder, directions in models:
+        model = checkpoint.load(folder)
+        for direction in directions:
+            of, to = direction.split(" to ")
+            drawn = _pairs(of, to, model.config.side)
+            part: Part = "a" if model.config.domains.a == to else "b"
+            if direction not in rows:
+                known = drawn.content, drawn.guide, drawn.facts.truth
+                rows[direction] = [images.to_pictures(one) for one in known]
+                words += [direction, "guide", "true answer"] if not words else []
+            made = pairs.edit(model, replace(drawn, guide_part=part)).output
+            rows[direction].append(images.to_pictures(made))
+        if METHODS[method] not in words:
+            words.append(METHODS[method])
+    blocks = list(rows.values())
+    joined = [[cell for block in blocks for cell in block[y]] for y in range(len(blocks[0]))]
+    top = [word for direction in rows for word in (direction, *[""] * (SHOWN - 1))]
+    return render.sheet(joined, top=top, left=["content", *words[1:]])
+
+
+def _pairs(of: str, to: str, side: int) -> Pairs:
+    """Contents that have one part, and guides that have the other."""
+    return pairs.draw(Task(NAMED[to], NAMED[of]), SHOWN, side, seed=SEED)["a"]

@@ -1,0 +1,83 @@
+"""The table of all methods: trained by their recipes, judged, and gone on with."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Result
+from PIL import Image
+
+from dida_cli import recipe
+from dida_cli.cli import benchmark, finish
+from dida_cli.data import avatars
+from dida_cli.evaluate import report, table1
+
+Dida = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("table") / "faces"
+    avatars.write_set(folder, count=240, seed=3, side=64, workers=1)
+    return folder
+
+
+def test_every_method_has_its_recipe_of_equal_steps_batch_and_side() -> None:
+    names = {path.stem for path in (recipe.RECIPES / "table1").glob("*.toml")}
+    assert names == set(table1.METHODS)
+    entrants = list(benchmark._entrants([], None, None))
+    assert len(entrants) == 3 * (len(names) + 1)  # press takes two trainings
+    assert len({(e.recipe.stages[0], e.recipe.seed, e.recipe.data) for e in entrants}) == 1
+    directions = [(e.method, direction) for e in entrants for direction in e.directions]
+    assert len(set(directions)) == len(directions) == 6 * len(names)
+    of_press = next(e for e in entrants if e.name == "beard-smile-press-smile")
+    assert of_press.recipe.expressions == {"a": ("Smiling and not Beard", "Beard and not Smiling")}
+
+
+def test_methods_are_trained_judged_and_put_side_by_side(
+    dida: Dida, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+
+    def here(*arguments: str) -> int:
+        trained.append(arguments[-1])
+        return dida(*arguments).code
+
+    monkeypatch.setattr(benchmark, "_dida", here)
+    monkeypatch.setattr(benchmark, "PAIRS", (("beard", "smile"),))
+    monkeypatch.setattr(finish, "PAIRS", 6)
+    monkeypatch.setattr(report, "DIVERSITY", 2)
+    chosen = ["--only", "press", "--data", faces, "--steps", 2]
+    asked = ["benchmark", "table1", *chosen, "-o", tmp_path / "runs", "--report", tmp_path / "docs"]
+    told = dida(*asked)
+    assert told.code == 0, told.err
+    assert len(trained) == 2
+    page = (tmp_path / "docs" / "table1.md").read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    found = [(row[0].strip("| "), row[1]) for row in rows[1:3]]
+    assert found == [
+        ("smile to beard", "Press et al., ICLR 2019"),
+        ("beard to smile", "Press et al., ICLR 2019"),
+    ]
+    scores = json.loads((tmp_path / "runs" / "beard-smile-press-smile" / "scores.json").read_text())
+    target = scores["directions"]["put on"]["classification"]["target"]
+    assert rows[2][2] == f"{100 * target:.1f} %"
+    with Image.open(tmp_path / "docs" / "table1.png") as sheet:
+        assert sheet.height > 4 * 128 and sheet.width > 2 * table1.SHOWN * 128
+    assert dida(*asked).code == 0 and len(trained) == 2  # what is done is not done again
+
+
+def test_a_dry_run_starts_nothing_and_what_fails_is_told(
+    dida: Dida, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark, "PAIRS", (("beard", "smile"),))
+    asked = ["benchmark", "table1", "--only", "fader", "--data", faces, "-o", tmp_path / "runs"]
+    told = dida(*asked, "--dry-run")
+    assert told.code == 0 and "1 trainings" in told.err and not (tmp_path / "runs").exists()
+    unknown = dida("benchmark", "table1", "--only", "magic")
+    assert unknown.code == 1 and "no method 'magic' in the table; there are retouch" in unknown.err
+    monkeypatch.setattr(benchmark, "_dida", lambda *_: 1)
+    assert "its training ended without scores" in dida(*asked).err
+    monkeypatch.setattr(benchmark, "_dida", lambda *_: 130)
+    assert dida(*asked).code == 130
