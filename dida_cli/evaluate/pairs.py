@@ -53,7 +53,7 @@ NAMED = {"smile": "Smiling", "glasses": "Eyeglasses", "beard": "Beard"}
 def task_of(config: ModelConfig) -> Task:
     """What a model can be judged at on drawn faces. Raises DidaError when that is nothing."""
     names = [config.domains.of(part) for part in config.parts]
-    if set(names) <= set(NAMED) and len(set(names)) == len(names):
+    if set(names) <= set(NAMED):
         return Task(*(NAMED[name] for name in names))
     raise DidaError(
         f"drawn faces judge {', '.join(NAMED)}, one alone or two of them, "

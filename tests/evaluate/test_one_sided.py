@@ -43,7 +43,6 @@ def test_a_task_is_what_the_domains_are_called() -> None:
     for domains, words in (
         (Domains(a="hat"), "hat alone"),
         (Domains(a="smile", b="hat"), "smile and"),
-        (Domains(a="smile", b="smile"), "smile and smile"),
     ):
         with pytest.raises(DidaError, match=f"not {words}"):
             pairs.task_of(Copies(domains).config)
