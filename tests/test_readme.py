@@ -103,7 +103,7 @@ def documented() -> Iterator[tuple[list[str], list[str]]]:
             if words[:2] == ["dida", "--offline"]:
                 del words[1]
             if words[:1] == ["dida"]:
-                count = 2 if words[1] in ("data", "models", "study") else 1
+                count = 2 if words[1] in ("data", "models", "study", "benchmark") else 1
                 options = [word for word in words if re.fullmatch(r"--?[a-z-]+", word)]
                 yield words[1 : 1 + count], options
 
