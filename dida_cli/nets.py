@@ -21,7 +21,7 @@ from dida_cli.errors import DidaError
 from dida_cli.players import Batch, Network, Players
 
 Architecture = Literal["compact", "paper"]  # these blocks, or a released layout (`paper.layouts`)
-CriticTarget = Literal["half", "paper"]
+CriticTarget = Literal["half", "paper", "other"]
 
 SLOPE = 0.2  # of the leaky ReLU
 LEAST_WIDTH = 16  # channels of the outermost stages
@@ -43,7 +43,7 @@ class Settings(Json):
         common, separate: channels of the common code, and of the code of a part.
         confusion: weight of the encoder's game with the critic.
         critic_target: what the encoder wants the critic to say of every picture: half, that it
-            cannot tell; paper, that it comes from B.
+            cannot tell; paper, that it comes from B; other, from the other domain.
         critic_start: steps before the encoder first answers to the critic.
         rate: learning rate at the start.
     """
@@ -358,17 +358,21 @@ def zero(codes: Codes) -> Tensor:
 def game(critic: nn.Module, common: Tensor, settings: Settings, step: int) -> dict[str, Tensor]:
     """The game over common codes (2 B, C, grid, grid), A's first (ICCV 2019, "common" loss).
 
-    confusion     BCE(d(E_c(a)), t) + BCE(d(E_c(b)), t), weighted; the paper's t is 1, half is 0.5
+    confusion     BCE(d(E_c(a)), t) + BCE(d(E_c(b)), t), weighted; the paper's t is 1, half is 0.5,
+                  other is what d should not say
     critic        BCE(d(E_c(a)), 0) + BCE(d(E_c(b)), 1), of codes that are held still
     critic_right  the share that d gets right: 0.5 is what the encoder wants; a figure
     """
     still = {name: value.detach() for name, value in critic.named_parameters()}
     said = torch.func.functional_call(critic, still, (common,))
-    wanted = torch.full_like(said, 0.5 if settings.critic_target == "half" else 1.0)
     weight = settings.confusion if step >= settings.critic_start else 0.0
     heard = critic(common.detach())
     truth = torch.zeros_like(heard)
     truth[len(truth) // 2 :] = 1
+    target = settings.critic_target
+    wanted = (
+        1 - truth if target == "other" else torch.full_like(said, 0.5 if target == "half" else 1)
+    )
     return {
         "confusion": weight * 2 * F.binary_cross_entropy_with_logits(said, wanted),
         "critic": 2 * F.binary_cross_entropy_with_logits(heard, truth),

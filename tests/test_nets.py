@@ -37,7 +37,7 @@ def config(method: str, side: int = 32, **settings: Any) -> ModelConfig:
         ({"confusion": -0.1}, "confusion must be 0 or more"),
         ({"confusion": float("inf")}, "confusion must be 0 or more"),
         ({"confusion": float("nan")}, "confusion must be 0 or more"),
-        ({"critic_target": "half of it"}, "critic_target must be one of half, paper"),
+        ({"critic_target": "half of it"}, "critic_target must be one of half, paper, other"),
         ({"common": 0.5}, "common must be of type int"),
         ({"depth": 3}, "unknown setting 'depth'"),
     ],

@@ -9,10 +9,10 @@ guide: a part comes as the decoder imagines it, the same whoever the guide is.
                             (0, 1) for B
     P      nets.Critic      tells the domain by the code
 
-    term            formula                                             weight in the paper
-    reconstruction  (D(E(x), y) - x)^2                                  1
-    confusion       -log P(the other domain | E(x)), weighted           rises from 0 to 0.0001
-    critic          -log P(y | E(x)), of codes that are held still      1
+    term            formula                                         weight in the paper
+    reconstruction  (D(E(x), y) - x)^2                              1
+    confusion       -log P(the other domain | E(x)) (`nets.game`)   rises from 0 to 0.0001
+    critic          -log P(y | E(x)), of codes that are held still  1
 
 What is read of a picture as a part is just 1, whether it has it or not: y is what codes say.
 """
@@ -48,6 +48,7 @@ class Settings(nets.Settings):
     separate: int = 1
     width: int = 216
     confusion: float = 1e-4
+    critic_target: nets.CriticTarget = "other"
     critic_start: int = 0
     rise: int = 500_000
 
@@ -103,15 +104,6 @@ def losses(players: Players, batch: Batch, step: int) -> dict[str, Tensor]:
     pictures = torch.cat(nets.domains(batch))
     codes = network.encode(pictures)
     rebuilt = network.compose(nets.own_parts(codes)).image
-    terms = {"reconstruction": F.mse_loss(rebuilt, pictures)}
-    still = {name: value.detach() for name, value in players.critic.named_parameters()}
-    said = torch.func.functional_call(players.critic, still, (codes.common,))
-    heard = players.critic(codes.common.detach())
-    is_b = torch.zeros_like(heard)
-    is_b[len(is_b) // 2 :] = 1
-    weight = network.settings.confusion * min(1.0, step / max(1, network.settings.rise))
-    return terms | {
-        "confusion": weight * F.binary_cross_entropy_with_logits(said, 1 - is_b),
-        "critic": F.binary_cross_entropy_with_logits(heard, is_b),
-        "critic_right": ((heard.detach() > 0) == (is_b > 0.5)).float().mean(),
-    }
+    game = nets.game(players.critic, codes.common, network.settings, step)
+    game["confusion"] = min(1.0, step / max(1, network.settings.rise)) * game["confusion"]
+    return {"reconstruction": 2 * F.mse_loss(rebuilt, pictures), **game}

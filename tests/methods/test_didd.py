@@ -86,6 +86,8 @@ def test_the_losses_are_the_papers_formulas() -> None:
     expected = math.log(1 + math.exp(0.7)) + math.log(1 + math.exp(-0.7))
     assert made["critic"] == pytest.approx(expected)  # 0 for A, 1 for B
     assert made["critic_right"] == 0.5  # B right, A wrong
+    other = terms({"critic_target": "other", "confusion": 1.0})
+    assert other["confusion"] == pytest.approx(expected)  # 1 for A, 0 for B
 
 
 def test_terms_are_weighted() -> None:
