@@ -61,7 +61,10 @@ def test_sides_are_measured_in_turns_after_a_round_that_does_not_count() -> None
     assert measured == [[3.0, 5.0], [4.0, 6.0]]
 
 
-def test_start(capsys: pytest.CaptureFixture[str], once: None) -> None:
+def test_start(
+    capsys: pytest.CaptureFixture[str], once: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "DEFAULT_MODEL", "avatars-smile-glasses-didd")  # exported sooner
     found = answered(capsys, start, "--rounds", 1)
     torch_import = "python -c 'import torch'"
     assert sides(found) == [

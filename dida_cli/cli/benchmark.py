@@ -79,7 +79,9 @@ def table1(
     report.mkdir(parents=True, exist_ok=True)
     models = [(e.method, hub.resolve(str(out / e.name)), e.directions) for e in entrants]
     images.write(table.sheet(models), report / "table1.png")
-    text = table.page(rows, [read for read in codes if read], entrants[0].recipe)
+    (stage,), seed = entrants[0].recipe.stages, entrants[0].recipe.seed
+    trained = f"{stage.steps:,} steps of {stage.batch} of each set at {stage.side} px, seed {seed}"
+    text = table.page(rows, [read for read in codes if read], trained)
     (report / "table1.md").write_text(text, encoding="utf-8")
     console.out(str(report / "table1.md"))
 
