@@ -50,7 +50,7 @@ def probed(method: str, result: Mapping[str, Any]) -> list[str] | None:
     parts = [probes[factor] for factor in ("mouth", "glasses", "beard")]
     told = (f"{_percent(one['accuracy'])} ({_percent(one['chance'])})" for one in (domain, *parts))
     pixels = _percent(result["codes"]["domain"]["pixels"])
-    return ["/".join(result["domains"].values()), METHODS[method], *told, pixels]
+    return ["/".join(filter(None, result["domains"].values())), METHODS[method], *told, pixels]
 
 
 def _percent(share: float) -> str:
@@ -77,8 +77,8 @@ def page(rows: Sequence[Sequence[str]], codes: Sequence[Sequence[str]], trained:
 PAGE = """# Table 1 on drawn faces
 
 Made by `dida benchmark table1`, untouched. Every method learned from the same drawn faces,
-{trained}, by the recipes in `dida_cli/recipes/table1/`; minutes are of the steps alone. Judged on unseen pairs by the bundled
-judge ([evaluate.md](evaluate.md)). Fader Networks have no guide.
+{trained}, by the recipes in `dida_cli/recipes/table1/`; minutes are of the steps alone. Judged on
+unseen pairs by the bundled judge ([evaluate.md](evaluate.md)). Fader Networks have no guide.
 
 Published in the six directions, for DIDD (ICCV 2019, Table 1): {published} of pictures are given to
 the target. Those are photos of CelebA at 128 px, after more than a million steps, before another
