@@ -66,7 +66,9 @@ class Settings(Json):
         for name in ("width", "blocks", "style_size", "critic_width"):
             if not 1 <= (value := getattr(self, name)) <= CHANNELS // 4:
                 raise DidaError(f"{name} must be 1 to {CHANNELS // 4}, not {value}")
-        for name in ("picture", "content", "style", "realism", "rate"):
+        if not 0 < self.rate < 1:
+            raise DidaError(f"rate must lie between 0 and 1, not {self.rate}")
+        for name in ("picture", "content", "style", "realism"):
             if not 0 <= (value := getattr(self, name)) < 1e6:
                 raise DidaError(f"{name} must be 0 or more, not {value}")
 

@@ -71,9 +71,9 @@ def test_each_term_moves_its_own_player(method: str) -> None:
 
 @pytest.mark.parametrize("method", TERMS)
 def test_the_own_picture_is_learned_to_be_drawn(method: str) -> None:
-    players, of = playing(method, rate=3e-3), "reconstruction" if method == "fader" else "picture"
+    players, of = playing(method, rate=1e-2), "reconstruction" if method == "fader" else "picture"
     seen = []
-    for step in range(40):
+    for step in range(14):
         terms = methods.find(method).losses(players, batch(), step)
         seen.append(terms[of].item())
         for adam in players.adam.values():
@@ -81,7 +81,7 @@ def test_the_own_picture_is_learned_to_be_drawn(method: str) -> None:
         torch.stack([term for term in terms.values() if term.requires_grad]).sum().backward()
         for adam in players.adam.values():
             adam.step()
-    assert sum(seen[-5:]) < 0.8 * sum(seen[:5])
+    assert sum(seen[-3:]) < 0.8 * sum(seen[:3])
 
 
 @pytest.mark.parametrize("method", TERMS)
@@ -132,6 +132,6 @@ def test_the_code_of_fader_is_told_apart_more_and_more() -> None:
 
 @pytest.mark.parametrize("method", TRANSLATORS)
 def test_bad_settings_are_named(method: str) -> None:
-    for setting, words in (({"width": 0}, "width must be 1 to"), ({"rate": -1.0}, "rate must be")):
+    for setting, words in (({"width": 0}, "width must be 1 to"), ({"rate": -1.0}, "rate must lie")):
         with pytest.raises(DidaError, match=words):
             playing(method, **setting)
