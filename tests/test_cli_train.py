@@ -770,6 +770,8 @@ def test_a_recipe_of_a_table_trains_each_part_and_shows_what_may_be_shown(
     shown, every = source.to_show(32), source.held_out(32)
     assert made < names
     assert sum(len(s) for s in shown["a"]) == len(made) < sum(len(s) for s in every["a"])
+    told = dida("evaluate", "-m", run, "--data", tmp_path, "--json")  # by the run's expressions
+    assert told.code == 0 and "glasses taken off" in json.loads(told.out)["directions"]
 
 
 def test_a_run_is_worked_in_by_one_at_a_time(dida: Dida, small: Path, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dida_cli.evaluate.report import Judged, Settings
     from dida_cli.evaluate.tables import Table
     from dida_cli.players import Network
+    from dida_cli.recipe import Recipe
 
 PAIRS_SEED = 20_261_124  # of the avatars judged on; training sets are drawn from other seeds
 PAIRS, QUICK_PAIRS = 500, 64
@@ -95,7 +96,7 @@ def evaluate(
         )
     folder = models.folder_of(model)
     network = checkpoint.load(folder)
-    wanted = recipe.load(model) if model in recipe.names() else None
+    wanted = _recipe_of(model)
     takes = methods.find(network.config.method).TAKES
     data = sources.located(data) if data else None
     count = pairs or (QUICK_PAIRS if quick else PAIRS)
@@ -128,6 +129,17 @@ def evaluate(
         _write_report(report, result, judged, network.config.domains)
     elif not (as_json or all_tables):
         console.note("all tables: add --all, or --report FOLDER")
+
+
+def _recipe_of(model: str) -> "Recipe | None":
+    """The recipe of a bundled model or of a run, whose expressions say what its parts are."""
+    from dida_cli import recipe
+    from dida_cli import run as runs
+
+    if model in recipe.names():
+        return recipe.load(model)
+    file = Path(model) / runs.RECIPE
+    return recipe.load(str(file)) if file.is_file() else None
 
 
 def _on_avatars(
