@@ -9,7 +9,7 @@ from dida_cli import checkpoint, images, render
 from dida_cli.config import Part
 from dida_cli.evaluate import pairs
 from dida_cli.evaluate.pairs import NAMED, Pairs, Task
-from dida_cli.evaluate.tables import Table, markdown
+from dida_cli.evaluate.tables import Table, markdown, percent
 from dida_cli.images import Picture
 
 METHODS = {
@@ -36,8 +36,8 @@ def row(method: str, direction: str, result: Mapping[str, Any], of: Mapping[str,
     """What the table says of a method in a direction, from the scores of its run."""
     target, kind, inside, apart = (of[section][name] for section, name in FIGURES.values())
     brows, eyes = (of["preservation"][factor]["preserved"] for factor in ("eyebrows", "eyes"))
-    figures = [_percent(target), _percent(kind), f"{inside:.1f}"]
-    figures += [_percent(share) for share in (apart, brows, eyes)]
+    figures = [percent(target), percent(kind), f"{inside:.1f}"]
+    figures += [percent(share) for share in (apart, brows, eyes)]
     cost = f"{result['minutes']:.0f}", f"{result['parameters']:,}"
     return [direction, METHODS[method], *figures, *cost]
 
@@ -48,13 +48,9 @@ def probed(method: str, result: Mapping[str, Any]) -> list[str] | None:
     if not (domain := probes["domain"]):
         return None
     parts = [probes[factor] for factor in ("mouth", "glasses", "beard")]
-    told = (f"{_percent(one['accuracy'])} ({_percent(one['chance'])})" for one in (domain, *parts))
-    pixels = _percent(result["codes"]["domain"]["pixels"])
+    told = (f"{percent(one['accuracy'])} ({percent(one['chance'])})" for one in (domain, *parts))
+    pixels = percent(result["codes"]["domain"]["pixels"])
     return ["/".join(filter(None, result["domains"].values())), METHODS[method], *told, pixels]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
 
 
 def page(rows: Sequence[Sequence[str]], codes: Sequence[Sequence[str]], trained: str) -> str:

@@ -36,7 +36,7 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
@@ -54,7 +54,7 @@ def _number(value: float | None) -> str:
     return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
 
 
-def _figure(section: str, name: str, beside: str = "", say: Say = _percent) -> Callable[[Row], str]:
+def _figure(section: str, name: str, beside: str = "", say: Say = percent) -> Callable[[Row], str]:
     """Says a figure of a direction, and in brackets what it is to be held against."""
 
     def told(row: Row) -> str:
@@ -129,7 +129,7 @@ def _groups(directions: Mapping[str, Row]) -> list[Table]:
 
     def told(row: Row, name: str) -> str:
         found = row["groups"].get(name)
-        return f"{_percent(found['target'])} of {found['pairs']}" if found else NONE
+        return f"{percent(found['target'])} of {found['pairs']}" if found else NONE
 
     rows = [[name, *(told(r, name) for r in directions.values())] for name in names]
     return [Table("Given to the target, by group", ["group", *directions], rows)]
@@ -139,7 +139,7 @@ def _domain(codes: Mapping[str, Any]) -> list[Table]:
     if "domain" not in codes:
         return []
     head = ["common code", "the pixels themselves", "chance"]
-    row = [_percent(codes["domain"][name]) for name in ("common", "pixels", "chance")]
+    row = [percent(codes["domain"][name]) for name in ("common", "pixels", "chance")]
     return [Table("The domain as a linear probe names it", head, [row])]
 
 
@@ -202,7 +202,7 @@ CARD: Figures = {
     ),
     "the judge right on these real pictures": _figure("classification", "classifier_accuracy"),
     "the right guide among so many": lambda row: (
-        f"{_percent(row['retrieval']['retrieval_first'])} of {row['retrieval']['candidates']}"
+        f"{percent(row['retrieval']['retrieval_first'])} of {row['retrieval']['candidates']}"
         if "beside" in row and "retrieval" in row
         else NONE
     ),
@@ -219,14 +219,14 @@ def scores(result: Mapping[str, Any]) -> Table:
     rows = _rows(CARD, directions)
     if preserved := directions[0].get("preservation"):
         kept = {
-            f"{name} kept (in real pictures; in true answers)": _kept(name, _percent)
+            f"{name} kept (in real pictures; in true answers)": _kept(name, percent)
             for name in KEPT
             if name in preserved
         }
         rows += _rows(kept, directions)
     if domain := result["codes"].get("domain"):
         told = "{common} ({pixels}; {chance})".format(
-            **{name: _percent(share) for name, share in domain.items()}
+            **{name: percent(share) for name, share in domain.items()}
         )
         name = "domain named from the common code (from pixels; chance)"
         rows.append([name, *[told] * len(directions)])
@@ -236,7 +236,7 @@ def scores(result: Mapping[str, Any]) -> Table:
 
 def _target(found: Mapping[str, float]) -> str:
     low, high = (f"{100 * found[f'target_{end}']:.1f}" for end in ("low", "high"))
-    return f"{_percent(found['target'])} ({low} - {high})"
+    return f"{percent(found['target'])} ({low} - {high})"
 
 
 def markdown(made: Sequence[Table]) -> str:

@@ -5,19 +5,18 @@ A content code that both domains share, held there by a critic of contents and b
 decoders that share the stage next to it; an attribute of each domain, a vector near N(0, 1).
 
     paper   here                what it is
-    E_i^c   domains.*.content   content encoder of domain i, its last block shared
-    E_i^a   domains.*.attribute attribute encoder of domain i: mean and spread of a vector
-    G_i     domains.*.decode    decoder of domain i, its first block shared; the attribute is added
-                                to what goes into its own blocks, as maps
-    D_c     nets.Critic         tells the domain by the content
+    E_i^c   Network.content     content encoder of domain i, its last block shared
+    E_i^a   Domain.attribute    attribute encoder of domain i: mean and log variance of a vector
+    G_i     Network.decode      decoder of domain i, its first block shared; the attribute stands
+                                beside what goes into its own block, as maps
+    D_c     Critics.contents    tells the domain by the content
     D_i     nets.PictureCritic  tells real pictures of domain i from made ones
 
     term      formula, the mean over A plus that over B                          weight in the paper
     cross     |G_A(E_B^c(v), E_A^a(u)) - a|, u = G_A(E_B^c(b), E_A^a(a)),        10
               v = G_B(E_A^c(a), E_B^a(b))
     picture   |G_A(E_A^c(a), E_A^a(a)) - a|                                      10
-    common    what encoders pay for what D_c says of contents: that it cannot    1
-              tell (`nets.game`, half)
+    common    what encoders pay until D_c cannot tell the domain by contents     1
     realism   -log D_A of u and of G_A(E_B^c(b), z),  z ~ N(0, 1)                1
     latent    |E_A^a(G_A(E_B^c(b), z)) - z|                                      10
     kl        distance of attributes from N(0, 1)                                0.01

@@ -3,12 +3,12 @@
 Each domain has a content encoder, a style encoder and a decoder of its own. A picture is moved to
 the other domain by decoding its content with a style of that domain: a guide's, or a random one.
 
-    paper   here             what it is
-    E_i^c   domains.*.content  content encoder of domain i
-    E_i^s   domains.*.style    style encoder of domain i: a vector
-    G_i     domains.*          decoder of domain i: the style sets mean and spread of its residual
-                               blocks (AdaIN: Huang and Belongie, 2017)
-    D_i     nets.PictureCritic at the whole and at half the side, a head for each domain
+    paper   here                what it is
+    E_i^c   Domain.content      content encoder of domain i
+    E_i^s   Domain.style        style encoder of domain i: a vector
+    G_i     Domain.decode       decoder of domain i: the style sets mean and spread of its residual
+                                blocks (AdaIN: Huang and Belongie, 2017)
+    D_i     Critic              at the whole and at half the side, a head for each domain
 
     term        formula, the mean over A plus that over B              weight in the paper
     picture     |G_A(E_A^c(a), E_A^s(a)) - a|                          10
@@ -198,24 +198,28 @@ def losses(players: Players, batch: Batch, step: int) -> dict[str, Tensor]:
     assert isinstance(network, Network)
     settings, pictures = network.settings, dict(zip(PARTS, nets.domains(batch), strict=True))
     contents = {part: network.domain(part).content(x) for part, x in pictures.items()}
-    terms = dict.fromkeys(
-        ("picture", "content", "style", "realism", "critic"), 0 * contents["a"].sum()
-    )
+    found = []
     for place, (part, other) in enumerate(OTHER.items()):
         domain, real = network.domain(part), pictures[part]
-        rebuilt = domain.decode(contents[part], domain.style(real))
-        style = torch.randn_like(domain.style(real))
+        own = domain.style(real)
+        rebuilt, style = domain.decode(contents[part], own), torch.randn_like(own)
         moved = domain.decode(contents[other], style)
-        terms["picture"] = terms["picture"] + F.l1_loss(rebuilt, real)
-        terms["content"] = terms["content"] + F.l1_loss(domain.content(moved), contents[other])
-        terms["style"] = terms["style"] + F.l1_loss(domain.style(moved), style)
         critic.requires_grad_(False)
-        terms["realism"] = terms["realism"] + _squares(critic(moved), place, 1.0)
+        realism = _squares(critic(moved), place, 1.0)
         critic.requires_grad_(True)
-        of_real, of_moved = critic(real), critic(moved.detach())
-        terms["critic"] = terms["critic"] + _squares(of_real, place, 1.0)
-        terms["critic"] = terms["critic"] + _squares(of_moved, place, 0.0)
-    return {name: getattr(settings, name, 1.0) * term for name, term in terms.items()}
+        said = critic(real), critic(moved.detach())
+        found.append(
+            {
+                "picture": F.l1_loss(rebuilt, real),
+                "content": F.l1_loss(domain.content(moved), contents[other]),
+                "style": F.l1_loss(domain.style(moved), style),
+                "realism": realism,
+                "critic": _squares(said[0], place, 1.0) + _squares(said[1], place, 0.0),
+            }
+        )
+    return {
+        name: getattr(settings, name, 1.0) * (found[0][name] + found[1][name]) for name in found[0]
+    }
 
 
 def _squares(said: list[Tensor], place: int, wanted: float) -> Tensor:
