@@ -129,12 +129,13 @@ def _one_step(training: Training, batches: Batches) -> None:
 
 def _at_fault(training: Training, batch: Batch, names: Sequence[str]) -> list[str]:
     """The pictures that alone, on both sides of every part, give what is not finite; else all."""
+    parts = {key: sides for key, sides in batch.items() if isinstance(sides, Sides)}
 
     def is_bad(picture: Tensor) -> bool:
-        alone = dict.fromkeys(batch, Sides(picture, picture))
+        alone = dict.fromkeys(parts, Sides(picture, picture))
         return not all(term.isfinite() for term in training.terms(alone).values())
 
-    pictures = torch.cat([rows for sides in batch.values() for rows in sides])
+    pictures = torch.cat([rows for sides in parts.values() for rows in sides])
     bad = [is_bad(picture) for picture in torch.split(pictures, 1)]
     found = [name for name, wrong in zip(names, bad, strict=True) if wrong]
     return list(dict.fromkeys(found or names))

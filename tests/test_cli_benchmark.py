@@ -4,16 +4,20 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib
+import numpy as np
 import pytest
 from conftest import Result
 from PIL import Image
 
 from dida_cli import recipe
 from dida_cli.cli import benchmark, costs, finish
-from dida_cli.data import avatars
-from dida_cli.evaluate import report, table1
+from dida_cli.data import avatars, digits
+from dida_cli.evaluate import attributes, report, table1
+from dida_cli.evaluate import digits as digits_of
 
 Dida = Callable[..., Result]
+FONT = str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf")
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +73,33 @@ def test_methods_are_trained_judged_and_put_side_by_side(
     assert dida(*asked).code == 0 and len(trained) == 1  # what is done is not done again
 
 
+def test_digits_are_trained_on_without_labels_and_read_both_ways(
+    dida: Dida, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written = np.random.default_rng(0).integers(0, 256, (200, 28, 28)).astype(np.uint8)
+    np.savez(tmp_path / "mnist.npz", x=written, y=np.arange(200) % 10)
+    monkeypatch.setattr(digits, "fonts", lambda: [FONT])
+    assert dida("data", "digits", "--mnist", "mnist.npz").out == "digits\n"
+    monkeypatch.setattr(benchmark, "_dida", lambda *arguments: dida(*arguments).code)
+    monkeypatch.setattr(attributes, "LEAST_STEPS", 2)
+    monkeypatch.setattr(attributes, "EPOCHS", 1)
+    monkeypatch.setattr(attributes, "EPOCHS_OF_PARTS", 1)
+    monkeypatch.setattr(report, "DIVERSITY", 2)
+    monkeypatch.setattr(costs, "seconds", lambda *_: 60.0)
+    asked = ["benchmark", "digits", "--only", "didd", "--steps", 1]
+    told = dida(*asked)
+    assert told.code == 0 and told.out == "runs/digits/digits.md\n", told.err
+    page = Path("runs/digits/digits.md").read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| didd: ")]
+    assert [row[0] for row in rows] == ["| didd: street to mnist", "| didd: mnist to street"]
+    assert all(0 <= float(cell.split(" %")[0]) <= 100 for row in rows for cell in row[1:])
+    with Image.open("runs/digits/digits.png") as sheet:
+        assert sheet.height > 6 * 128 and sheet.width > digits_of.SHOWN * 128
+    assert "1 trainings, about 1 min" in dida(*asked, "--dry-run").err
+    assert "is no .npz of pictures x" in dida("data", "digits", "--mnist", FONT, "--out", "o").err
+
+
 def test_a_dry_run_starts_nothing_and_what_fails_is_told(
     dida: Dida, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,7 +109,7 @@ def test_a_dry_run_starts_nothing_and_what_fails_is_told(
     assert told.code == 0 and "1 trainings" in told.err and not (tmp_path / "runs").exists()
     monkeypatch.setattr(costs, "seconds", lambda *_: 60.0)
     unknown = dida("benchmark", "table1", "--only", "magic")
-    assert unknown.code == 1 and "no method 'magic' in the table; there are retouch" in unknown.err
+    assert unknown.code == 1 and "no method 'magic' in the table; there are didd" in unknown.err
     monkeypatch.setattr(benchmark, "_dida", lambda *_: 1)
     assert "its training ended without scores" in dida(*asked).err
     monkeypatch.setattr(benchmark, "_dida", lambda *_: 130)

@@ -17,7 +17,7 @@ from dida_cli import run as runs
 from dida_cli import train as core
 from dida_cli.config import ModelConfig
 from dida_cli.errors import DidaError
-from dida_cli.players import Batch
+from dida_cli.players import Batch, Pairs
 from dida_cli.training import Training, precision_on, resumed
 
 PAPER = configured("didd", **SMALL | {"architecture": "paper", "width": 32})
@@ -237,6 +237,19 @@ def test_a_loss_that_is_not_finite_names_the_pictures_it_comes_from(tmp_path: Pa
     assert "--override and a lower rate" in said
     assert json.loads((tmp_path / "last" / "progress.json").read_text())["step"] == 5
     checkpoint.load(tmp_path / "last")
+
+
+def test_true_pairs_are_not_taken_for_the_pictures_at_fault(tmp_path: Path) -> None:
+    class Paired(Noise):
+        def __call__(self, at: int) -> Batch:
+            batch = super().__call__(at)
+            lacks = batch["b"].lacks
+            batch["b"].has[1] = float("inf")
+            return {**batch, "b pairs": Pairs(lacks, lacks, lacks)}
+
+    recipe = recipe_for(RETOUCH)
+    with pytest.raises(DidaError, match=r"^step 0: [^(]* \(b0\+1\.png\); the last saved"):
+        core.fit(Training(recipe), Paired(recipe), tmp_path, Nobody())
 
 
 def test_of_many_pictures_the_first_are_named_and_the_rest_counted(

@@ -1,10 +1,10 @@
-"""The methods side by side: what makes docs/table1.md."""
+"""The methods side by side: what makes docs/table1.md and docs/digits.md."""
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -14,17 +14,29 @@ from dida_cli.config import read_json
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
+    from dida_cli.config import Part
+    from dida_cli.evaluate.digits import Digits
+    from dida_cli.images import Picture
     from dida_cli.recipe import Recipe
 
 app = typer.Typer(help="Train and judge methods side by side.", no_args_is_help=True)
 
+RUNS = Path("runs")
 PAIRS = (("smile", "glasses"), ("beard", "glasses"), ("beard", "smile"))
-RUNS = Path("runs/table1")
 PRESS = "press"  # which has one separate encoder, and so takes a training for each direction
 
 
+OnlyOpt = Annotated[list[str] | None, typer.Option(help="Of these methods alone; repeatable.")]
+StepsOpt = Annotated[
+    int | None, typer.Option(min=1, help="Of each training; default: its recipe's.")
+]
+DryRunOpt = Annotated[
+    bool, typer.Option("--dry-run", help="Tell how long it takes here; start nothing.")
+]
+
+
 class Entrant(NamedTuple):
-    """A training of the table: a method, and the directions it is judged in."""
+    """A training of a table: a method, and the directions it is judged in."""
 
     name: str
     method: str
@@ -32,37 +44,27 @@ class Entrant(NamedTuple):
     directions: dict[str, str]  # as the table calls it, to what the run's own scores call it
 
 
-@app.callback()
-def _benchmark() -> None:
-    """A group, though there is but one table yet."""
-
-
 @app.command()
 def table1(
-    only: Annotated[
-        list[str] | None, typer.Option(help="Of these methods alone; repeatable.")
-    ] = None,
+    only: OnlyOpt = None,
     data: Annotated[
         Path | None, typer.Option(help="Drawn faces; default: those that train draws.")
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Of each training; default: its recipe's.")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs.")] = RUNS,
-    report: Annotated[Path, typer.Option(help="Folder for table1.md and table1.png.")] = RUNS,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell how long it takes here; start nothing.")
-    ] = False,
+    steps: StepsOpt = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs.")] = RUNS / "table1",
+    report: Annotated[Path, typer.Option(help="Folder for table1.md and table1.png.")] = RUNS
+    / "table1",
+    dry_run: DryRunOpt = False,
 ) -> None:
     """Table 1 of the paper on drawn faces: every method on the same three pairs of parts.
 
     Each training is `dida train` by a recipe in the folder of the runs. What is done is not done
     again, so that the same command goes on where it was stopped.
     """
-    from dida_cli import hub, images
+    from dida_cli import hub
     from dida_cli.evaluate import table1 as table
 
-    entrants = list(_entrants(only or [], data, steps))
+    entrants = list(_entrants(only, data, steps))
     console.note(f"{len(entrants)} trainings, about {_time_of(entrants)} here, judging apart")
     if dry_run:
         return
@@ -76,31 +78,117 @@ def table1(
             for direction, own in entrant.directions.items()
         ]
         codes.append(table.probed(entrant.method, found))
-    report.mkdir(parents=True, exist_ok=True)
     models = [(e.method, hub.resolve(str(out / e.name)), e.directions) for e in entrants]
-    images.write(table.sheet(models), report / "table1.png")
+    page = table.page(rows, [read for read in codes if read], _trained(entrants))
+    _write(report, "table1", page, table.sheet(models))
+
+
+@app.command()
+def digits(
+    only: OnlyOpt = None,
+    data: Annotated[
+        Path,
+        typer.Option(help="Digits, as dida data digits writes them; drawn when not there."),
+    ] = Path("digits"),
+    a: Annotated[str, typer.Option(help="One domain, in the column domain.")] = "mnist",
+    b: Annotated[str, typer.Option(help="The other.")] = "street",
+    steps: StepsOpt = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs.")] = RUNS / "digits",
+    report: Annotated[Path, typer.Option(help="Folder for digits.md and digits.png.")] = RUNS
+    / "digits",
+    dry_run: DryRunOpt = False,
+) -> None:
+    """Digits of one domain read by what was learned from labels of the other, both ways.
+
+    Goes on where it was stopped, as table1 does.
+    """
+    from dida_cli import checkpoint, hub
+    from dida_cli.cli.data import drawn_digits
+    from dida_cli.evaluate import digits as table
+
+    entrants = [_of_digits(method, data, (a, b), steps) for method in _methods(only, "digits")]
+    console.note(f"{len(entrants)} trainings, about {_time_of(entrants)} here, judging apart")
+    if dry_run:
+        return
+    drawn_digits(data)
+    rows, sheets = [], []
+    for entrant in entrants:
+        run = out / entrant.name
+        _train(entrant, run)
+        model = checkpoint.load(hub.resolve(str(run)))
+        side = model.config.side
+        by_part: Mapping[Part, Digits] = {
+            "a": table.read(data, a, side),
+            "b": table.read(data, b, side),
+        }
+        with console.progress("judging", "steps") as show:
+            found = table.judge(model, by_part, entrant.recipe.seed, show)
+        rows += [(f"{entrant.method}: {direction}", of) for direction, of in found.items()]
+        sheets.append(table.sheet(model, by_part))
+    _write(report, "digits", table.page(rows, _trained(entrants)), sheets[0])
+
+
+def _of_digits(method: str, data: Path, named: tuple[str, str], steps: int | None) -> Entrant:
+    """A training of two domains of digits."""
+    from dida_cli import recipe
+    from dida_cli.data.digits import DOMAIN
+
+    values = _values("digits", method, data, steps)
+    for place, name, other in zip("ab", named, named[::-1], strict=True):
+        sides = {"with": f"{DOMAIN}={name}", "without": f"{DOMAIN}={other}"}
+        values["parts"][place] = {"name": name, **sides}
+    name = f"{'-'.join(named)}-{method}"
+    return Entrant(name, method, recipe.parse(values, name), {})
+
+
+def _methods(only: Sequence[str] | None, table: str) -> list[str]:
+    """Those asked for, else all that there is a recipe of. DidaError where there is none."""
+    from dida_cli import recipe
+
+    known = sorted(path.stem for path in (recipe.RECIPES / table).glob(f"*{recipe.SUFFIX}"))
+    if unknown := sorted(set(only or ()) - set(known)):
+        raise DidaError(f"no method {unknown[0]!r} in the table; there are {', '.join(known)}")
+    return list(only or known)
+
+
+def _values(table: str, method: str, data: Path | None, steps: int | None) -> dict[str, Any]:
+    """What the recipe of a method in a table says, with these data and steps."""
+    from dida_cli import recipe
+
+    values = recipe.values_of(str(recipe.RECIPES / table / f"{method}{recipe.SUFFIX}"))
+    if data:
+        values["data"] = str(data.resolve())
+    if steps:
+        values["stages"][0]["steps"] = steps
+    return values
+
+
+def _trained(entrants: Sequence[Entrant]) -> str:
+    """How all of them are, in words."""
     (stage,), seed = entrants[0].recipe.stages, entrants[0].recipe.seed
-    trained = f"{stage.steps:,} steps of {stage.batch} of each set at {stage.side} px, seed {seed}"
-    text = table.page(rows, [read for read in codes if read], trained)
-    (report / "table1.md").write_text(text, encoding="utf-8")
-    console.out(str(report / "table1.md"))
+    return f"{stage.steps:,} steps of {stage.batch} of each set at {stage.side} px, seed {seed}"
 
 
-def _entrants(only: Sequence[str], data: Path | None, steps: int | None) -> Iterator[Entrant]:
+def _write(report: Path, name: str, page: str, sheet: "Picture") -> None:
+    """A page and its picture; the page's path goes to stdout."""
+    from dida_cli import images
+
+    report.mkdir(parents=True, exist_ok=True)
+    images.write(sheet, report / f"{name}.png")
+    (report / f"{name}.md").write_text(page, encoding="utf-8")
+    console.out(str(report / f"{name}.md"))
+
+
+def _entrants(
+    only: Sequence[str] | None, data: Path | None, steps: int | None
+) -> Iterator[Entrant]:
     """All trainings, pair by pair. Raises DidaError where a method is none of the table's."""
     from dida_cli import methods, recipe
     from dida_cli.evaluate.pairs import NAMED
-    from dida_cli.evaluate.table1 import METHODS
 
-    if unknown := sorted(set(only) - set(METHODS)):
-        raise DidaError(f"no method {unknown[0]!r} in the table; there are {', '.join(METHODS)}")
     for a, b in PAIRS:
-        for method in only or METHODS:
-            values = recipe.values_of(str(recipe.RECIPES / "table1" / f"{method}{recipe.SUFFIX}"))
-            if data:
-                values["data"] = str(data.resolve())
-            if steps:
-                values["stages"][0]["steps"] = steps
+        for method in _methods(only, "table1"):
+            values = _values("table1", method, data, steps)
             takes = methods.find(values["method"]).TAKES
             if method != PRESS:
                 values["parts"] = recipe.chosen(takes, NAMED[a], NAMED[b])

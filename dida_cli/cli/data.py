@@ -1,4 +1,4 @@
-"""The commands that make and look at training data: avatars, split, check."""
+"""The commands that make and look at training data: avatars, digits, split, check."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,6 +50,28 @@ def avatars(
     with console.progress("drawing", "faces") as report:
         write_set(out, count=count, seed=seed, side=side, on_progress=report)
     console.out(str(out))
+
+
+@app.command()
+def digits(
+    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("digits"),
+    mnist: Annotated[
+        Path | None, typer.Option(help="A .npz of x and y; default: the repository's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Which digits are drawn.")] = 0,
+) -> None:
+    """Digits in two domains, handwritten and drawn as numbers of houses, with a table of labels."""
+    drawn_digits(out, mnist, seed)
+    console.out(str(out))
+
+
+def drawn_digits(out: Path, mnist: Path | None = None, seed: int = 0) -> None:
+    """Write both domains of digits, where their table is not there yet."""
+    from dida_cli.data import digits as core
+
+    if not (out / core.TABLE).is_file():
+        with console.progress("drawing", "digits") as report:
+            core.write_set(out, mnist or core.ARCHIVE, seed=seed, on_progress=report)
 
 
 @app.command()

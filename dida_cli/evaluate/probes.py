@@ -69,14 +69,26 @@ def probe(code: Tensor, truth: Tensor, *, seed: int = 0) -> Probe:
     """
     order = torch.randperm(len(code), generator=torch.Generator().manual_seed(seed))
     train, test = order[: len(code) // 2], order[len(code) // 2 :]
+    most = truth[test].bincount().max().item()
+    return Probe(_told(code, truth, train, test), most / len(test), len(test))
+
+
+def carried(learned: Tensor, truth: Tensor, asked: Tensor, wanted: Tensor) -> float:
+    """The share of codes (N, ...) whose class (N,) a probe names right that learned other codes."""
+    rows = torch.arange(len(learned) + len(asked))
+    both = torch.cat([learned, asked]), torch.cat([truth, wanted])
+    return _told(*both, rows[: len(learned)], rows[len(learned) :])
+
+
+def _told(code: Tensor, truth: Tensor, train: Tensor, test: Tensor) -> float:
+    """The share of test rows whose class a probe of the training rows names right."""
     inputs = code.flatten(1).double()
     inputs = _standardised(inputs, inputs[train])
     if inputs.shape[1] > len(train):
         inputs = _rotated(inputs, train)
     weights, bias = _fit(inputs[train], truth[train], int(truth.max()) + 1)
     right = (inputs[test] @ weights + bias).argmax(1) == truth[test]
-    most = truth[test].bincount().max().item()
-    return Probe(right.double().mean().item(), most / len(test), len(test))
+    return right.double().mean().item()
 
 
 def _standardised(values: Tensor, of: Tensor) -> Tensor:
