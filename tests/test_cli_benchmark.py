@@ -77,8 +77,8 @@ def test_digits_are_trained_on_without_labels_and_read_both_ways(
     dida: Dida, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    written = np.random.default_rng(0).integers(0, 256, (200, 28, 28)).astype(np.uint8)
-    np.savez(tmp_path / "mnist.npz", x=written, y=np.arange(200) % 10)
+    written = np.random.default_rng(0).integers(0, 256, (100, 28, 28)).astype(np.uint8)
+    np.savez(tmp_path / "mnist.npz", x=written, y=np.arange(100) % 10)
     monkeypatch.setattr(digits, "fonts", lambda: [FONT])
     assert dida("data", "digits", "--mnist", "mnist.npz").out == "digits\n"
     monkeypatch.setattr(benchmark, "_dida", lambda *arguments: dida(*arguments).code)
