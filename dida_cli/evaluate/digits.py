@@ -85,8 +85,15 @@ def right(judge: FactorClassifier, asked: Labelled) -> float:
 def translated(model: Model, of: Tensor, guides: Tensor, part: Part, seed: int) -> Tensor:
     """Pictures with the part of guides, drawn at random, in the place of their own; all uint8."""
     rows = torch.from_numpy(np.random.default_rng(seed).integers(len(guides), size=len(of)))
-    asked = Pairs(part, images.to_unit(of), images.to_unit(guides[rows]))
-    return images.to_levels(pairs.edit(model, asked).output)
+    split = (torch.split(pictures, pairs.BATCH) for pictures in (of, guides[rows]))
+    made = []
+    with torch.inference_mode():
+        for some, chosen in zip(*split, strict=True):
+            content, guide = images.to_unit(some), images.to_unit(chosen)
+            own = model.encode(content)
+            wanted = pairs.moved_to(own, model.encode(guide), part)
+            made.append(images.to_levels(model.compose(wanted, content, own).image))
+    return torch.cat(made)
 
 
 def judge(
