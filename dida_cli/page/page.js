@@ -416,6 +416,7 @@ function averaged(image, [left, top, right, bottom], width, height) {
 
 const STRIP = 512; // rows that are painted at a time
 const MOST = 40e6; // pixels of a picture
+const TINT = [230, 0, 115]; // a mask's colour; how much is painted is its opacity
 const model = { config: null, sessions: {} }; // of the page: one
 
 /* What a graph makes of { name: [values, dims] }. */
@@ -549,7 +550,7 @@ async function composed({ own, onto }, guide, edit, strength) {
   return { image: made.image.data, mask: made.mask.data };
 }
 
-/* A picture of any size with what a model changed, and where, grey in RGBA. */
+/* A picture of any size with what a model changed, and the mask. */
 function painted({ image, area, onto }, made) {
   const after = { ...image, data: image.data.slice() };
   const mask = blank(image.width, image.height, 4, true);
@@ -592,10 +593,228 @@ function paintPixel(laid, from, after, mask, to, isOwnSize) {
   for (let band = 0; band < 3; band++) {
     const colour = Math.min(Math.max((127.5 * laid[from + band]) / whole, 0), 255);
     after[to + band] = share * colour + (1 - share) * after[to + band];
-    mask[to + band] = 255 * covered;
+    mask[to + band] = TINT[band];
   }
+  mask[to + 3] = 255 * covered;
   after[to + 3] += covered * (255 - after[to + 3]);
-  mask[to + 3] = 255;
 }
 
-export { BICUBIC, BOX, LANCZOS, faceCut, largestFace, painted, resized, shrunkFast, warped };
+/* 5. The page */
+
+const $ = (id) => document.getElementById(id);
+const page = { picture: null, guide: null, made: new Map(), turn: 0, playing: false };
+const FRAME = 60; // milliseconds, at least, that a strength is shown while it plays
+let pending = 0;
+let queue = Promise.resolve();
+
+function say(words, isError = false) {
+  $("status").textContent = words;
+  $("status").classList.toggle("error", isError);
+}
+
+/* Do a thing after all that is asked for already; what goes wrong is told in one line. */
+function later(task) {
+  pending += 1;
+  $("main").setAttribute("aria-busy", "true");
+  queue = queue.then(task).catch((error) => say(error.message, true)).finally(() => {
+    pending -= 1;
+    if (!pending) $("main").setAttribute("aria-busy", "false");
+  });
+  return queue;
+}
+
+const nextFrame = () => new Promise((done) => { setTimeout(done, 20); }); // for words to be seen
+
+function make(tag, attributes, ...children) {
+  const element = document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+}
+
+function draw(canvas, { width, height, data }) {
+  Object.assign(canvas, { width, height });
+  canvas.getContext("2d").putImageData(new ImageData(data, width, height), 0, 0);
+}
+
+/* Take a file, or an example, as the picture or as the guide. */
+function pick(role, blob, name) {
+  return later(async () => {
+    say(`Reading ${name} …`);
+    await nextFrame();
+    const found = await seen(await decoded(await blob, name), name);
+    page[role] = found;
+    page.made.clear();
+    draw($(`${role}-thumb`), found.image);
+    $(`${role}-thumb`).setAttribute("aria-label", `The ${role}: ${name}`);
+    $(`${role}-name`).textContent = name;
+    for (const button of document.querySelectorAll(`#${role}-examples button`)) {
+      button.setAttribute("aria-pressed", button.dataset.file === name);
+    }
+    if (role === "picture") showPicture(found);
+    refresh();
+  });
+}
+
+function showPicture({ image }) {
+  $("stack").style.setProperty("--ratio", image.width / image.height);
+  for (const name of ["before", "after"]) draw($(name), image);
+  draw($("mask"), blank(image.width, image.height, 4, true));
+}
+
+/* The edit that is chosen, as `changed` takes it. */
+function chosen() {
+  const [kind, ...names] = document.querySelector("[name=edit]:checked").value.split(" ");
+  return { give: [], off: [], [kind]: names, keep: $("keep").checked };
+}
+
+function refresh() {
+  const turn = ++page.turn;
+  return later(() => turn === page.turn && edit());
+}
+
+async function edit() {
+  const { picture, guide, made } = page;
+  const wanted = chosen();
+  if (!picture) return say("Choose a picture to edit.");
+  if (wanted.give.length && !guide) return say("Choose a guide, or take something off.");
+  if (!page.playing) {
+    say("Editing …");
+    await nextFrame();
+  }
+  const began = performance.now();
+  const strength = Number($("strength").value);
+  if (!made.has(strength)) made.set(strength, await composed(picture, guide, wanted, strength));
+  const { after, mask } = painted(picture, made.get(strength));
+  draw($("after"), after);
+  draw($("mask"), mask);
+  const did = told(wanted);
+  $("after").setAttribute("aria-label", `${picture.name}, ${did}`);
+  if (!page.playing) say(`${warnings(wanted)}${sentence(did)} in ${seconds(began)}.`);
+  $("download").disabled = false;
+}
+
+const sentence = (words) => words[0].toUpperCase() + words.slice(1);
+const seconds = (began) => `${((performance.now() - began) / 1000).toFixed(2)} s`;
+
+function told({ give, off }) {
+  return off.length ? `${wordsOf(off)} taken off` : `${wordsOf(give)} of the guide put on`;
+}
+
+function warnings({ give }) {
+  const { picture, guide } = page;
+  const missing = give.filter((part) => !guide.own[part].data.some((value) => value !== 0));
+  const none = missing.length ? `The model sees no ${wordsOf(missing)} in the guide. ` : "";
+  return picture.warning + (give.length && guide !== picture ? guide.warning : "") + none;
+}
+
+/* Move strength from 0 to 1 and back, until it is stopped. */
+async function play() {
+  page.playing = !page.playing;
+  $("play").textContent = page.playing ? "Stop" : "Play";
+  const way = Array.from({ length: 21 }, (_, step) => 1 - Math.abs(step - 10) / 10);
+  for (const strength of way) {
+    if (!page.playing) return;
+    setStrength(strength);
+    await refresh();
+    await new Promise((done) => { setTimeout(done, FRAME); });
+  }
+  if (page.playing) play();
+}
+
+function setStrength(value) {
+  $("strength").value = value;
+  $("strength-told").textContent = Number(value).toFixed(2);
+}
+
+function download() {
+  $("after").toBlob((blob) => {
+    const url = URL.createObjectURL(blob);
+    const name = `${page.picture.name.replace(/\.[^.]*$/, "")}-edited.png`;
+    make("a", { href: url, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 60000);
+  }, "image/png");
+}
+
+/* The choices of edits: of each part and of all, to put on and to take off. */
+function addEdits() {
+  const all = parts().length > 1 ? [parts()] : [];
+  const choices = [...parts().map((part) => [part]), ...all];
+  for (const kind of ["give", "off"]) {
+    $(kind).append(...choices.map((names) => {
+      const radio = make("input", { type: "radio", name: "edit", value: [kind, ...names].join(" ") });
+      return make("label", { class: "choice" }, radio, make("span", {}, wordsOf(names)));
+    }));
+  }
+  document.querySelector("[name=edit]").checked = true;
+  $("keep-line").hidden = parts().length < 2;
+}
+
+function addExamples(role, examples) {
+  $(`${role}-examples`).append(...Object.entries(examples).map(([file, words]) => {
+    const image = make("img", { src: `examples/${file}`, alt: words, width: 56, height: 56 });
+    const button = make("button", { type: "button", "data-file": file, title: words }, image);
+    button.addEventListener("click", () => pickExample(role, file));
+    return button;
+  }));
+}
+
+function pickExample(role, file) {
+  return pick(role, fetch(`examples/${file}`).then((answer) => answer.blob()), file);
+}
+
+function takeDrops(element, role) {
+  const mark = (isOver) => element.classList.toggle("over", isOver);
+  element.addEventListener("dragover", (event) => { event.preventDefault(); mark(true); });
+  element.addEventListener("dragleave", () => mark(false));
+  element.addEventListener("drop", (event) => {
+    event.preventDefault();
+    event.stopPropagation();
+    mark(false);
+    const [file] = event.dataTransfer.files;
+    if (file) pick(role, file, file.name);
+  });
+}
+
+function listen() {
+  for (const role of ["picture", "guide"]) {
+    takeDrops($(role), role);
+    $(`${role}-file`).addEventListener("change", ({ target }) => {
+      const [file] = target.files;
+      if (file) pick(role, file, file.name);
+      target.value = ""; // so that the same file may be chosen again
+    });
+  }
+  takeDrops(document.body, "picture");
+  for (const element of [$("keep"), $("give"), $("off")]) {
+    element.addEventListener("change", () => { page.made.clear(); refresh(); });
+  }
+  $("strength").addEventListener("input", ({ target }) => {
+    if (page.playing) play();
+    setStrength(target.value);
+    refresh();
+  });
+  $("split").addEventListener("input", ({ target }) =>
+    $("stack").style.setProperty("--split", `${target.value}%`));
+  $("show-mask").addEventListener("change", ({ target }) => { $("mask").hidden = !target.checked; });
+  $("play").addEventListener("click", play);
+  $("download").addEventListener("click", download);
+}
+
+async function start() {
+  say("Loading the model …");
+  const [examples] = await Promise.all([
+    fetch("examples.json").then((answer) => answer.json()),
+    loadModel(),
+  ]);
+  addEdits();
+  for (const role of ["picture", "guide"]) addExamples(role, examples);
+  listen();
+  $("controls").disabled = false;
+  const [picture, guide] = Object.keys(examples);
+  if (guide) pickExample("guide", guide);
+  if (picture) pickExample("picture", picture);
+  else say("Choose a picture, and a guide that has what it shall get.");
+}
+
+if (globalThis.document) later(start);
