@@ -26,17 +26,17 @@ PICTURES = next(p for p in (_HERE / "examples", _HERE.parent / "examples") if p.
 # What pages of models show; of each kind the first is the picture, the second the guide at first.
 EXAMPLES: dict[Fit, dict[str, str]] = {
     "drawing": {
-        "glasses.png": "A drawn face with black glasses and a serious mouth",
         "smile.png": "A drawn face that laughs, without glasses",
+        "glasses.png": "A drawn face with black glasses and a serious mouth",
         "glasses-2.png": "A drawn face with white sunglasses",
         "smile-2.png": "A drawn face with an open smile, without glasses",
         "portrait.png": "A wide drawing of a face that laughs, 900 by 640 pixels",
     },
     "face": {
         "person.jpg": "A serious woman without glasses",
-        "person-smile.jpg": "A smiling man without glasses",
         "person-glasses.jpg": "A smiling woman with round glasses",
         "person-glasses-2.jpg": "A serious man with thin glasses",
+        "person-smile.jpg": "A smiling man without glasses",
         "person-2.jpg": "A serious man without glasses",
     },
 }
@@ -113,7 +113,7 @@ def detector() -> dict[str, bytes]:
     for network, (name, (shape, free, outputs)) in zip(
         faces.detector(), DETECTOR.items(), strict=True
     ):
-        sides = {side: torch.export.Dim.DYNAMIC for side in free}
+        sides = dict.fromkeys(free, torch.export.Dim.DYNAMIC)
         module = _Traced(network).eval()
         file = write.translated(module, [torch.zeros(shape)], [sides], ["image"], outputs)
         made[f"{name}.onnx"] = write.serialized(file)

@@ -743,10 +743,11 @@ function addEdits() {
   for (const kind of ["give", "off"]) {
     $(kind).append(...choices.map((names) => {
       const radio = make("input", { type: "radio", name: "edit", value: [kind, ...names].join(" ") });
-      return make("label", { class: "choice" }, radio, make("span", {}, wordsOf(names)));
+      const words = names.length > 1 ? "both" : wordsOf(names);
+      return make("label", { class: "choice" }, radio, make("span", {}, words));
     }));
   }
-  document.querySelector("[name=edit]").checked = true;
+  $("give").querySelectorAll("input")[parts().length - 1].checked = true;
   $("keep-line").hidden = parts().length < 2;
 }
 
