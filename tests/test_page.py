@@ -5,12 +5,15 @@ DIDA_PAGE_PICTURE=docs/page.png writes what a newcomer sees into that file.
 """
 
 import base64
+import gzip
 import io
 import json
 import os
 import re
 import shutil
+import sys
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,8 +31,9 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from dida_cli import hub
 from dida_cli.cli.page import server
-from dida_cli.config import DRAWN_MODEL, PHOTO_MODEL, Domains
-from dida_cli.export import page, write
+from dida_cli.config import CONFIG, DRAWN_MODEL, PHOTO_MODEL, Domains
+from dida_cli.export import page
+from dida_cli.export.onnx import COMPOSE, ENCODE
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 in_browser = pytest.mark.skipif(
@@ -46,29 +50,69 @@ Dida = Callable[..., Result]
 Browser = webdriver.Chrome
 
 
+class Shown:
+    """A model's page, served, and the export that its graphs are."""
+
+    def __init__(self, name: str, root: Path) -> None:
+        self.folder, self.export = root / "page", root / "export"
+        page.write_page(hub.resolve(name), name, self.folder)
+        self.export.mkdir()
+        shutil.copy(self.folder / CONFIG, self.export)
+        for graph in (ENCODE, COMPOSE):
+            packed = (self.folder / f"{graph}.gz").read_bytes()
+            (self.export / graph).write_bytes(gzip.decompress(packed))
+        self.server = server(self.folder)
+        threading.Thread(target=self.server.serve_forever).start()
+        self.address = f"http://127.0.0.1:{self.server.server_port}/"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Shown]]:
+    """The page of a model, made once."""
+    made: dict[str, Shown] = {}
+
+    def of(name: str) -> Shown:
+        if name not in made:
+            made[name] = Shown(name, tmp_path_factory.mktemp(name))
+        return made[name]
+
+    yield of
+    for one in made.values():
+        one.close()
+
+
 # The folder
 
 
-def test_the_folder_is_ready_for_a_host(dida: Dida, retouch_folder: Path, tmp_path: Path) -> None:
+def test_the_folder_is_ready_for_a_host(
+    dida: Dida, shown: Callable[[str], Shown], tmp_path: Path
+) -> None:
     out = tmp_path / "page"
-    made = dida("page", "-m", retouch_folder, "-o", out)
+    made = dida("page", "-m", shown(DRAWN_MODEL).export, "-o", out)
     assert (made.code, made.out) == (0, f"{out}\n") and "MB" in made.err
     there = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     ort = {f"ort/{path.name}" for path in (page.PAGE / "ort").iterdir()}
     graphs = {"encode.onnx.gz", "compose.onnx.gz"}
     files = {"index.html", "page.js", "config.json", "examples.json", "README.md"}
-    assert there == files | graphs | ort  # a model of crops has no examples, and finds no faces
+    examples = {f"examples/{name}" for name in page.EXAMPLES["drawing"]}
+    assert there == files | graphs | ort | examples
     card = (out / "README.md").read_text()
     assert card.startswith('---\ntitle: "dida: smile and glasses"\nsdk: static\n')
     assert "Smile and glasses, put on and taken off" in (out / "index.html").read_text()
+    again = dida("page", "-m", shown(DRAWN_MODEL).export, "-o", out)
+    assert again.code == 1 and "is not empty" in again.err
 
 
-def test_a_taken_folder_is_refused(dida: Dida, retouch_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "page").mkdir()
-    (tmp_path / "page" / "mine.txt").write_text("mine")
-    made = dida("page", "-m", retouch_folder, "-o", tmp_path / "page")
-    assert made.code == 1 and "is not empty" in made.err
-    assert [path.name for path in (tmp_path / "page").iterdir()] == ["mine.txt"]
+def test_the_server_says_what_browsers_want_to_hear(shown: Callable[[str], Shown]) -> None:
+    address = shown(DRAWN_MODEL).address
+    kinds = {"ort/ort.wasm.min.mjs": "text/javascript", "index.html": "text/html"}
+    for path, kind in kinds.items():
+        with urllib.request.urlopen(address + path) as answer:
+            assert answer.headers["Content-Type"].startswith(kind)
 
 
 def test_a_model_without_masks_is_refused(dida: Dida, model_folder: Path, tmp_path: Path) -> None:
@@ -130,37 +174,6 @@ def requested(browser: Browser) -> list[str]:
     return [event["params"]["request"]["url"] for event in sent]
 
 
-class Shown:
-    """A model's page, served, and the same model's export."""
-
-    def __init__(self, name: str, root: Path) -> None:
-        self.export, self.folder = root / "export", root / "page"
-        write.export(hub.resolve(name), name, self.export)
-        page.write_page(self.export, name, self.folder)
-        self.server = server(self.folder)
-        threading.Thread(target=self.server.serve_forever).start()
-        self.address = f"http://127.0.0.1:{self.server.server_port}/"
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Shown]]:
-    """The page of a model, made once."""
-    made: dict[str, Shown] = {}
-
-    def of(name: str) -> Shown:
-        if name not in made:
-            made[name] = Shown(name, tmp_path_factory.mktemp(name))
-        return made[name]
-
-    yield of
-    for one in made.values():
-        one.close()
-
-
 def found(browser: Browser, name: str) -> WebElement:
     return browser.find_element("id", name)
 
@@ -181,7 +194,7 @@ def choose(browser: Browser, role: str, path: Path) -> str:
 
 
 def select(browser: Browser, edit: str) -> str:
-    browser.find_element("css selector", f"[name=edit][value='{edit}'] + span").click()
+    browser.find_element("css selector", f"[name=edit][value='{edit}']").click()
     return status(browser)
 
 
@@ -258,6 +271,7 @@ def test_an_example_is_edited(browser: Browser, shown: Callable[[str], Shown]) -
 
 
 @in_browser
+@pytest.mark.filterwarnings("ignore:.* sees no smile in its guide")
 @pytest.mark.parametrize("name", [DRAWN_MODEL, PHOTO_MODEL])
 @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
 def test_the_page_edits_as_the_commands_do(
@@ -270,11 +284,11 @@ def test_the_page_edits_as_the_commands_do(
 ) -> None:
     here, (content, guide) = shown(name), (tmp_path / "content.png", tmp_path / "guide.png")
     if name == PHOTO_MODEL:
-        crowd(content) if large else as_png("person-glasses.jpg", content)
-        as_png("person-glasses-2.jpg", guide)
+        crowd(content) if large else as_png("person-glasses-2.jpg", content)
+        as_png("person-glasses.jpg", guide)
     else:
-        as_png("portrait.png" if large else "glasses-2.png", content)
-        as_png("glasses.png", guide)
+        as_png("portrait.png" if large else "smile.png", content)
+        as_png("glasses-2.png", guide)
     browser.get(here.address)
     status(browser)
     choose(browser, "picture", content)
@@ -293,7 +307,8 @@ def test_the_page_edits_as_the_commands_do(
         assert dida(*words, *extra).code == 0
         was, made, wanted = pixels(content), downloaded(browser, content, tmp_path), pixels(out)
         far = abs(made - wanted)
-        print(f"{name} {content.name} {was.shape} {edit}: at most {far.max()} levels off")
+        if os.environ.get("DIDA_TOLD"):
+            print("LEVELS", name, was.shape, edit, far.max(), far.mean(), file=sys.__stderr__)
         assert far.max() <= LEVELS and abs(wanted - was).max() > 20
         where = abs(canvas(browser, "mask")[..., 3] - np.asarray(Image.open(mask), dtype=int))
         assert where.max() <= LEVELS
@@ -356,7 +371,7 @@ def test_a_phone_and_a_keyboard_are_enough(browser: Browser, shown: Callable[[st
         stack = found(browser, "stack")
         assert "--split: 0%" in (stack.get_attribute("style") or "")
         browser.find_element("css selector", "[name=edit]:checked").send_keys(Keys.ARROW_DOWN)
-        assert status(browser).startswith("Smile and glasses of the guide put on")
+        assert "Smile and glasses of the guide put on" in status(browser)
         images = browser.find_elements("css selector", "img, canvas")
         assert all(image.accessible_name for image in images if image.is_displayed())
     finally:

@@ -328,10 +328,12 @@ async function proposed(image) {
     const faces = [];
     for (let place = 0; place < rows * columns; place++) {
       if (score.data[place] < 0.6) continue;
-      const x = ((place % columns) * 2) / scale;
-      const y = (Math.floor(place / columns) * 2) / scale;
-      const moves = [0, 1, 2, 3].map((side) => move.data[side * rows * columns + place]);
-      faces.push({ box: [x, y, x + 12 / scale, y + 12 / scale], score: score.data[place], moves });
+      const x = single(((place % columns) * 2) / single(scale));
+      const y = single((Math.floor(place / columns) * 2) / single(scale));
+      const side = single(12 / scale);
+      const moves = [0, 1, 2, 3].map((end) => move.data[end * rows * columns + place]);
+      const box = [x, y, single(x + side), single(y + side)];
+      faces.push({ box, score: score.data[place], moves });
     }
     found.push(...withoutDoubles(faces, 0.5));
   }
@@ -358,18 +360,18 @@ async function judged(image, faces, { name, side, sure, overlap }) {
 }
 
 const roundEven = (x) => (Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x));
+const single = Math.fround; // boxes on a grid often overlap by just `most`: rounding decides
+const sizes = ([left, top, right, bottom]) => [single(right - left), single(bottom - top)];
 
-function movedBox([left, top, right, bottom], moves) {
-  const [width, height] = [right - left, bottom - top];
-  return [left + moves[0] * width, top + moves[1] * height,
-    right + moves[2] * width, bottom + moves[3] * height];
+function movedBox(box, moves) {
+  const size = sizes(box);
+  return box.map((end, i) => single(end + single(moves[i] * size[i % 2])));
 }
 
 function squared(face) {
-  const [left, top, right, bottom] = face.box;
-  const [x, y, half] = [(left + right) / 2, (top + bottom) / 2,
-    Math.max(right - left, bottom - top) / 2];
-  return { ...face, box: [x - half, y - half, x + half, y + half] };
+  const half = Math.max(...sizes(face.box)) / 2;
+  const [x, y] = [0, 1].map((axis) => single(face.box[axis] + face.box[axis + 2]) / 2);
+  return { ...face, box: [x - half, y - half, x + half, y + half].map(single) };
 }
 
 /* The best first, and none that a better one overlaps by more than `most` of both. */
@@ -382,11 +384,11 @@ function withoutDoubles(faces, most) {
 }
 
 function apart(one, other, most) {
-  const across = Math.min(one[2], other[2]) - Math.max(one[0], other[0]);
-  const down = Math.min(one[3], other[3]) - Math.max(one[1], other[1]);
-  const shared = Math.max(0, across) * Math.max(0, down);
-  const [a, b] = [one, other].map((box) => (box[2] - box[0]) * (box[3] - box[1]));
-  return shared <= most * (a + b - shared);
+  const across = single(Math.min(one[2], other[2]) - Math.max(one[0], other[0]));
+  const down = single(Math.min(one[3], other[3]) - Math.max(one[1], other[1]));
+  const shared = single(Math.max(0, across) * Math.max(0, down));
+  const [a, b] = [one, other].map((box) => single(sizes(box)[0] * sizes(box)[1]));
+  return shared <= single(single(most) * single(single(a + b) - shared));
 }
 
 /* Means over the cells of a box as the detector reads them, (3, height, width); black beyond the
