@@ -18,6 +18,7 @@ from dida_cli.config import CARD, CONFIG, DEFAULT_MODEL, Fit, ModelConfig, read_
 from dida_cli.errors import DidaError
 from dida_cli.export import onnx, write
 from dida_cli.export.onnx import COMPOSE, ENCODE
+from dida_cli.players import Network
 
 _HERE = Path(__file__).parent.parent
 PAGE = _HERE / "page"
@@ -87,7 +88,7 @@ def _graphs(source: Path, name: str) -> dict[str, bytes]:
         raise DidaError(f"{name} has no masks, which a page paints by; -m {DEFAULT_MODEL} has them")
     if is_export:
         return {file: (source / file).read_bytes() for file in (ENCODE, COMPOSE)}
-    assert isinstance(model, write.Network)
+    assert isinstance(model, Network)
     return write.graphs_of(model)[1]
 
 
