@@ -11,8 +11,10 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import threading
 import urllib.request
+import webbrowser
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +127,23 @@ def test_nothing_asked_for_is_wrong_usage(dida: Dida) -> None:
     assert made.code == 2 and "-o FOLDER" in made.err
 
 
+def test_open_serves_a_page_that_is_gone_afterwards(
+    dida: Dida, shown: Callable[[str], Shown], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    opened: list[str] = []
+
+    def look(address: str) -> None:
+        assert address.startswith("http://127.0.0.1:")
+        opened.append(address)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(webbrowser, "open", look)
+    made = dida("page", "-m", shown(DRAWN_MODEL).export, "--open")
+    assert (made.code, made.out, len(opened)) == (0, "", 1) and opened[0] in made.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_examples_are_of_the_repository() -> None:
     for examples in page.EXAMPLES.values():
         assert all((EXAMPLES / name).exists() for name in examples)
@@ -132,7 +151,7 @@ def test_examples_are_of_the_repository() -> None:
 
 def test_markup_in_a_parts_name_is_words(tmp_path: Path) -> None:
     evil = Domains(a="<script>alert(1)</script>", b="glasses")
-    text = page._index("<img src=x>", replace(RETOUCH, domains=evil))
+    text = page.index("<img src=x>", replace(RETOUCH, domains=evil))
     assert "<script>alert" not in text and "<img src=x>" not in text
 
 
@@ -399,7 +418,7 @@ def test_what_a_newcomer_sees(browser: Browser, shown: Callable[[str], Shown]) -
     browser.get(here.address)
     assert status(browser).startswith("Glasses of the guide put on in")
     if wanted := os.environ.get("DIDA_PAGE_PICTURE"):
-        whole = {"width": 1200, "height": 890, "deviceScaleFactor": 1, "mobile": False}
+        whole = {"width": 1200, "height": 960, "deviceScaleFactor": 1, "mobile": False}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", whole)
         browser.save_screenshot(wanted)
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

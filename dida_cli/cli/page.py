@@ -2,6 +2,7 @@
 
 import tempfile
 import webbrowser
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -44,7 +45,7 @@ def page(
 def _write(model: str, folder: Path) -> None:
     from dida_cli.export.page import write_page
 
-    console.note("writing the page, which takes half a minute")
+    console.note("writing the page, which may take half a minute")
     name = Path(model).resolve().name if Path(model).exists() else model
     size = write_page(models.folder_of(model), name, folder)
     console.note(f"the page has {size / 1e6:.1f} MB")
@@ -55,8 +56,9 @@ def _open(folder: Path) -> None:
     with server(folder) as serving:
         address = f"http://127.0.0.1:{serving.server_port}/"
         console.note(f"{address} shows the page; Ctrl-C ends it")
-        webbrowser.open(address)
-        serving.serve_forever()
+        with suppress(KeyboardInterrupt):
+            webbrowser.open(address)
+            serving.serve_forever()
 
 
 class _Handler(SimpleHTTPRequestHandler):

@@ -71,7 +71,7 @@ def write_page(source: Path, name: str, folder: Path) -> int:
     examples = EXAMPLES.get(config.fit, {})
     files |= {f"examples/{file}": (PICTURES / file).read_bytes() for file in examples}
     files["examples.json"] = json.dumps(examples, indent=2).encode()
-    files["index.html"] = _index(name, config).encode()
+    files["index.html"] = index(name, config).encode()
     if config.fit == "face":
         files["LICENSE-mtcnn.txt"] = (faces.WEIGHTS.parent / "LICENSE").read_bytes()
     size = sum(map(len, files.values()))
@@ -121,7 +121,7 @@ def detector() -> dict[str, bytes]:
     return made
 
 
-def _index(name: str, config: ModelConfig) -> str:
+def index(name: str, config: ModelConfig) -> str:
     """The page's markup, which tells the model's name and its parts."""
     parts = _parts(config)
     words = {"{{model}}": name, "{{parts}}": parts[0].upper() + parts[1:]}

@@ -118,29 +118,33 @@ function shrunkFast(image, width, height) {
 
 /* Pillow's affine transform, bicubic: what of the image lies where a map takes each pixel; 0 beyond
    the edge. */
-function warped(image, width, height, way) {
+function warped(image, width, height, [a, b, c, d, e, f]) {
   const made = blank(width, height, image.bands, isBytes(image));
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
-      const [u, v] = moved(way, [x + 0.5, y + 0.5]);
-      if (u >= 0 && u < image.width && v >= 0 && v < image.height) {
-        sample(image, u - 0.5, v - 0.5, made.data, (y * width + x) * image.bands);
-      }
+      const u = a * (x + 0.5) + b * (y + 0.5) + c;
+      const v = d * (x + 0.5) + e * (y + 0.5) + f;
+      if (u < 0 || u >= image.width || v < 0 || v >= image.height) continue;
+      sample(image, u - 0.5, v - 0.5, made.data, (y * width + x) * image.bands);
     }
   }
   return made;
 }
 
+const places = new Int32Array(4); // of the columns that a sample is of; filled anew for each
+const lines = new Float64Array(4); // what it has in four rows
+
 function sample({ width, height, bands, data }, u, v, into, to) {
   const [left, top] = [Math.floor(u), Math.floor(v)];
-  const columns = [-1, 0, 1, 2].map((i) => Math.min(Math.max(left + i, 0), width - 1) * bands);
-  const rows = [-1, 0, 1, 2].map((i) => Math.min(Math.max(top + i, 0), height - 1) * width * bands);
   const whole = into instanceof Uint8ClampedArray;
+  for (let i = 0; i < 4; i++) places[i] = Math.min(Math.max(left + i - 1, 0), width - 1) * bands;
   for (let band = 0; band < bands; band++) {
-    const [a, b, c, d] = rows.map((row) => curve(
-      data[row + columns[0] + band], data[row + columns[1] + band],
-      data[row + columns[2] + band], data[row + columns[3] + band], u - left));
-    const value = curve(a, b, c, d, v - top);
+    for (let i = 0; i < 4; i++) {
+      const row = Math.min(Math.max(top + i - 1, 0), height - 1) * width * bands + band;
+      lines[i] = curve(data[row + places[0]], data[row + places[1]], data[row + places[2]],
+        data[row + places[3]], u - left);
+    }
+    const value = curve(lines[0], lines[1], lines[2], lines[3], v - top);
     into[to + band] = whole ? Math.floor(value) : value;
   }
 }
