@@ -103,6 +103,7 @@ def test_the_folder_is_ready_for_a_host(
     assert there == files | graphs | ort | examples
     card = (out / "README.md").read_text()
     assert card.startswith('---\ntitle: "dida: smile and glasses"\nsdk: static\n')
+    assert "examples/part-a.png" not in card  # which is not here
     assert "Smile and glasses, put on and taken off" in (out / "index.html").read_text()
     again = dida("page", "-m", shown(DRAWN_MODEL).export, "-o", out)
     assert again.code == 1 and "is not empty" in again.err
@@ -418,7 +419,7 @@ def test_what_a_newcomer_sees(browser: Browser, shown: Callable[[str], Shown]) -
     browser.get(here.address)
     assert status(browser).startswith("Glasses of the guide put on in")
     if wanted := os.environ.get("DIDA_PAGE_PICTURE"):
-        whole = {"width": 1200, "height": 960, "deviceScaleFactor": 1, "mobile": False}
+        whole = {"width": 1200, "height": 990, "deviceScaleFactor": 1, "mobile": False}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", whole)
         browser.save_screenshot(wanted)
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

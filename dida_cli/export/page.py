@@ -150,7 +150,7 @@ def card(name: str, config: ModelConfig, size: int, head: str, own: str) -> str:
         name=name,
         size=size / 1e6,
         credits="".join(f"- {line}\n" for line in credits),
-        own=own,
+        own=re.sub(r"^!\[.*\]\(.*\)\n", "", own, flags=re.MULTILINE),  # pictures stay behind
     )
 
 

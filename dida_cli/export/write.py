@@ -124,8 +124,9 @@ def translated(
             verbose=False,
         )
     assert made is not None
-    _tidy(made.model_proto)
-    return made.model_proto
+    file = made.model_proto  # made anew each time it is asked for
+    _tidy(file)
+    return file
 
 
 def serialized(file: Any) -> bytes:
