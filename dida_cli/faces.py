@@ -243,7 +243,7 @@ def fit(picture: Picture, square: images.Square, name: str) -> Picture:
 @torch.inference_mode()
 def find(picture: Picture) -> list[Face]:
     """The faces in an upright RGB picture, the largest first."""
-    proposals, second, third = _detector()
+    proposals, second, third = detector()
     scale = min(1.0, LONGEST / max(picture.size))
     size = _shrunk(picture, scale)
     seen = picture.resize(size, Image.Resampling.BOX) if scale < 1 else picture
@@ -304,7 +304,7 @@ class _Second(nn.Module):
         x = F.max_pool2d(self.prelu1(self.conv1(x)), 3, 2, ceil_mode=True)
         x = F.max_pool2d(self.prelu2(self.conv2(x)), 3, 2, ceil_mode=True)
         x = self.prelu4(self.dense4(self.prelu3(self.conv3(x)).flatten(1)))
-        return self.dense5_1(x).softmax(1)[:, 1], self.dense5_2(x), x.new_zeros(len(x), 5, 2)
+        return self.dense5_1(x).softmax(1)[:, 1], self.dense5_2(x), x.new_zeros(x.shape[0], 5, 2)
 
 
 class _Third(nn.Module):
@@ -332,7 +332,7 @@ class _Third(nn.Module):
 
 
 @functools.cache
-def _detector() -> tuple[_Proposals, _Second, _Third]:
+def detector() -> tuple[_Proposals, _Second, _Third]:
     made = nn.ModuleDict({"pnet": _Proposals(), "rnet": _Second(), "onet": _Third()})
     like = {name: value.half() for name, value in made.state_dict().items()}
     made.load_state_dict(checkpoint.read_tensors(WEIGHTS, like))

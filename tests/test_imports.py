@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "checkpoint": {"errors", "config", "methods", "nets", "players"},
     "hub": {"errors", "config", "methods", "checkpoint"},
     "paper": {"errors", "config", "methods", "nets", "checkpoint", "players"},
-    "export": {"errors", "config", "codes", "checkpoint", "players", "export"},
+    "export": {"errors", "config", "codes", "checkpoint", "players", "faces", "export"},
     "locks": {"errors"},
     "images": {"errors", "config"},
     "render": {"errors", "config", "images"},

@@ -20,6 +20,7 @@ from dida_cli.cli import (
     evaluate,
     export,
     models,
+    page,
     study,
     train,
 )
@@ -41,6 +42,7 @@ app.command("download")(models.download)
 app.command("push")(models.push)
 app.command("convert")(convert.convert)
 app.command("export")(export.export)
+app.command("page")(page.page)
 app.command("doctor")(models.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")

@@ -7,6 +7,7 @@ goes by default since 2.9 and could before 2.6. The older way by TorchScript is 
 import contextlib
 import io
 import warnings
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -37,19 +38,32 @@ def export(source: Path, name: str, folder: Path) -> None:
     package is missing.
     """
     checkpoint.check_free(folder)
-    for package in ("onnx", "onnxscript"):  # what torch.onnx needs
-        if find_spec(package) is None:
-            raise DidaError(f"exporting needs the package {package}; pip install 'dida[onnx]'")
     model = checkpoint.load(source)
+    graphs, files = graphs_of(model)
+    text = card(name, model.config, graphs, *checkpoint.read_card(source))
+    config = (source / CONFIG).read_bytes()
+    checkpoint.write_folder(folder, {CONFIG: config, CARD: text.encode(), **files})
+
+
+def graphs_of(model: Network) -> tuple[dict[str, Signature], dict[str, bytes]]:
+    """The signatures and the graphs of a network in eval mode, by the names of their files.
+
+    Raises DidaError when a package is missing.
+    """
+    check_packages()
     model.every = True  # no choice that looks at values
     side = model.config.side
     codes = named(model.encode(torch.zeros(1, 3, side, side)))
     shapes = {name: tuple(code.shape[1:]) for name, code in codes.items()}
     graphs = signatures(side, shapes, masks="masks" in model.abilities)
-    files = {file: graph(model, file, signature) for file, signature in graphs.items()}
-    text = card(name, model.config, graphs, *checkpoint.read_card(source))
-    config = (source / CONFIG).read_bytes()
-    checkpoint.write_folder(folder, {CONFIG: config, CARD: text.encode(), **files})
+    return graphs, {file: graph(model, file, signature) for file, signature in graphs.items()}
+
+
+def check_packages() -> None:
+    """Raises DidaError when a package is missing that torch.onnx needs."""
+    for package in ("onnx", "onnxscript"):
+        if find_spec(package) is None:
+            raise DidaError(f"exporting needs the package {package}; pip install 'dida[onnx]'")
 
 
 class Traced(nn.Module):
@@ -76,35 +90,53 @@ def graph(model: Network, name: str, signature: Signature) -> bytes:
     """One graph of a network in eval mode, as a file. Raises DidaError when it gets too large."""
     example = [torch.zeros(2, *shape) for shape in signature.inputs.values()]
     batch = torch.export.Dim("batch")
+    traced = Traced(model, name, signature).eval()
+    file = translated(traced, example, [{0: batch} for _ in example], *signature)
+    for value in (*file.graph.input, *file.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    if file.ByteSize() > onnx.MAX_BYTES:
+        raise DidaError(f"{name} is larger than an ONNX file can be; export a narrower model")
+    return serialized(file)
+
+
+def translated(
+    module: nn.Module,
+    example: Sequence[Tensor],
+    free: Sequence[dict[int, Any]],
+    inputs: Iterable[str],
+    outputs: Iterable[str],
+) -> Any:
+    """What a module does to tensors like the examples, as an ONNX model.
+
+    free: of each of them, which sides may be of any size.
+    """
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # of torch about itself; stdout is for our data
         program = torch.export.export(
-            Traced(model, name, signature).eval(),
-            tuple(example),
-            dynamic_shapes=(tuple({0: batch} for _ in example),),
-            strict=False,
+            module, tuple(example), dynamic_shapes=(tuple(free),), strict=False
         )
-        translated = torch.onnx.export(
+        made = torch.onnx.export(
             program,
             dynamo=True,
             opset_version=OPSET,
-            input_names=[*signature.inputs],
-            output_names=[*signature.outputs],
+            input_names=[*inputs],
+            output_names=[*outputs],
             verbose=False,
         )
-    assert translated is not None
-    file = translated.model_proto
+    assert made is not None
+    file = made.model_proto  # made anew each time it is asked for
     _tidy(file)
-    if file.ByteSize() > onnx.MAX_BYTES:
-        raise DidaError(f"{name} is larger than an ONNX file can be; export a narrower model")
+    return file
+
+
+def serialized(file: Any) -> bytes:
+    """An ONNX model as a file, the same every time."""
     return bytes(file.SerializeToString(deterministic=True))
 
 
 def _tidy(file: Any) -> None:
-    """Name the batch, and leave out where on this machine every line of code was traced."""
+    """Leave out where on this machine every line of code was traced."""
     content = file.graph
-    for value in (*content.input, *content.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
     content.ClearField("value_info")
     parts = (*content.input, *content.output, *content.node, *content.initializer)
     for part in (file, content, *parts):
