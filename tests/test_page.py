@@ -7,7 +7,6 @@ DIDA_PAGE_PICTURE=docs/page.png writes what a newcomer sees into that file.
 import base64
 import gzip
 import io
-import json
 import os
 import re
 import shutil
@@ -21,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import Browser, in_browser, requested, started, to_save_in
 from conftest import EXAMPLES, RETOUCH, Result
+from filelock import FileLock
 from PIL import Image
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -36,19 +35,12 @@ from dida_cli.config import CONFIG, DRAWN_MODEL, PHOTO_MODEL, Domains
 from dida_cli.export import page
 from dida_cli.export.onnx import COMPOSE, ENCODE
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-in_browser = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER),
-    reason="needs Chromium: apt-get install chromium chromium-driver",
-)
-FLAGS = """--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run
---disable-background-networking --disable-component-update --disable-sync
---force-device-scale-factor=1 --force-color-profile=srgb --window-size=1280,1000""".split()
+FLAGS = """--force-device-scale-factor=1 --force-color-profile=srgb
+--window-size=1280,1000""".split()
 LEVELS = 2  # of 255, that the page may be off the command
 PHONE = {"width": 375, "height": 740, "deviceScaleFactor": 2, "mobile": True}
 
 Dida = Callable[..., Result]
-Browser = webdriver.Chrome
 
 
 class Shown:
@@ -56,15 +48,20 @@ class Shown:
 
     def __init__(self, name: str, root: Path) -> None:
         self.folder, self.export = root / "page", root / "export"
+        with FileLock(f"{root}.lock"):  # made once, by whichever process comes first
+            if not self.export.exists():
+                self.make(name)
+        self.server = server(self.folder)
+        threading.Thread(target=self.server.serve_forever).start()
+        self.address = f"http://127.0.0.1:{self.server.server_port}/"
+
+    def make(self, name: str) -> None:
         page.write_page(hub.resolve(name), name, self.folder)
         self.export.mkdir()
         shutil.copy(self.folder / CONFIG, self.export)
         for graph in (ENCODE, COMPOSE):
             packed = (self.folder / f"{graph}.gz").read_bytes()
             (self.export / graph).write_bytes(gzip.decompress(packed))
-        self.server = server(self.folder)
-        threading.Thread(target=self.server.serve_forever).start()
-        self.address = f"http://127.0.0.1:{self.server.server_port}/"
 
     def close(self) -> None:
         self.server.shutdown()
@@ -75,10 +72,12 @@ class Shown:
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Shown]]:
     """The page of a model, made once."""
     made: dict[str, Shown] = {}
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
 
     def of(name: str) -> Shown:
         if name not in made:
-            made[name] = Shown(name, tmp_path_factory.mktemp(name))
+            made[name] = Shown(name, root / f"page-{name}")
         return made[name]
 
     yield of
@@ -162,12 +161,7 @@ def test_markup_in_a_parts_name_is_words(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A browser with a profile of its own that logs its console and every request."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver = started(tmp_path_factory.mktemp("profile"), *FLAGS)
     yield driver
     driver.quit()
 
@@ -175,22 +169,13 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture
 def browser(chromium: Browser, tmp_path: Path) -> Iterator[Browser]:
     """The browser; afterwards nothing went wrong in it or out of it, and nothing is kept."""
-    downloads = {"behavior": "allow", "downloadPath": str(tmp_path / "downloads")}
-    chromium.execute_cdp_cmd("Browser.setDownloadBehavior", downloads)
-    chromium.get_log("browser"), chromium.get_log("performance")
+    to_save_in(chromium, tmp_path / "downloads")
     yield chromium
     assert chromium.get_log("browser") == []
     hosts = {url.split("/")[2] for url in requested(chromium) if url.startswith("http")}
     assert {host.partition(":")[0] for host in hosts} <= {"127.0.0.1"}
     kept = "return localStorage.length + sessionStorage.length + document.cookie.length"
     assert chromium.execute_script(kept) == 0
-
-
-def requested(browser: Browser) -> list[str]:
-    """Every address the browser asked for since the last look."""
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    sent = [event for event in events if event["method"] == "Network.requestWillBeSent"]
-    return [event["params"]["request"]["url"] for event in sent]
 
 
 def found(browser: Browser, name: str) -> WebElement:

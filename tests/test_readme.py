@@ -65,6 +65,7 @@ def test_every_command_runs(
         "doctor",
     ):
         assert f"dida {command}" in spoken
+    assert "dida data avatars" in spoken  # or train would draw all 24,000
     for line in found:
         words = shlex.split(line, comments=True)[1:]
         name = next((name for name in SHORTER if " ".join(words).startswith(name)), None)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,9 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from chromium import Browser, in_browser, requested, started, to_save_in
 from conftest import TINY, Result
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -23,29 +21,16 @@ from dida_cli import checkpoint
 from dida_cli.config import Domains
 from dida_cli.evaluate import study
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER),
-    reason="needs Chromium: apt-get install chromium chromium-driver",
-)
-FLAGS = """--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run
---disable-background-networking --disable-component-update --disable-sync""".split()
+pytestmark = in_browser
 ITEMS, QUESTIONS = 4, 3  # two models, one pair each way
 
 Dida = Callable[..., Result]
-Browser = webdriver.Chrome
 
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A browser with a profile of its own that logs its console and every request."""
-    profile = tmp_path_factory.mktemp("profile")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in [*FLAGS, f"--user-data-dir={profile}", "--window-size=900,1000"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver = started(tmp_path_factory.mktemp("profile"), "--window-size=900,1000")
     yield driver
     driver.quit()
 
@@ -53,20 +38,11 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture
 def browser(chromium: Browser, tmp_path: Path) -> Iterator[Browser]:
     """The browser without a memory; afterwards nothing went wrong in it or out of it."""
-    downloads = {"behavior": "allow", "downloadPath": str(tmp_path / "downloads")}
-    chromium.execute_cdp_cmd("Browser.setDownloadBehavior", downloads)
-    chromium.get_log("browser"), chromium.get_log("performance")
+    to_save_in(chromium, tmp_path / "downloads")
     yield chromium
     assert chromium.get_log("browser") == []
     assert {url.partition(":")[0] for url in requested(chromium)} <= {"file", "data", "blob"}
     chromium.execute_script("localStorage.clear()")
-
-
-def requested(browser: Browser) -> list[str]:
-    """Every address the browser asked for since the last look."""
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    sent = [event for event in events if event["method"] == "Network.requestWillBeSent"]
-    return [event["params"]["request"]["url"] for event in sent]
 
 
 @pytest.fixture
