@@ -333,6 +333,7 @@ class _Third(nn.Module):
 
 @functools.cache
 def detector() -> tuple[_Proposals, _Second, _Third]:
+    """The three networks, in eval mode; read once."""
     made = nn.ModuleDict({"pnet": _Proposals(), "rnet": _Second(), "onet": _Third()})
     like = {name: value.half() for name, value in made.state_dict().items()}
     made.load_state_dict(checkpoint.read_tensors(WEIGHTS, like))

@@ -109,7 +109,7 @@ def test_a_dry_run_starts_nothing_and_what_fails_is_told(
     assert told.code == 0 and "1 trainings" in told.err and not (tmp_path / "runs").exists()
     monkeypatch.setattr(costs, "seconds", lambda *_: 60.0)
     unknown = dida("benchmark", "table1", "--only", "magic")
-    assert unknown.code == 1 and "no method 'magic' in the table; there are didd" in unknown.err
+    assert unknown.code == 1 and "no method 'magic' in the table; there are retouch" in unknown.err
     monkeypatch.setattr(benchmark, "_dida", lambda *_: 1)
     assert "its training ended without scores" in dida(*asked).err
     monkeypatch.setattr(benchmark, "_dida", lambda *_: 130)

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -10,7 +10,7 @@ import typer
 
 from dida_cli.cli import console, costs, finish
 from dida_cli.cli.options import pick_device
-from dida_cli.config import read_json
+from dida_cli.config import PARTS, read_json
 from dida_cli.errors import DidaError
 
 if TYPE_CHECKING:
@@ -102,30 +102,31 @@ def digits(
 
     Goes on where it was stopped, as table1 does.
     """
-    from dida_cli import checkpoint, hub
+    from dida_cli import checkpoint, hub, recipe
     from dida_cli.cli.data import drawn_digits
     from dida_cli.evaluate import digits as table
 
-    entrants = [_of_digits(method, data, (a, b), steps) for method in _methods(only, "digits")]
+    known = sorted(path.stem for path in (recipe.RECIPES / "digits").glob(f"*{recipe.SUFFIX}"))
+    entrants = [_of_digits(method, data, (a, b), steps) for method in _methods(only, known)]
     console.note(f"{len(entrants)} trainings, about {_time_of(entrants)} here, judging apart")
     if dry_run:
         return
     drawn_digits(data)
-    rows, sheets = [], []
     for entrant in entrants:
-        run = out / entrant.name
-        _train(entrant, run)
-        model = checkpoint.load(hub.resolve(str(run)))
-        side = model.config.side
-        by_part: Mapping[Part, Digits] = {
-            "a": table.read(data, a, side),
-            "b": table.read(data, b, side),
-        }
-        with console.progress("judging", "steps") as show:
-            found = table.judge(model, by_part, entrant.recipe.seed, show)
-        rows += [(f"{entrant.method}: {direction}", of) for direction, of in found.items()]
-        sheets.append(table.sheet(model, by_part))
-    _write(report, "digits", table.page(rows, _trained(entrants)), sheets[0])
+        _train(entrant, out / entrant.name)
+    wanted = entrants[0].recipe
+    by_part: dict[Part, Digits] = {}
+    for part, name in zip(PARTS, (a, b), strict=True):
+        by_part[part] = table.read(data, name, wanted.stages[-1].side)
+    models = [checkpoint.load(hub.resolve(str(out / entrant.name))) for entrant in entrants]
+    rows = []
+    with console.progress("judging", "steps") as show:
+        own = {p: table.classifier(of.train, wanted.seed, show) for p, of in by_part.items()}
+        for entrant, model in zip(entrants, models, strict=True):
+            found = table.judge(model, by_part, own, wanted.seed, show)
+            rows += [(f"{entrant.method}: {direction}", of) for direction, of in found.items()]
+    page = table.page(rows, _trained(entrants))
+    _write(report, "digits", page, table.sheet(models[0], by_part))
 
 
 def _of_digits(method: str, data: Path, named: tuple[str, str], steps: int | None) -> Entrant:
@@ -141,11 +142,8 @@ def _of_digits(method: str, data: Path, named: tuple[str, str], steps: int | Non
     return Entrant(name, method, recipe.parse(values, name), {})
 
 
-def _methods(only: Sequence[str] | None, table: str) -> list[str]:
-    """Those asked for, else all that there is a recipe of. DidaError where there is none."""
-    from dida_cli import recipe
-
-    known = sorted(path.stem for path in (recipe.RECIPES / table).glob(f"*{recipe.SUFFIX}"))
+def _methods(only: Sequence[str] | None, known: Collection[str]) -> list[str]:
+    """Those asked for, else all that a table knows. DidaError where one is none of them."""
     if unknown := sorted(set(only or ()) - set(known)):
         raise DidaError(f"no method {unknown[0]!r} in the table; there are {', '.join(known)}")
     return list(only or known)
@@ -185,9 +183,10 @@ def _entrants(
     """All trainings, pair by pair. Raises DidaError where a method is none of the table's."""
     from dida_cli import methods, recipe
     from dida_cli.evaluate.pairs import NAMED
+    from dida_cli.evaluate.table1 import METHODS
 
     for a, b in PAIRS:
-        for method in _methods(only, "table1"):
+        for method in _methods(only, METHODS):
             values = _values("table1", method, data, steps)
             takes = methods.find(values["method"]).TAKES
             if method != PRESS:

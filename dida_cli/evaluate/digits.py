@@ -97,10 +97,16 @@ def translated(model: Model, of: Tensor, guides: Tensor, part: Part, seed: int) 
 
 
 def judge(
-    model: Model, by_part: Mapping[Part, Digits], seed: int, on_progress: Progress = unheard
+    model: Model,
+    by_part: Mapping[Part, Digits],
+    own: Mapping[Part, FactorClassifier],
+    seed: int,
+    on_progress: Progress = unheard,
 ) -> dict[str, dict[str, float]]:
-    """The figures of both directions, shares, by `source to target`."""
-    own = {part: classifier(by_part[part].train, seed, on_progress) for part in PARTS}
+    """The figures of both directions, shares, by `source to target`.
+
+    own: a `classifier` of each domain's training pictures, which serves for every model.
+    """
     found = {}
     for target in PARTS:
         source = OTHER[target]
