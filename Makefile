@@ -1,14 +1,18 @@
 # make demo: install dida into .venv and make one guided transfer
+# make page: the same, with what exports models; open a page that edits photos in the browser
 # make test: the same environment with the tools, and every check
 
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test format
+.PHONY: demo page test format
 
 demo: .venv/installed
 	$(BIN)/dida transfer --content examples/glasses.png --guide-a examples/smile.png \
 	  --out out/demo.png --sheet out/demo-sheet.png
+
+page: .venv/page
+	$(BIN)/dida page -m portraits --open
 
 test: .venv/tools
 	$(BIN)/ruff format --check .
@@ -23,6 +27,10 @@ format: .venv/tools
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+.venv/page: .venv/installed
+	$(BIN)/pip install --quiet --editable '.[onnx]'
 	touch $@
 
 .venv/tools: .venv/installed

@@ -42,7 +42,7 @@ SUFFIXES = tuple(
 )
 UNREAD = tuple(".heic .heif .jxl .jp2 .psd .svg .dng .cr2 .cr3 .nef .arw".split())  # pictures, too
 WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
-MOVING = {".gif": "GIF", ".webp": "WEBP", ".apng": "PNG"}
+MOVING = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG"}
 FRAME = 120  # milliseconds of a picture in an animation
 MAX_PIXELS = 64_000_000  # checked before anything is decoded
 NAME = "dida_name"  # of a picture that was read, in its `info`

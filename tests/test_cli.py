@@ -213,8 +213,11 @@ def test_two_moving_codes_make_a_grid(
             file = write_picture(tmp_path / f"{name}{end}.png", seed=40 + 2 * seed + end)
             options += [option, file]
     frames, out = tmp_path / "frames", tmp_path / "grid.png"
-    options += ["-m", model_folder, "--steps", 3, "-o", out, "--frames", frames, "--json"]
-    result = dida("interpolate", *options)
+    options += ["-m", model_folder, "--steps", 3, "--frames", frames, "--json"]
+    for where in ([], ["-o", out], ["-o", out, "--sheet", tmp_path / "sheet.png"]):
+        refused = dida("interpolate", *options, *where)
+        assert refused.code == 2 and "which makes a grid: give --sheet" in refused.err
+    result = dida("interpolate", *options, "--sheet", out)
     assert result.code == 0 and json.loads(result.out)["steps"] == 3
     assert len({p.read_bytes() for p in frames.iterdir()}) == 9
     with Image.open(out) as grid:
@@ -480,8 +483,10 @@ def test_a_photo_is_told_to_a_model_of_drawings(dida: Dida, tmp_path: Path) -> N
     assert faces.code == 2 and "looks for no faces" in faces.err
 
 
-@pytest.mark.parametrize(("suffix", "kind"), [(".gif", "GIF"), (".webp", "WEBP"), (".apng", "PNG")])
-def test_an_interpolation_can_be_a_moving_picture(
+@pytest.mark.parametrize(
+    ("suffix", "kind"), [(".gif", "GIF"), (".webp", "WEBP"), (".png", "PNG"), (".apng", "PNG")]
+)
+def test_an_interpolation_is_a_moving_picture(
     dida: Dida, retouch_folder: Path, picture: Path, tmp_path: Path, suffix: str, kind: str
 ) -> None:
     guide, out = write_picture(tmp_path / "guide.png", seed=9), tmp_path / f"morph{suffix}"
@@ -494,8 +499,23 @@ def test_an_interpolation_can_be_a_moving_picture(
     assert dida("interpolate", *options, "--steps", 3, *model).code == 0
     with Image.open(out) as moving:
         assert moving.size == (32, 32)
-    grid = ("--guide-b", picture, "--guide-b", guide, "-o", out)
-    assert "a grid does not move" in dida("interpolate", *options, *grid).err
+
+
+def test_an_interpolation_has_a_sheet_beside_it(
+    dida: Dida, retouch_folder: Path, picture: Path, tmp_path: Path
+) -> None:
+    guide, out = write_picture(tmp_path / "guide.png", seed=9), tmp_path / "morph.gif"
+    sheet, still = tmp_path / "sheet.png", tmp_path / "morph.jpg"
+    options = ("-m", retouch_folder, "-c", picture, "--guide-a", "none", "--guide-a", guide)
+    options = (*options, "--steps", 3)
+    made = dida("interpolate", *options, "-o", out, "--sheet", sheet)
+    assert made == Result(0, f"{out}\n", "")
+    with Image.open(sheet) as row:
+        assert row.width > 3 * 128 > row.height and not row.is_animated
+    refused = dida("interpolate", *options, "-o", still)
+    assert refused.code == 1 and "does not move; give a .gif" in refused.err
+    twice = dida("interpolate", *options, "-o", "-", "--sheet", "-")
+    assert twice.code == 1 and "would be written twice" in twice.err and not still.exists()
 
 
 def test_contents_may_stand_without_their_option(

@@ -19,7 +19,15 @@ from dida_cli.cli.editor import (
     opened,
     tell,
 )
-from dida_cli.cli.files import STREAM, check_apart, read_one, single_target, targets, write_picture
+from dida_cli.cli.files import (
+    STREAM,
+    check_apart,
+    read_one,
+    single_target,
+    targets,
+    write_moving,
+    write_picture,
+)
 from dida_cli.cli.options import (
     AlignedOpt,
     DeviceOpt,
@@ -253,7 +261,13 @@ def interpolate(
         int, typer.Option(min=2, max=32, help="Pictures from one end to the other.")
     ] = 6,
     keep: KeepOpt = "none",
-    out: OutOpt = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Moving picture: .gif, .webp or .png; - is stdout."),
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Also write a sheet: all steps side by side; or a grid.")
+    ] = None,
     frames: Annotated[
         Path | None, typer.Option(help="Also write every picture into this folder.")
     ] = None,
@@ -268,18 +282,21 @@ def interpolate(
     device: DeviceOpt = "auto",
     runtime: RuntimeOpt = "auto",
 ) -> None:
-    """Move smoothly between two guides, or two contents; two of them at once make a grid.
+    """Move smoothly between two guides, or two contents, as a moving picture there and back.
 
     What is given twice moves, what is given once stays. A model without a common code moves guides
-    alone. Pictures are shown side by side; -o morph.gif, .webp or .apng makes a moving picture.
+    alone. --sheet shows the steps side by side; what moves in two ways at once is a grid, and such
+    a sheet alone.
     """
     given: dict[Code, list[Path]] = {"common": content, "a": guide_a or [], "b": guide_b or []}
-    from dida_cli import images
-
     faces = chosen_faces(face, landmarks, aligned, strict)
     moving = _moving(given)
-    target = single_target(content[0], out, "interpolated")
-    check_apart([path for ends in given.values() for path in ends if path != NOTHING], [target])
+    is_grid = len(moving) == 2
+    target = sheet if is_grid else _moving_target(content[0], out)
+    if not target or (is_grid and out):
+        raise typer.BadParameter("Two move at once, which makes a grid: give --sheet, and no -o.")
+    inputs = [path for ends in given.values() for path in ends if path != NOTHING]
+    check_apart(inputs, [target] if is_grid else [target, sheet])
     check_stdout(target, as_json)
     editor = opened(model, device, runtime, faces)
     kept = parts(keep, editor.domains, "--keep")
@@ -293,22 +310,30 @@ def interpolate(
         steps=steps,
         size=size,
     )
-    table = made if len(moving) == 2 else [made]
+    table = made if is_grid else [made]
     note = "" if no_metadata else editor.note("interpolated", *(p for p in PARTS if p in moving))
     if frames:
         _write_frames(table, frames, note)
+    if not is_grid:
+        write_moving(made, target, note)
     words = {"common": "content", "a": editor.domains.a, "b": editor.domains.b}
     moved = [words[name] for name in moving]
-    if target.suffix.lower() in images.MOVING and target != STREAM:
-        if len(moving) == 2:
-            raise DidaError(f"{target}: a grid does not move; give a .png")
-        images.write_bytes(images.encode_moving(made, target.suffix, note), target)
-    else:
-        write_picture(_labelled(table, moved), target, note)
+    if sheet:
+        write_picture(_labelled(table, moved), sheet, note)
     told: dict[str, Any] = {"output": str(target), "moving": moved}
     told |= {words[name]: [str(path) for path in paths] for name, paths in given.items() if paths}
     seconds = round(time.perf_counter() - began, 3)
     tell([editor], told | {"steps": steps, "seconds": seconds}, target, as_json)
+
+
+def _moving_target(content: Path, out: Path | None) -> Path:
+    """Where a moving picture goes. Raises DidaError for the name of a file that cannot move."""
+    from dida_cli.images import MOVING
+
+    target = single_target(content, out, "interpolated")
+    if target != STREAM and target.suffix.lower() not in MOVING:
+        raise DidaError(f"{target}: does not move; give a .gif, .webp or .png, or --sheet")
+    return target
 
 
 def _write_frames(table: "list[list[Picture]]", folder: Path, note: str) -> None:

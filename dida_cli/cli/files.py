@@ -80,9 +80,10 @@ def check_apart(inputs: Sequence[Path], outputs: Sequence[Path | None]) -> None:
     read = {os.path.realpath(path) for path in inputs if path != STREAM}
     written: set[str] = set()
     for output in outputs:
-        if not output or output == STREAM:
+        if not output:
             continue
-        if (place := os.path.realpath(output)) in read:
+        place = str(STREAM) if output == STREAM else os.path.realpath(output)
+        if place in read:
             raise DidaError(f"{output}: is one of the pictures given; write to another file")
         if place in written:
             raise DidaError(f"{output}: would be written twice; give each output a file of its own")
@@ -108,3 +109,13 @@ def write_picture(picture: "Picture", target: Path, note: str = "") -> None:
         console.out_bytes(images.encode(picture, note=note))
     else:
         images.write(picture, target, note)
+
+
+def write_moving(pictures: "Sequence[Picture]", target: Path, note: str = "") -> None:
+    """Pictures as one that moves, to a file at once, or to stdout as PNG for `-`."""
+    from dida_cli import images
+
+    if target == STREAM:
+        console.out_bytes(images.encode_moving(pictures, ".png", note))
+    else:
+        images.write_bytes(images.encode_moving(pictures, target.suffix, note), target)
