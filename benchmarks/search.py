@@ -1,7 +1,8 @@
 """Settings for `dida benchmark table1`: each method by a few of them, on validation pairs alone.
 
 Every method is trained for fewer steps on the first pair of parts by its recipe, then by the same
-with one thing changed; `TRIED` lists all that was tried. The score is the one that `dida train`
+with one thing changed; `TRIED` lists all that was tried. What is in the file already is not done
+again. The score is the one that `dida train`
 keeps the best state by (`dida_cli/evaluate/validation.py`), at the last step. What won stands in
 the recipes.
 """
@@ -24,12 +25,12 @@ from dida_cli.training import Training
 # Of each method, beside its recipe: its paper's own weights; of ours, the defaults.
 TRIED = {
     "didd": ["confusion=1.0", "critic_target=paper", "rate=0.002"],
-    "press": ["confusion=1.0", "critic_target=paper", "rate=0.002"],
+    "press": ["confusion=1.0"],
     "fader": ["confusion=0.001", "confusion=0.01", "confusion=0.1"],
     "layers": ["confusion=0.2", "repaint=0.3", "rate=0.002"],
     "retouch": ["realism=[0.16]", "change=0.05"],
     "munit": ["rate=0.0004", "rate=0.001"],
-    "drit": ["rate=0.0004", "rate=0.001"],
+    "drit": ["rate=0.0004"],
 }
 
 
@@ -71,18 +72,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for setting in changed.split():
                 recipe.assigned(values, f"settings.{setting}")
             figures, seconds = trained(recipe.parse(values, method))
-            found = {"method": method, "changed": changed, "seconds": seconds, **figures}
+            found = {"method": method, "changed": changed, "steps": given.steps}
+            found |= {"seconds": seconds, **figures}
             with given.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(found) + "\n")
             done[method, changed] = found
-    head = ["method", "changed", "score", "target", "guide", "kept"]
+    head = ["method", "changed", "steps", "score", "target", "guide", "kept"]
     rows = []
     for (method, changed), found in done.items():
         each = (
             " / ".join(f"{found.get(f'{name}_{part}', 0):.2f}" for part in "ab")
-            for name in head[3:]
+            for name in head[4:]
         )
-        rows.append([method, changed or "its own", f"{found['score']:.3f}", *each])
+        cells = method, changed or "its own", f"{found['steps']:,}", f"{found['score']:.3f}"
+        rows.append([*cells, *each])
     print(markdown([Table("Settings that were tried", head, rows)]))
 
 

@@ -30,7 +30,8 @@ image critics with cycles: Zhu et al., 2017).
               by the code of another face with the same part, and leaves a third of those without
               it as they are. Layers are learned from these alone then, and `realism` asks for
               nothing where no pair of the batch differs
-    open      -log of the share of a pixel that T does not keep, where these pairs differ
+    open      -log of the share of a pixel that T does not keep, where these pairs differ and no
+              teacher begins
     critic    hinge of d: real pictures against edits, and against real ones of the other side
 
 Without `realism`, a teacher or pairs nothing begins, and a teacher's edits are the first inputs of
@@ -240,7 +241,7 @@ def losses(players: Players, batch: Batch, step: int) -> dict[str, Tensor]:
         sides, pairs = of_part(batch, part)
         found.append(_of_part(players, part, sides, pairs, step))
         if pairs is not None:
-            drawn.append(_of_pairs(network, part, pairs))
+            drawn.append(_of_pairs(players, part, pairs))
     terms = [*found, *drawn]
     names = dict.fromkeys(name for of in terms for name in of)
     return {name: torch.stack([of[name] for of in terms if name in of]).mean() for name in names}
@@ -290,17 +291,21 @@ def _of_part(
     return terms
 
 
-def _of_pairs(network: Network, part: Part, pairs: Pairs) -> dict[str, Tensor]:
+def _of_pairs(players: Players, part: Part, pairs: Pairs) -> dict[str, Tensor]:
     """The terms of a part that was put into pictures, weighted.
 
     Where a guide's face is another, what its code tells but the part is of no use.
     """
+    network = players.network
+    assert isinstance(network, Network)
     place = network.config.parts.index(part)
     code = network.encoded(pairs.guide, place)[:, :-1]
     change = pairs.has - pairs.lacks
     worn = torch.where(some(change, UNWORN), pairs.lacks, pairs.has)
     given, sides = Sides(worn, pairs.lacks), Sides(pairs.has, pairs.lacks)
     error, open_at = _back(network, place, code, given, sides, torch.cat([change, change]))
+    if players.teacher is not None:
+        return {"drawn": error}
     differs = largest(torch.cat([worn - pairs.lacks, change]), 3)[: len(open_at)] > SEEN
     shut = -(differs * open_at.clamp_min(TINY).log()).sum() / (differs.sum() + 1)
     return {"drawn": error, "open": OPEN * shut}

@@ -193,7 +193,7 @@ def test_where_a_part_comes_drawn_its_layers_learn_from_pairs_alone() -> None:
         assert moved(terms["back"], both) == {"T"}
         for name in ("realism", "change"):
             assert moved(terms[name], both) == ({"T"} if paired else {"T", "E"})
-    drawn = retouch._of_pairs(players.network, "a", pairs)
+    drawn = retouch._of_pairs(players, "a", pairs)
     assert moved(drawn["drawn"], both) == {"T", "E"} and moved(drawn["open"], both) == {"T"}
 
 
@@ -354,8 +354,7 @@ def test_pairs_of_a_part_that_is_drawn_teach_both_ways(monkeypatch: pytest.Monke
     pairs = Pairs(*(pictures(2, seed) for seed in (5, 6, 7)))
     terms = retouch.losses(players, {**batch(), "b pairs": pairs}, 1)
     assert set(terms) == {"back", "realism", "change", "critic", "drawn", "open"}
-    made = covering(checkpoint.build(CONFIG), -30.0)  # which changes nothing
-    assert isinstance(made, retouch.Network)
+    made = retouch.players(covering(checkpoint.build(CONFIG), -30.0))  # which changes nothing
     monkeypatch.setattr(retouch, "UNWORN", 0.0)
     same = retouch._of_pairs(made, "b", pairs._replace(lacks=pairs.has))["drawn"]
     assert same.item() == pytest.approx(0, abs=2 * disturbed.NOISE)
@@ -377,8 +376,8 @@ def test_where_pairs_differ_no_pixel_is_to_be_kept(
     there[..., 8:24, 8:24] = 0.5
     asked = []
     for bias in (-30.0, -3.0, 3.0):
-        made = covering(checkpoint.build(CONFIG), bias)
-        assert isinstance(made, retouch.Network)
+        made = retouch.players(covering(checkpoint.build(CONFIG), bias))
+        assert isinstance(made.network, retouch.Network)
         same, apart = (
             retouch._of_pairs(made, "b", Pairs(grey + change, grey, pictures(2)))["open"]
             for change in (0 * there, there)
@@ -386,10 +385,12 @@ def test_where_pairs_differ_no_pixel_is_to_be_kept(
         share = 1 - 1 / (1 + math.exp(-30) + math.exp(bias))
         assert same.item() == 0
         assert apart.item() == pytest.approx(-retouch.OPEN * math.log(share), rel=0.03)
-        (gradient,) = torch.autograd.grad(apart, made.retoucher.last.bias)
+        (gradient,) = torch.autograd.grad(apart, made.network.retoucher.last.bias)
         asked.append(-gradient[48:].sum().item())
     assert asked[0] == pytest.approx(retouch.OPEN, rel=0.01)  # however shut, it is to open
     assert asked[0] > asked[1] > asked[2] > 0
+    made.teacher = made.network  # which begins the training
+    assert set(retouch._of_pairs(made, "b", Pairs(there, grey, pictures(2)))) == {"drawn"}
 
 
 def test_a_teacher_is_followed_to_the_end_only_where_it_changes_nothing() -> None:
