@@ -17,7 +17,7 @@ from dida_cli import checkpoint, methods
 from dida_cli.cli import main
 from dida_cli.config import Domains, ModelConfig
 from dida_cli.data import frames
-from dida_cli.evaluate import attributes, told_apart
+from dida_cli.evaluate import attributes, probes, report, told_apart
 from dida_cli.players import Network
 
 # Where tests run in several processes, each keeps to its share of the cores, as do its commands.
@@ -71,9 +71,18 @@ def without(modules: Sequence[str], *arguments: object) -> str:
 
 @pytest.fixture(autouse=True)
 def quick_judges(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Judges learn next to nothing, but in tests of what they say."""
+    """Judges learn and see next to nothing, but in tests of what they say."""
+    monkeypatch.setattr(report, "FEW", 4)
+    monkeypatch.setattr(probes, "ITERATIONS", 5)
     monkeypatch.setattr(attributes, "LEAST_STEPS", 3)
     monkeypatch.setattr(attributes, "EPOCHS_OF_PARTS", 1)
+
+
+@pytest.fixture
+def thorough_judges(monkeypatch: pytest.MonkeyPatch, quick_judges: None) -> None:
+    """Scores are made as they are elsewhere."""
+    monkeypatch.setattr(report, "FEW", 20)
+    monkeypatch.setattr(probes, "ITERATIONS", 200)
 
 
 @pytest.fixture

@@ -64,6 +64,7 @@ def numbers(value: Any, name: str = "") -> dict[str, float]:
 
 
 @pytest.mark.parametrize("name", SCORED)
+@pytest.mark.usefixtures("thorough_judges")
 def test_a_slice_of_the_scores_comes_out_again(name: str) -> None:
     golden = json.loads((GOLDEN / f"{name}.json").read_text())
     folder = hub.resolve(name)

@@ -25,7 +25,7 @@ DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob(
 
 # Appended to commands that would take long; of an option given twice, the last counts.
 SHORTER = {
-    "data avatars": "--count 480 --side 32",
+    "data avatars": "--count 240 --side 32",
     "data check": "--batch 4",
     "train": "--steps 2 --side 32 --batch 4",
     "evaluate": "--pairs 10",
@@ -46,7 +46,7 @@ def commands() -> list[str]:
 def test_every_command_runs(
     dida: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finish, "PAIRS", 6)
+    monkeypatch.setattr(finish, "PAIRS", 4)
     monkeypatch.setattr(report, "DIVERSITY", 2)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)

@@ -32,6 +32,7 @@ DEFINITIONS = {
     "anything between 0 and 1 = no dependence seen",
 }
 RIDGE = 1e-2  # weight of the squared probe weights beside the mean cross-entropy
+ITERATIONS = 200  # at most, until a probe's answer moves no more
 ROWS = 500  # pictures that an independence test looks at
 
 
@@ -117,7 +118,10 @@ def _fit(inputs: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tensor]:
         bias = inputs.new_zeros(classes, requires_grad=True)
         inputs, truth = inputs.clone(), truth.clone()  # codes of inference mode take no part
         optimizer = torch.optim.LBFGS(
-            [weights, bias], max_iter=200, line_search_fn="strong_wolfe", tolerance_change=1e-9
+            [weights, bias],
+            max_iter=ITERATIONS,
+            line_search_fn="strong_wolfe",
+            tolerance_change=1e-9,
         )
 
         def loss() -> Tensor:

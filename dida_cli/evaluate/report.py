@@ -30,6 +30,7 @@ from dida_cli.evaluate.realism import Network
 
 LEAST = 4  # test pictures of each domain
 DIVERSITY = 8  # contents, and guides for each
+FEW = 20  # pairs, at least, by which masks get their threshold, and as many foreign ones
 DILATION = 3  # pixels at a side of 128 that a true region is widened by
 VALIDATION_SEED = 1  # added to the seed for the validation pictures of segmentation
 
@@ -224,7 +225,7 @@ def _segmentation(model: Model, judged: Judged, settings: Settings) -> dict[Part
     """IoU of the transfer's mask with the true region; nothing for a model that has no mask."""
     if "masks" not in model.abilities:
         return {}
-    side, seed, few = model.config.side, settings.seed, max(20, settings.pairs // 10)
+    side, seed, few = model.config.side, settings.seed, max(FEW, settings.pairs // 10)
     task = next(iter(judged.values()))[0].facts.task
     validation = pairs.draw(task, few, side, seed=seed + VALIDATION_SEED)
     foreign = pairs.draw(task, few, side, seed=seed, foreign=True)

@@ -11,6 +11,9 @@ from dida_cli.codes import Codes
 from dida_cli.evaluate import probes
 
 
+pytestmark = pytest.mark.usefixtures("thorough_judges")
+
+
 def normal(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
