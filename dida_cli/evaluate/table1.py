@@ -74,7 +74,8 @@ PAGE = """# Table 1 on drawn faces
 
 Made by `dida benchmark table1`, untouched. Every method learned from the same drawn faces,
 {trained}, by the recipes in `dida_cli/recipes/table1/`; minutes are of the steps alone. Judged on
-unseen pairs by the bundled judge ([evaluate.md](evaluate.md)). Fader Networks have no guide.
+unseen pairs by the bundled judge ([evaluate.md](evaluate.md)). Fader Networks have no guide. What
+else was tried of settings, on validation pairs: [methods.md](methods.md).
 
 Published in the six directions, for DIDD (ICCV 2019, Table 1): {published} of pictures are given to
 the target. Those are photos of CelebA at 128 px, after more than a million steps, before another

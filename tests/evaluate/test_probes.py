@@ -10,7 +10,6 @@ from torch import Tensor
 from dida_cli.codes import Codes
 from dida_cli.evaluate import probes
 
-
 pytestmark = pytest.mark.usefixtures("thorough_judges")
 
 
