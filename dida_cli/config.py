@@ -1,6 +1,7 @@
 """Settings as frozen data: checked once, kept as JSON beside the weights. Standard library only."""
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields
@@ -82,6 +83,24 @@ def checked(kind: Any, value: Any, where: str, partial: bool = False) -> Any:
         return float(value) if kind is float else value
     except OverflowError:
         raise DidaError(f"{where} is larger than any number may be") from None
+
+
+def require(of: object, *names: str, least: float = 0, most: float = math.inf) -> None:
+    """Raises DidaError naming the first field, a number or a list of them, that is out of bounds,
+    or no finite number."""
+    for name in names:
+        value = getattr(of, name)
+        each = value if isinstance(value, list) else [value]
+        if not all(least <= one <= most and one < math.inf for one in each):
+            bounds = f"{least} or more" if most == math.inf else f"{least} to {most}"
+            raise DidaError(f"{name} must be {bounds}, not {value}")
+
+
+def require_rate(of: object, *names: str) -> None:
+    """Raises DidaError naming the first field that is no learning rate."""
+    for name in names:
+        if not 0 < (value := getattr(of, name)) < 1:
+            raise DidaError(f"{name} must lie between 0 and 1, not {value}")
 
 
 @dataclass(frozen=True, kw_only=True)

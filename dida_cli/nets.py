@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 
 from dida_cli.codes import Codes
-from dida_cli.config import CHANNELS, SIDES, Json
+from dida_cli.config import CHANNELS, SIDES, Json, require, require_rate
 from dida_cli.errors import DidaError
 from dida_cli.players import Batch, Network, Players
 
@@ -60,14 +60,9 @@ class Settings(Json):
     def __post_init__(self) -> None:
         if self.grid < 2:
             raise DidaError(f"grid must be 2 cells or more, not {self.grid}")
-        for name in ("width", "common", "separate"):
-            if not 1 <= getattr(self, name) <= CHANNELS:
-                raise DidaError(f"{name} must be 1 to {CHANNELS}, not {getattr(self, name)}")
-        if not 0 < self.rate < 1:
-            raise DidaError(f"rate must lie between 0 and 1, not {self.rate}")
-        for name, value in asdict(self).items():
-            if isinstance(value, int | float) and not 0 <= value < math.inf:
-                raise DidaError(f"{name} must be 0 or more, not {value}")
+        require(self, "width", "common", "separate", least=1, most=CHANNELS)
+        require_rate(self, "rate")
+        require(self, *(n for n, value in asdict(self).items() if isinstance(value, int | float)))
 
     def stages(self, side: int) -> int:
         """How often pictures are halved. Raises DidaError when they do not come to the grid."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from dida_cli import methods
-from dida_cli.config import OTHER, Domains, Fit, Json, ModelConfig, Precision, checked
+from dida_cli.config import OTHER, Domains, Fit, Json, ModelConfig, Precision, checked, require
 from dida_cli.config import Part as Place
 from dida_cli.errors import DidaError
 
@@ -43,13 +43,6 @@ Part = TypedDict(
 )
 
 
-def refuse_below(least: int, **settings: int) -> None:
-    """Raises DidaError naming the first setting that is too small."""
-    for name, value in settings.items():
-        if value < least:
-            raise DidaError(f"{name} must be {least} or more, not {value}")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Stage(Json):
     """Steps at one side; the second stage begins from the weights of the first.
@@ -64,7 +57,7 @@ class Stage(Json):
     batch: int = 8
 
     def __post_init__(self) -> None:
-        refuse_below(1, steps=self.steps, batch=self.batch)
+        require(self, "steps", "batch", least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +90,8 @@ class Training(Json):
     compile: bool = False
 
     def __post_init__(self) -> None:
-        every = {"log_every": self.log_every, "save_every": self.save_every}
-        refuse_below(1, **every, accumulate=self.accumulate)
-        refuse_below(0, score_every=self.score_every, patience=self.patience)
+        require(self, "log_every", "save_every", "accumulate", least=1)
+        require(self, "score_every", "patience")
         if not 0 <= self.mean < 1:
             raise DidaError(f"mean must be 0 or more and below 1, not {self.mean}")
         if self.patience and not self.score_every:

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from dida_cli import nets
 from dida_cli.codes import Ability, Codes, Rendering
-from dida_cli.config import CHANNELS, OTHER, PARTS, Json, ModelConfig, Part
+from dida_cli.config import CHANNELS, OTHER, PARTS, Json, ModelConfig, Part, require, require_rate
 from dida_cli.errors import DidaError
 from dida_cli.methods import settings_of
 from dida_cli.players import Batch, Players
@@ -63,14 +63,9 @@ class Settings(Json):
     realism: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("width", "blocks", "style_size", "critic_width"):
-            if not 1 <= (value := getattr(self, name)) <= CHANNELS // 4:
-                raise DidaError(f"{name} must be 1 to {CHANNELS // 4}, not {value}")
-        if not 0 < self.rate < 1:
-            raise DidaError(f"rate must lie between 0 and 1, not {self.rate}")
-        for name in ("picture", "content", "style", "realism"):
-            if not 0 <= (value := getattr(self, name)) < 1e6:
-                raise DidaError(f"{name} must be 0 or more, not {value}")
+        require(self, "width", "blocks", "style_size", "critic_width", least=1, most=CHANNELS // 4)
+        require_rate(self, "rate")
+        require(self, "picture", "content", "style", "realism")
 
 
 class Residual(nn.Module):

@@ -53,7 +53,7 @@ from torch.nn import functional as F
 
 from dida_cli import disturbed, nets, teacher
 from dida_cli.codes import Ability, Codes, Rendering
-from dida_cli.config import CHANNELS, Json, ModelConfig, Part
+from dida_cli.config import CHANNELS, Json, ModelConfig, Part, require, require_rate
 from dida_cli.disturbed import largest, resized, some, visible
 from dida_cli.errors import DidaError
 from dida_cli.methods import settings_of
@@ -103,21 +103,13 @@ class Settings(Json):
     lessons: int = 2000
 
     def __post_init__(self) -> None:
-        if not all(0 <= code <= CHANNELS // 16 for code in self.code):
-            raise DidaError(f"code must be 0, for a layer, to {CHANNELS // 16}, not {self.code}")
-        for name in ("width", "encoder_width", "critic_width"):
-            if not 1 <= (value := getattr(self, name)) <= CHANNELS // 16:
-                raise DidaError(f"{name} must be 1 to {CHANNELS // 16}, not {value}")
-        for name in ("rate", "critic_rate"):
-            if not 0 < (value := getattr(self, name)) < 1:
-                raise DidaError(f"{name} must lie between 0 and 1, not {value}")
+        require(self, "code", most=CHANNELS // 16)
+        require(self, "width", "encoder_width", "critic_width", least=1, most=CHANNELS // 16)
+        require_rate(self, "rate", "critic_rate")
         for name in PER_PART:
             if len(getattr(self, name)) not in (1, 2):
                 raise DidaError(f"{name} must be one number, or one for each part")
-        for name in (*PER_PART, "change", "focus", "lessons"):
-            value = getattr(self, name)
-            if not all(0 <= one < float("inf") for one in (value if name in PER_PART else [value])):
-                raise DidaError(f"{name} must be 0 or more, not {value}")
+        require(self, *PER_PART, "change", "focus", "lessons")
 
     def of(self, name: Literal["code", "realism", "least"], place: int) -> float:
         """What is said of each part, or of all, of the part of this place."""
