@@ -1,17 +1,17 @@
 """Settings for `dida benchmark table1`: each method by a few of them, on validation pairs alone.
 
-Every method is trained for fewer steps on the first pair of parts by its recipe, then by the same
-with one thing changed; `TRIED` lists all that was tried. What is in the file already is not done
-again. The score is the one that `dida train`
-keeps the best state by (`dida_cli/evaluate/validation.py`), at the last step. What won stands in
-the recipes.
+Every method is trained for fewer steps on the first pair of parts with its defaults, then with the
+same but what `TRIED` says. What is in the file already is not done again. The score is the one that
+`dida train` keeps the best state by (`dida_cli/evaluate/validation.py`), at the last step. What won
+stands in the recipes.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,7 +22,7 @@ from dida_cli.evaluate import attributes, validation
 from dida_cli.evaluate.tables import Table, markdown
 from dida_cli.training import Training
 
-# Of each method, beside its recipe: its paper's own weights; of ours, the defaults.
+# Of each method, beside its defaults, which for the baselines are the weights of their papers.
 TRIED = {
     "didd": ["confusion=1.0", "critic_target=paper", "rate=0.002"],
     "press": ["confusion=1.0"],
@@ -30,25 +30,46 @@ TRIED = {
     "layers": ["confusion=0.2", "repaint=0.3", "rate=0.002"],
     "retouch": ["realism=[0.16]", "change=0.05"],
     "munit": ["rate=0.0004", "rate=0.001"],
-    "drit": ["rate=0.0004"],
+    "drit": ["rate=0.001"],
 }
+FIGURES = ["target", "guide", "kept"]
 
 
-def trained(wanted: recipe.Recipe) -> tuple[dict[str, float], float]:
+def trained(asked: recipe.Recipe) -> tuple[dict[str, float], float]:
     """Figures of a training to its end, and the seconds of its steps."""
-    torch.manual_seed(wanted.seed)
-    training = Training(wanted)
-    source = begin.Source(wanted, "", Path(wanted.data), ALONE)
-    batches = source.batches(wanted.stages[0])
+    torch.manual_seed(asked.seed)
+    training = Training(asked)
+    source = begin.Source(asked, "", Path(asked.data), ALONE)
+    batches = source.batches(asked.stages[0])
     began = time.perf_counter()
     while not training.is_over:
         training.advance(batches(training.made))
     seconds = time.perf_counter() - began
-    task = validation.drawn_task(Path(wanted.data), wanted.expressions)
+    task = validation.drawn_task(Path(asked.data), asked.expressions)
     assert task
     judge = attributes.load(hub.BUNDLED / hub.JUDGE)
-    scores = validation.Validation(judge, validation.drawn(task, wanted.stages[0].side))
+    scores = validation.Validation(judge, validation.drawn(task, asked.stages[0].side))
     return scores(checkpoint.baked(training.network).to("cpu")), seconds
+
+
+def wanted(method: str, changed: str, data: Path, steps: int) -> recipe.Recipe:
+    """The recipe of a method in the table with these settings, of so many steps."""
+    values = recipe.values_of(str(recipe.RECIPES / "table1" / f"{method}{recipe.SUFFIX}"))
+    values["data"] = str(data.resolve())
+    values["stages"][0]["steps"] = steps
+    of_whole = {"rise": steps} if "rise" in values.get("settings", {}) else {}
+    values["settings"] = of_whole  # without what won
+    for setting in changed.split():
+        recipe.assigned(values, f"settings.{setting}")
+    return recipe.parse(values, method)
+
+
+def row(found: Mapping[str, Any]) -> list[str]:
+    """What the table says of a training."""
+    cells = found["method"], found["changed"] or "none", f"{found['steps']:,}"
+    figures = ([found.get(f"{name}_{part}", 0) for part in "ab"] for name in FIGURES)
+    each = (f"{a:.2f} / {b:.2f}" for a, b in figures)
+    return [*cells, f"{found['score']:.3f}", *each]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,35 +79,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=1000, help="[%(default)s]")
     parser.add_argument("-o", "--out", type=Path, required=True, help="what was found, as .jsonl")
     given = parser.parse_args(arguments)
-    known = [json.loads(line) for line in given.out.open()] if given.out.exists() else []
-    done = {(one["method"], one["changed"]): one for one in known}
+    lines = given.out.read_text().splitlines() if given.out.exists() else []
+    done = [json.loads(line) for line in lines]
     for method in given.only or TRIED:
         for changed in ["", *TRIED[method]]:
-            if (method, changed) in done:
+            if any((one["method"], one["changed"]) == (method, changed) for one in done):
                 continue
-            values = recipe.values_of(str(recipe.RECIPES / "table1" / f"{method}{recipe.SUFFIX}"))
-            values["data"] = str(given.data.resolve())
-            values["stages"][0]["steps"] = given.steps
-            if rise := values.get("settings", {}).get("rise"):  # over the whole training
-                values["settings"]["rise"] = min(rise, given.steps)
-            for setting in changed.split():
-                recipe.assigned(values, f"settings.{setting}")
-            figures, seconds = trained(recipe.parse(values, method))
-            found = {"method": method, "changed": changed, "steps": given.steps}
-            found |= {"seconds": seconds, **figures}
+            figures, seconds = trained(wanted(method, changed, given.data, given.steps))
+            told = {"method": method, "changed": changed, "steps": given.steps, "seconds": seconds}
+            done.append(told | figures)
             with given.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(found) + "\n")
-            done[method, changed] = found
-    head = ["method", "changed", "steps", "score", "target", "guide", "kept"]
-    rows = []
-    for (method, changed), found in done.items():
-        each = (
-            " / ".join(f"{found.get(f'{name}_{part}', 0):.2f}" for part in "ab")
-            for name in head[4:]
-        )
-        cells = method, changed or "its own", f"{found['steps']:,}", f"{found['score']:.3f}"
-        rows.append([*cells, *each])
-    print(markdown([Table("Settings that were tried", head, rows)]))
+                file.write(json.dumps(done[-1]) + "\n")
+    head = ["method", "changed", "steps", "score", *FIGURES]
+    print(markdown([Table("Settings that were tried", head, [row(one) for one in done])]))
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ import pytest
 from conftest import Result
 from PIL import Image
 
+from benchmarks import search
 from dida_cli import recipe
 from dida_cli.cli import benchmark, costs, finish
 from dida_cli.data import avatars, digits
-from dida_cli.evaluate import attributes, report, table1
+from dida_cli.evaluate import attributes, report, table1, validation
 from dida_cli.evaluate import digits as digits_of
 
 Dida = Callable[..., Result]
@@ -71,6 +72,23 @@ def test_methods_are_trained_judged_and_put_side_by_side(
     with Image.open(tmp_path / "docs" / "table1.png") as sheet:
         assert sheet.height > 4 * 128 and sheet.width > 2 * table1.SHOWN * 128
     assert dida(*asked).code == 0 and len(trained) == 1  # what is done is not done again
+
+
+def test_settings_are_tried_on_validation_pairs_and_not_twice(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(validation, "PAIRS", 2)
+    monkeypatch.setattr(search, "TRIED", {"fader": ["width=16 confusion=0.5"]})
+    out = tmp_path / "found.jsonl"
+    asked = ["--data", str(faces), "--steps", "2", "-o", str(out)]
+    for _ in range(2):
+        search.main(asked)
+        found = [json.loads(line) for line in out.read_text().splitlines()]
+        assert [one["changed"] for one in found] == ["", "width=16 confusion=0.5"]
+        told = capsys.readouterr().out
+        for one in found:
+            assert 0 <= one["score"] <= 1 and f"| {one['score']:.3f} |" in told
+    assert found[0]["kept_a"] != found[1]["kept_a"]
 
 
 def test_digits_are_trained_on_without_labels_and_read_both_ways(
