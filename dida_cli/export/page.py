@@ -167,6 +167,13 @@ Written by `dida page`. All {size:.1f} MB are static files: put the folder on an
 Space (this file is its card) or on Pages, or type `python -m http.server` in it. Pictures never
 leave the device that shows the page; it asks no other host for anything and keeps nothing.
 
+## Measured
+
+In headless Chromium 156, on one core that two trainings kept busy, of the model portraits and, in
+brackets, avatars-smile-glasses: 3.4 s (2.9 s) from opening to the first edit, with the model's
+loading; 11 to 14 (12) edits a second of an example at its own size; 0.14 s (0.10 s) an edit of a
+photo of 1,300 x 1,100 pixels (a drawing of 900 x 640).
+
 ## Licences and credits
 
 - The page is of dida (MIT); the weights are those of {name} under the licence of its card, below.
