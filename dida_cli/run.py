@@ -61,13 +61,15 @@ class Progress(Json):
     summed: int
     best: dict[str, Any]  # of a `Best`, or empty
     scale: dict[str, Any]  # of float16's scaler, or empty
+    cpu_seconds: float = 0.0  # 0 where it was saved by a dida that did not count it
 
     def __post_init__(self) -> None:
         if self.best and set(self.best) != set(Best._fields):
             raise DidaError(f"best must hold {', '.join(Best._fields)}")
         counts: dict[str, Any] = {n: getattr(self, n) for n in ("stage", "step", "summed")}
         counts |= {f"best.{name}": n for name, n in self.best.items() if name != "score"}
-        numbers = {"seconds": self.seconds} | {f"sums.{name}": n for name, n in self.sums.items()}
+        numbers = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
+        numbers |= {f"sums.{name}": n for name, n in self.sums.items()}
         numbers |= {f"best.{name}": n for name, n in self.best.items() if name == "score"}
         for name, value in counts.items():
             if checked(int, value, name) < 0:
@@ -80,7 +82,7 @@ class Progress(Json):
 def read_progress(path: Path) -> Progress:
     """What a save wrote beside the state. Raises DidaError naming what is wrong."""
     try:
-        return Progress.from_json(read_json(path), str(path))
+        return Progress.from_json(read_json(path), str(path), partial=True)
     except DidaError as error:
         raise DidaError(f"{error}; delete its folder to go on from last-1") from None
 

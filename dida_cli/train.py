@@ -109,7 +109,7 @@ def _save_once(training: Training, folder: Path, watcher: Watcher) -> None:
 
 def _one_step(training: Training, batches: Batches) -> None:
     """Advance, and keep count of terms and time; what is not finite is told with its pictures."""
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     batch = batches(training.made)
     try:
         terms = training.advance(batch)
@@ -125,6 +125,7 @@ def _one_step(training: Training, batches: Batches) -> None:
         training.sums[name] = training.sums.get(name, 0.0) + term.item()
     training.summed += 1
     training.seconds += time.perf_counter() - began
+    training.cpu_seconds += time.process_time() - busy
 
 
 def _at_fault(training: Training, batch: Batch, names: Sequence[str]) -> list[str]:

@@ -68,7 +68,8 @@ class Training:
         fp16 = self.precision == torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
         self.step = 0  # made in this stage
-        self.seconds = 0.0  # spent in steps, over all sessions and stages
+        # spent in steps, by clocks and by processors, over all sessions and stages
+        self.seconds = self.cpu_seconds = 0.0
         self.sums: dict[str, float] = {}  # of the terms since the last log line
         self.summed = 0  # steps they are of
         self.best: Best | None = None
@@ -90,7 +91,7 @@ class Training:
         Raises DidaError when its networks are others.
         """
         after = Training(self.recipe, self.stage + 1, str(self.device), self.group)
-        after.seconds = self.seconds
+        after.seconds, after.cpu_seconds = self.seconds, self.cpu_seconds
         try:
             for network in (after.players.network, after.network):
                 network.load_state_dict(self.network.state_dict())
@@ -209,6 +210,7 @@ class Training:
             stage=self.stage,
             step=self.step,
             seconds=round(self.seconds, 1),
+            cpu_seconds=round(self.cpu_seconds, 1),
             sums=self.sums,
             summed=self.summed,
             best=self.best._asdict() if self.best else {},
@@ -225,7 +227,8 @@ class Training:
         """Take up the state saved in a folder, of this stage. DidaError when it does not fit."""
         progress = run.read_progress(folder / run.PROGRESS)
         checkpoint.restore(self._parts(), folder / run.STATE)
-        self.step, self.seconds = progress.step, progress.seconds
+        self.step = progress.step
+        self.seconds, self.cpu_seconds = progress.seconds, progress.cpu_seconds
         self.sums, self.summed = dict(progress.sums), progress.summed
         self.best = Best(**progress.best) if progress.best else None
         if self.scaler.is_enabled():

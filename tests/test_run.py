@@ -41,6 +41,21 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
             runs.recorded(tmp_path / "run")
 
 
+def test_time_is_counted_on_by_a_resume(tmp_path: Path) -> None:
+    training = Training(RECIPE)
+    training.seconds, training.cpu_seconds = 4.5, 8.0
+    training.save(tmp_path, "")
+    again = Training(RECIPE)
+    again.restore(tmp_path / "last")
+    assert (again.seconds, again.cpu_seconds) == (4.5, 8.0)
+    path = tmp_path / "last" / "progress.json"
+    before = json.loads(path.read_text())
+    del before["cpu_seconds"]  # as it was saved once
+    path.write_text(json.dumps(before))
+    again.restore(tmp_path / "last")
+    assert (again.seconds, again.cpu_seconds) == (4.5, 0.0)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -51,6 +66,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         ({"stage": None}, "stage must be of type int"),
         ({"seconds": float("nan")}, "seconds must be a number"),
         ({"seconds": "x"}, "seconds must be of type float"),
+        ({"cpu_seconds": float("inf")}, "cpu_seconds must be a number"),
         ({"sums": []}, "sums must be a table"),
         ({"sums": {"zero": "x"}}, r"sums\.zero must be of type float"),
         ({"summed": None}, "summed must be of type int"),

@@ -48,7 +48,7 @@ def write(training: "Training", source: "Source", run: Path) -> None:
     try:
         result, judged = _judged(network, source, run)
         count = sum(parameter.numel() for parameter in network.parameters())
-        told = result | {"minutes": training.seconds / 60, "parameters": count}
+        told = result | {"cpu_minutes": training.cpu_seconds / 60, "parameters": count}
         (run / SCORES).write_text(json.dumps(told))
         scores = tables.card_tables(result)
         pictures = sheets.examples(judged, network.config.domains, PAIRS_SEED)

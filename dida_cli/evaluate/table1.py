@@ -38,7 +38,7 @@ def row(method: str, direction: str, result: Mapping[str, Any], of: Mapping[str,
     brows, eyes = (of["preservation"][factor]["preserved"] for factor in ("eyebrows", "eyes"))
     figures = [percent(target), percent(kind), f"{inside:.1f}"]
     figures += [percent(share) for share in (apart, brows, eyes)]
-    cost = f"{result['minutes']:.0f}", f"{result['parameters']:,}"
+    cost = f"{result['cpu_minutes']:.0f}", f"{result['parameters']:,}"
     return [direction, METHODS[method], *figures, *cost]
 
 
@@ -58,7 +58,7 @@ def page(rows: Sequence[Sequence[str]], codes: Sequence[Sequence[str]], trained:
 
     trained: how all methods were, as `4,000 steps of 16 pictures`.
     """
-    head = ["direction", "method", *FIGURES, "brows kept", "eyes kept", "minutes", "parameters"]
+    head = ["direction", "method", *FIGURES, "brows kept", "eyes kept", "CPU minutes", "parameters"]
     read = ["pair", "method", "domain (chance)", "mouth", "glasses", "beard", "domain from pixels"]
     tables = [Table("Six directions", head, rows), Table("Read from common codes", read, codes)]
     return PAGE.format(
@@ -73,9 +73,9 @@ def page(rows: Sequence[Sequence[str]], codes: Sequence[Sequence[str]], trained:
 PAGE = """# Table 1 on drawn faces
 
 Made by `dida benchmark table1`, untouched. Every method learned from the same drawn faces,
-{trained}, by the recipes in `dida_cli/recipes/table1/`; minutes are of the steps alone. Judged on
-unseen pairs by the bundled judge ([evaluate.md](evaluate.md)). Fader Networks have no guide. What
-else was tried of settings, on validation pairs: [methods.md](methods.md).
+{trained}, by the recipes in `dida_cli/recipes/table1/`; CPU minutes are of the steps alone. Judged
+on unseen pairs by the bundled judge ([evaluate.md](evaluate.md)). Fader Networks have no guide.
+What else was tried of settings, on validation pairs: [methods.md](methods.md).
 
 Published in the six directions, for DIDD (ICCV 2019, Table 1): {published} of pictures are given to
 the target. Those are photos of CelebA at 128 px, after more than a million steps, before another
