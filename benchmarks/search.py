@@ -27,8 +27,8 @@ TRIED = {
     "didd": ["confusion=1.0", "critic_target=paper", "rate=0.002"],
     "press": ["confusion=1.0"],
     "fader": ["confusion=0.001", "confusion=0.01", "confusion=0.1"],
-    "layers": ["confusion=0.2", "repaint=0.3", "rate=0.002"],
-    "retouch": ["realism=[0.16]", "change=0.05"],
+    "layers": [],
+    "retouch": [],
     "munit": ["rate=0.0004", "rate=0.001"],
     "drit": ["rate=0.001"],
 }
