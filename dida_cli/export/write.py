@@ -6,8 +6,9 @@ goes by default since 2.9 and could before 2.6. The older way by TorchScript is 
 
 import contextlib
 import io
+import logging
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,7 @@ def translated(
 
     free: of each of them, which sides may be of any size.
     """
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # of torch about itself; stdout is for our data
+    with _silence():
         program = torch.export.export(
             module, tuple(example), dynamic_shapes=(tuple(free),), strict=False
         )
@@ -127,6 +127,20 @@ def translated(
     file = made.model_proto  # made anew each time it is asked for
     _tidy(file)
     return file
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Without what torch has to say of itself, as that torchvision is not there."""
+    log = logging.getLogger("torch.onnx")
+    before = log.level
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        log.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            log.setLevel(before)
 
 
 def serialized(file: Any) -> bytes:
