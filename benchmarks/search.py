@@ -8,15 +8,12 @@ stands in the recipes.
 
 import argparse
 import json
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dida_cli import checkpoint, hub, recipe
-from dida_cli.cli import begin
+from dida_cli.cli import begin, benchmark
 from dida_cli.distributed import ALONE
 from dida_cli.evaluate import attributes, validation
 from dida_cli.evaluate.tables import Table, markdown
@@ -35,28 +32,23 @@ TRIED = {
 FIGURES = ["target", "guide", "kept"]
 
 
-def trained(asked: recipe.Recipe) -> tuple[dict[str, float], float]:
-    """Figures of a training to its end, and the seconds of its steps."""
-    torch.manual_seed(asked.seed)
+def trained(asked: recipe.Recipe) -> dict[str, float]:
+    """Figures of a training to its end."""
     training = Training(asked)
     source = begin.Source(asked, "", Path(asked.data), ALONE)
     batches = source.batches(asked.stages[0])
-    began = time.perf_counter()
     while not training.is_over:
         training.advance(batches(training.made))
-    seconds = time.perf_counter() - began
     task = validation.drawn_task(Path(asked.data), asked.expressions)
     assert task
     judge = attributes.load(hub.BUNDLED / hub.JUDGE)
     scores = validation.Validation(judge, validation.drawn(task, asked.stages[0].side))
-    return scores(checkpoint.baked(training.network).to("cpu")), seconds
+    return scores(checkpoint.baked(training.network).to("cpu"))
 
 
 def wanted(method: str, changed: str, data: Path, steps: int) -> recipe.Recipe:
     """The recipe of a method in the table with these settings, of so many steps."""
-    values = recipe.values_of(str(recipe.RECIPES / "table1" / f"{method}{recipe.SUFFIX}"))
-    values["data"] = str(data.resolve())
-    values["stages"][0]["steps"] = steps
+    values = benchmark.values_of("table1", method, data, steps)
     of_whole = {"rise": steps} if "rise" in values.get("settings", {}) else {}
     values["settings"] = of_whole  # without what won
     for setting in changed.split():
@@ -85,9 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for changed in ["", *TRIED[method]]:
             if any((one["method"], one["changed"]) == (method, changed) for one in done):
                 continue
-            figures, seconds = trained(wanted(method, changed, given.data, given.steps))
-            told = {"method": method, "changed": changed, "steps": given.steps, "seconds": seconds}
-            done.append(told | figures)
+            told = {"method": method, "changed": changed, "steps": given.steps}
+            done.append(told | trained(wanted(method, changed, given.data, given.steps)))
             with given.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(done[-1]) + "\n")
     head = ["method", "changed", "steps", "score", *FIGURES]

@@ -85,13 +85,15 @@ def checked(kind: Any, value: Any, where: str, partial: bool = False) -> Any:
         raise DidaError(f"{where} is larger than any number may be") from None
 
 
-def require(of: object, *names: str, least: float = 0, most: float = math.inf) -> None:
-    """Raises DidaError naming the first field, a number or a list of them, that is out of bounds,
-    or no finite number."""
+def require(
+    of: object, *names: str, least: float = 0, most: float = math.inf, below: float = math.inf
+) -> None:
+    """Raises DidaError naming the first field, a number or a list of them, that is less than
+    `least`, more than `most`, not below `below`, or no number."""
     for name in names:
         value = getattr(of, name)
         each = value if isinstance(value, list) else [value]
-        if not all(least <= one <= most and one < math.inf for one in each):
+        if not all(least <= one <= most and one < below for one in each):
             bounds = f"{least} or more" if most == math.inf else f"{least} to {most}"
             raise DidaError(f"{name} must be {bounds}, not {value}")
 

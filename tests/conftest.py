@@ -28,6 +28,7 @@ os.environ["OMP_NUM_THREADS"] = str(THREADS)
 # What takes long and is asked of where it is tested: how many frames are drawn for a training, and
 # how long a network learns to tell edits from real pictures.
 frames.BANK, told_apart.STEPS = 24, 2
+FEW, ITERATIONS = report.FEW, probes.ITERATIONS  # what judges see and learn elsewhere
 
 SMALL = {
     "grid": 4,
@@ -81,8 +82,8 @@ def quick_judges(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def thorough_judges(monkeypatch: pytest.MonkeyPatch, quick_judges: None) -> None:
     """Scores are made as they are elsewhere."""
-    monkeypatch.setattr(report, "FEW", 20)
-    monkeypatch.setattr(probes, "ITERATIONS", 200)
+    monkeypatch.setattr(report, "FEW", FEW)
+    monkeypatch.setattr(probes, "ITERATIONS", ITERATIONS)
 
 
 @pytest.fixture

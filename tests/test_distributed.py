@@ -57,16 +57,18 @@ def same(one: Path, other: Path) -> bool:
 
 
 def test_two_processes_are_one_and_a_resume_may_change_their_number(tmp_path: Path) -> None:
-    """Two begin, one goes on, two end: all the same as one alone."""
     fit(tmp_path / "one", 8, recipe())
+    finish(two(tmp_path / "two", 8))
+    assert same(tmp_path / "one", tmp_path / "two")
+    logs = [runs.read_log(tmp_path / run) for run in ("one", "two")]
+    assert [line["step"] for line in logs[1]] == [2, 4, 6, 8]
+    for one, both in zip(*logs, strict=True):
+        assert one == pytest.approx(both, abs=CLOSE)
+
     finish(two(tmp_path / "resumed", 3))
     fit(tmp_path / "resumed", 6, recipe())
     finish(two(tmp_path / "resumed", 8))
     assert same(tmp_path / "one", tmp_path / "resumed")
-    logs = [runs.read_log(tmp_path / run) for run in ("one", "resumed")]
-    assert [line["step"] for line in logs[1]] == [2, 4, 6, 8]
-    for one, both in zip(*logs, strict=True):
-        assert one == pytest.approx(both, abs=CLOSE)
 
 
 @pytest.mark.parametrize("lost", [0, 1])

@@ -108,6 +108,14 @@ def test_the_folder_is_ready_for_a_host(
     assert again.code == 1 and "is not empty" in again.err
 
 
+def test_a_taken_folder_is_refused(dida: Dida, retouch_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "mine.txt").write_text("mine")
+    made = dida("page", "-m", retouch_folder, "-o", tmp_path / "page")
+    assert made.code == 1 and "is not empty" in made.err
+    assert [path.name for path in (tmp_path / "page").iterdir()] == ["mine.txt"]
+
+
 def test_the_server_says_what_browsers_want_to_hear(shown: Callable[[str], Shown]) -> None:
     address = shown(DRAWN_MODEL).address
     kinds = {"ort/ort.wasm.min.mjs": "text/javascript", "index.html": "text/html"}

@@ -134,7 +134,7 @@ def _of_digits(method: str, data: Path, named: tuple[str, str], steps: int | Non
     from dida_cli import recipe
     from dida_cli.data.digits import DOMAIN
 
-    values = _values("digits", method, data, steps)
+    values = values_of("digits", method, data, steps)
     for place, name, other in zip("ab", named, named[::-1], strict=True):
         sides = {"with": f"{DOMAIN}={name}", "without": f"{DOMAIN}={other}"}
         values["parts"][place] = {"name": name, **sides}
@@ -149,7 +149,7 @@ def _methods(only: Sequence[str] | None, known: Collection[str]) -> list[str]:
     return list(only or known)
 
 
-def _values(table: str, method: str, data: Path | None, steps: int | None) -> dict[str, Any]:
+def values_of(table: str, method: str, data: Path | None, steps: int | None) -> dict[str, Any]:
     """What the recipe of a method in a table says, with these data and steps."""
     from dida_cli import recipe
 
@@ -187,7 +187,7 @@ def _entrants(
 
     for a, b in PAIRS:
         for method in _methods(only, METHODS):
-            values = _values("table1", method, data, steps)
+            values = values_of("table1", method, data, steps)
             takes = methods.find(values["method"]).TAKES
             if method != PRESS:
                 values["parts"] = recipe.chosen(takes, NAMED[a], NAMED[b])

@@ -4,7 +4,8 @@ import io
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,17 +106,21 @@ def write_picture(picture: "Picture", target: Path, note: str = "") -> None:
     """A picture to a file at once, or to stdout as PNG for `-`; its metadata tell the note."""
     from dida_cli import images
 
-    if target == STREAM:
-        console.out_bytes(images.encode(picture, note=note))
-    else:
-        images.write(picture, target, note)
+    _put(partial(images.encode, picture, note=note), target)
 
 
 def write_moving(pictures: "Sequence[Picture]", target: Path, note: str = "") -> None:
     """Pictures as one that moves, to a file at once, or to stdout as PNG for `-`."""
     from dida_cli import images
 
+    _put(partial(images.encode_moving, pictures, note=note), target)
+
+
+def _put(encoded: Callable[[str], bytes], target: Path) -> None:
+    """What becomes of a suffix, to a file of it, or to stdout as PNG."""
+    from dida_cli import images
+
     if target == STREAM:
-        console.out_bytes(images.encode_moving(pictures, ".png", note))
+        console.out_bytes(encoded(".png"))
     else:
-        images.write_bytes(images.encode_moving(pictures, target.suffix, note), target)
+        images.write_bytes(encoded(target.suffix), target)

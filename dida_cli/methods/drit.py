@@ -70,7 +70,7 @@ class Settings(Json):
     def __post_init__(self) -> None:
         require(self, "width", "attribute_size", "critic_width", least=1, most=CHANNELS // 4)
         require_rate(self, "rate")
-        require(self, "cross", "picture", "common", "realism", "latent", "kl")
+        require(self, "cross", "picture", "common", "realism", "latent", "kl", below=1e6)
 
 
 class Residual(nn.Module):

@@ -65,7 +65,7 @@ class Settings(Json):
     def __post_init__(self) -> None:
         require(self, "width", "blocks", "style_size", "critic_width", least=1, most=CHANNELS // 4)
         require_rate(self, "rate")
-        require(self, "picture", "content", "style", "realism")
+        require(self, "picture", "content", "style", "realism", below=1e6)
 
 
 class Residual(nn.Module):

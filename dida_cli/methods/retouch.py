@@ -103,7 +103,8 @@ class Settings(Json):
     lessons: int = 2000
 
     def __post_init__(self) -> None:
-        require(self, "code", most=CHANNELS // 16)
+        if not all(0 <= code <= CHANNELS // 16 for code in self.code):
+            raise DidaError(f"code must be 0, for a layer, to {CHANNELS // 16}, not {self.code}")
         require(self, "width", "encoder_width", "critic_width", least=1, most=CHANNELS // 16)
         require_rate(self, "rate", "critic_rate")
         for name in PER_PART:

@@ -132,6 +132,10 @@ def test_the_code_of_fader_is_told_apart_more_and_more() -> None:
 
 @pytest.mark.parametrize("method", TRANSLATORS)
 def test_bad_settings_are_named(method: str) -> None:
-    for setting, words in (({"width": 0}, "width must be 1 to"), ({"rate": -1.0}, "rate must lie")):
+    for setting, words in (
+        ({"width": 0}, "width must be 1 to"),
+        ({"rate": -1.0}, "rate must lie"),
+        ({"realism": 1e6}, "realism must be 0 or more"),  # no weight is so large
+    ):
         with pytest.raises(DidaError, match=words):
             playing(method, **setting)

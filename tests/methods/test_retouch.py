@@ -466,7 +466,7 @@ def test_an_input_and_its_target_are_seen_through_the_same_blur() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"code": -1}, "code must be 0 to"),
+        ({"code": -1}, "code must be 0, for a layer, to"),
         ({"width": 10**6}, "width must be 1 to"),
         ({"rate": 1.5}, "rate must lie between"),
         ({"change": -1.0}, "change must be 0 or more"),
