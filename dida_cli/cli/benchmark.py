@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Train and judge methods side by side.", no_args_is_help=True)
 
 RUNS = Path("runs")
+EDITS = "edits.png"  # of the pairs that the sheet of table 1 shows
 PAIRS = (("smile", "glasses"), ("beard", "glasses"), ("beard", "smile"))
 PRESS = "press"  # which has one separate encoder, and so takes a training for each direction
 
@@ -61,14 +62,13 @@ def table1(
     Each training is `dida train` by a recipe in the folder of the runs. What is done is not done
     again, so that the same command goes on where it was stopped.
     """
-    from dida_cli import hub
     from dida_cli.evaluate import table1 as table
 
     entrants = list(_entrants(only, data, steps))
     console.note(f"{len(entrants)} trainings, about {_time_of(entrants)} here, judging apart")
     if dry_run:
         return
-    rows, codes = [], []
+    rows, codes, edited = [], [], []
     for entrant in entrants:
         run = out / entrant.name
         _train(entrant, run)
@@ -78,9 +78,9 @@ def table1(
             for direction, own in entrant.directions.items()
         ]
         codes.append(table.probed(entrant.method, found))
-    models = [(e.method, hub.resolve(str(out / e.name)), e.directions) for e in entrants]
+        edited.append((entrant.method, entrant.directions, _edits(entrant, run)))
     page = table.page(rows, [read for read in codes if read], _trained(entrants))
-    _write(report, "table1", page, table.sheet(models))
+    _write(report, "table1", page, table.sheet(edited))
 
 
 @app.command()
@@ -229,6 +229,17 @@ def _train(entrant: Entrant, run: Path) -> None:
         raise typer.Exit(code)
     if code or not (run / finish.SCORES).exists():
         raise DidaError(f"{run}: its training ended without scores; see the lines above")
+
+
+def _edits(entrant: Entrant, run: Path) -> "Picture":
+    """What the sheet shows of a training, kept in its run."""
+    from dida_cli import hub, images
+    from dida_cli.evaluate import table1 as table
+
+    file = run / EDITS
+    if not file.exists():
+        images.write(table.edits(hub.resolve(str(run)), entrant.directions), file)
+    return images.read(file)
 
 
 def _dida(*arguments: str) -> int:

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from dida_cli import checkpoint, images, render
 from dida_cli.config import Part
 from dida_cli.evaluate import pairs
@@ -88,33 +90,43 @@ The first {shown} pairs of seed {shown_seed} of each direction, unchosen.
 """
 
 
-def sheet(models: Sequence[tuple[str, Path, Iterable[str]]]) -> Picture:
+def edits(folder: Path, directions: Iterable[str]) -> Picture:
+    """What a model makes of the pairs that the sheet shows: a row for each direction."""
+    model = checkpoint.load(folder)
+    side, rows = model.config.side, list(directions)
+    strip = Image.new("RGB", (SHOWN * side, len(rows) * side))
+    for y, direction in enumerate(rows):
+        to = direction.split(" to ")[1]
+        part: Part = "a" if model.config.domains.a == to else "b"
+        made = pairs.edit(model, replace(_pairs(direction, side), guide_part=part)).output
+        for x, picture in enumerate(images.to_pictures(made)):
+            strip.paste(picture, (x * side, y * side))
+    return strip
+
+
+def sheet(edited: Sequence[tuple[str, Iterable[str], Picture]]) -> Picture:
     """The same contents and guides edited by all models: a block for each direction.
 
-    models: method, folder, and directions.
+    edited: method, directions, and their `edits`.
     """
-    rows: dict[str, list[list[Picture]]] = {}
-    words: list[str] = []
-    for method, folder, directions in models:
-        model = checkpoint.load(folder)
-        for direction in directions:
-            of, to = direction.split(" to ")
-            drawn = _pairs(of, to, model.config.side)
-            part: Part = "a" if model.config.domains.a == to else "b"
-            if direction not in rows:
+    blocks: dict[str, list[list[Picture]]] = {}
+    for _, directions, strip in edited:
+        side = strip.width // SHOWN
+        for y, direction in enumerate(directions):
+            if direction not in blocks:
+                drawn = _pairs(direction, side)
                 known = drawn.content, drawn.guide, drawn.facts.truth
-                rows[direction] = [images.to_pictures(one) for one in known]
-                words += [direction, "guide", "true answer"] if not words else []
-            made = pairs.edit(model, replace(drawn, guide_part=part)).output
-            rows[direction].append(images.to_pictures(made))
-        if METHODS[method] not in words:
-            words.append(METHODS[method])
-    blocks = list(rows.values())
-    joined = [[cell for block in blocks for cell in block[y]] for y in range(len(blocks[0]))]
-    top = [word for direction in rows for word in (direction, *[""] * (SHOWN - 1))]
-    return render.sheet(joined, top=top, left=["content", *words[1:]])
+                blocks[direction] = [images.to_pictures(one) for one in known]
+            corners = [(x * side, y * side) for x in range(SHOWN)]
+            cells = [strip.crop((x, top, x + side, top + side)) for x, top in corners]
+            blocks[direction].append(cells)
+    joined = [[cell for row in rows for cell in row] for rows in zip(*blocks.values(), strict=True)]
+    top = [word for direction in blocks for word in (direction, *[""] * (SHOWN - 1))]
+    methods = dict.fromkeys(METHODS[method] for method, *_ in edited)
+    return render.sheet(joined, top=top, left=["content", "guide", "true answer", *methods])
 
 
-def _pairs(of: str, to: str, side: int) -> Pairs:
+def _pairs(direction: str, side: int) -> Pairs:
     """Contents that have one part, and guides that have the other."""
+    of, to = direction.split(" to ")
     return pairs.draw(Task(NAMED[to], NAMED[of]), SHOWN, side, seed=SEED)["a"]

@@ -50,13 +50,15 @@ class Settings(Json):
 
     Attributes:
         width: channels of a content code; the stage before it has half as many.
+        blocks: residual blocks of a content encoder, and of a decoder, beside the shared ones.
         attribute_size: numbers of an attribute.
         critic_width: channels of the first stage of D_i.
         rate: learning rate of both players at the start.
         cross, picture, common, realism, latent, kl: weights of the terms.
     """
 
-    width: int = 84
+    width: int = 64
+    blocks: int = 3
     attribute_size: int = 8
     critic_width: int = 32
     rate: float = 1e-4
@@ -68,7 +70,8 @@ class Settings(Json):
     kl: float = 0.01
 
     def __post_init__(self) -> None:
-        require(self, "width", "attribute_size", "critic_width", least=1, most=CHANNELS // 4)
+        sizes = "width", "blocks", "attribute_size", "critic_width"
+        require(self, *sizes, least=1, most=CHANNELS // 4)
         require_rate(self, "rate")
         require(self, "cross", "picture", "common", "realism", "latent", "kl", below=1e6)
 
@@ -97,12 +100,13 @@ class Domain(nn.Module):
         super().__init__()
         width, half = settings.width, max(1, settings.width // 2)
         self.halved = nn.Sequential(nets.halved(3, half), nets.halved(half, width))
-        self.before = Residual(width)
+        self.before = nn.Sequential(*(Residual(width) for _ in range(settings.blocks)))
         self.look = nn.Sequential(
             nets.halved(3, half), nets.halved(half, width), nets.halved(width, width)
         )
         self.to_attribute = nn.Linear(width, 2 * settings.attribute_size)
-        self.after = Residual(width, settings.attribute_size)
+        told = settings.attribute_size
+        self.after = nn.ModuleList(Residual(width, told) for _ in range(settings.blocks))
         self.doubled = nn.Sequential(
             nets.doubled(width, half), nets.doubled(half, half), nn.Conv2d(half, 3, 3, padding=1)
         )
@@ -142,7 +146,9 @@ class Network(Base):
     def decode(self, content: Tensor, attribute: Tensor, part: Part) -> Tensor:
         """G_i: pictures (N, 3, s, s) in [-1, 1]."""
         domain = self.domain(part)
-        values = domain.after(self.first_after(content), attribute)
+        values = self.first_after(content)
+        for block in domain.after:
+            values = block(values, attribute)
         return torch.tanh(domain.doubled(values).float())
 
     def encode(self, image: Tensor) -> Codes:

@@ -52,8 +52,8 @@ class Settings(Json):
         picture, content, style, realism: weights of the terms.
     """
 
-    width: int = 76
-    blocks: int = 2
+    width: int = 64
+    blocks: int = 3
     style_size: int = 8
     critic_width: int = 32
     rate: float = 1e-4
