@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 
-from dida_cli.codes import Codes
-from dida_cli.config import CHANNELS, SIDES, Json, require, require_rate
+from dida_cli.codes import Codes, Rendering
+from dida_cli.config import CHANNELS, SIDES, Json, Part, require, require_rate
 from dida_cli.errors import DidaError
 from dida_cli.players import Batch, Network, Players
 
@@ -318,6 +318,30 @@ class PictureCritic(nn.Module):
         """Pictures (N, 3, s, s) to what is said of each patch: (N, kinds, s / 16, s / 16)."""
         said: Tensor = self.layers(F.pixel_unshuffle(picture, 2))
         return said.float()
+
+
+class Translator(Network):
+    """Moves pictures from one domain to the other; `encode` gives the contents that the encoders of
+    A and of B find, side by side, as the common code.
+
+    It does nothing else: where codes ask for both parts or for none, pictures are left as they are.
+    """
+
+    def decode(self, content: Tensor, style: Tensor, part: Part) -> Tensor:
+        """A content and what tells the domain's pictures apart, drawn in the domain of a part."""
+        raise NotImplementedError
+
+    def compose(
+        self, codes: Codes, onto: Tensor | None = None, own: Codes | None = None
+    ) -> Rendering:
+        """Pictures moved to the domain of the one part that codes ask for."""
+        of_a, of_b = codes.common.chunk(2, dim=1)
+        has_a, has_b = present(codes.a), present(codes.b)
+        to_a, to_b = self.decode(of_b, codes.a, "a"), self.decode(of_a, codes.b, "b")
+        image = torch.where(has_a, to_a, to_b)
+        if onto is not None:
+            image = torch.where(has_a ^ has_b, image, onto)
+        return Rendering(image, None)
 
 
 def players(network: Network) -> Players:

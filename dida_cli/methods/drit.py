@@ -21,9 +21,6 @@ decoders that share the stage next to it; an attribute of each domain, a vector 
     latent    |E_A^a(G_A(E_B^c(b), z)) - z|                                      10
     kl        distance of attributes from N(0, 1)                                0.01
     critic    what D_c and D_i pay
-
-The common code holds what both content encoders find, A's first. A picture can only be moved from
-one domain to the other: where codes ask for both parts or for none, it is left as it is.
 """
 
 from dataclasses import dataclass
@@ -33,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dida_cli import nets
-from dida_cli.codes import Ability, Codes, Rendering
+from dida_cli.codes import Ability, Codes
 from dida_cli.config import CHANNELS, OTHER, PARTS, Json, ModelConfig, Part, require, require_rate
 from dida_cli.errors import DidaError
 from dida_cli.methods import settings_of
@@ -118,7 +115,7 @@ class Domain(nn.Module):
         return mean, spread.clamp(-10, 10)
 
 
-class Network(Base):
+class Network(nets.Translator):
     """Both domains, and the blocks that they share."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -155,17 +152,6 @@ class Network(Base):
         """Pictures (N, 3, side, side) in [-1, 1] to what either domain's encoders find."""
         common = torch.cat([self.content(image, part) for part in PARTS], dim=1)
         return Codes(common, *(self.domain(part).attribute(image)[0] for part in PARTS))
-
-    def compose(
-        self, codes: Codes, onto: Tensor | None = None, own: Codes | None = None
-    ) -> Rendering:
-        """Pictures moved to the domain of the one part that codes ask for."""
-        of_a, of_b = codes.common.chunk(2, dim=1)
-        has_a, has_b = nets.present(codes.a), nets.present(codes.b)
-        image = torch.where(has_a, self.decode(of_b, codes.a, "a"), self.decode(of_a, codes.b, "b"))
-        if onto is not None:
-            image = torch.where(has_a ^ has_b, image, onto)
-        return Rendering(image, None)
 
 
 class Critics(nn.Module):

@@ -16,9 +16,6 @@ the other domain by decoding its content with a style of that domain: a guide's,
     style       |E_A^s(G_A(E_B^c(b), s)) - s|                          1
     realism     (D_A(G_A(E_B^c(b), s)) - 1)^2                          1
     critic      (D_A(a) - 1)^2 + D_A(G_A(E_B^c(b), s))^2               1
-
-The common code holds what both content encoders find, A's first. A picture can only be moved from
-one domain to the other: where codes ask for both parts or for none, it is left as it is.
 """
 
 from dataclasses import dataclass
@@ -28,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dida_cli import nets
-from dida_cli.codes import Ability, Codes, Rendering
+from dida_cli.codes import Ability, Codes
 from dida_cli.config import CHANNELS, OTHER, PARTS, Json, ModelConfig, Part, require, require_rate
 from dida_cli.errors import DidaError
 from dida_cli.methods import settings_of
@@ -130,7 +127,7 @@ class Domain(nn.Module):
         return torch.tanh(self.doubled(values).float())
 
 
-class Network(Base):
+class Network(nets.Translator):
     """Both domains."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -153,18 +150,9 @@ class Network(Base):
         common = torch.cat([a.content(image), b.content(image)], dim=1)
         return Codes(common, a.style(image), b.style(image))
 
-    def compose(
-        self, codes: Codes, onto: Tensor | None = None, own: Codes | None = None
-    ) -> Rendering:
-        """Pictures moved to the domain of the one part that codes ask for."""
-        of_a, of_b = codes.common.chunk(2, dim=1)
-        to_a = self.domain("a").decode(of_b, codes.a)
-        to_b = self.domain("b").decode(of_a, codes.b)
-        has_a, has_b = nets.present(codes.a), nets.present(codes.b)
-        image = torch.where(has_a, to_a, to_b)
-        if onto is not None:
-            image = torch.where(has_a ^ has_b, image, onto)
-        return Rendering(image, None)
+    def decode(self, content: Tensor, style: Tensor, part: Part) -> Tensor:
+        """G_i: pictures (N, 3, s, s) in [-1, 1]."""
+        return self.domain(part).decode(content, style)
 
 
 class Critic(nn.Module):
