@@ -3,8 +3,9 @@
 Frames, thin, thick and dark in turn, are drawn onto machine-made faces that no model learned from,
 enlarged to several sizes, at the size of the picture, as sharp as it allows. Then they are taken
 off as by `dida remove-attribute`. Of each size and kind: PSNR inside, where the picture should
-change or did, beside that of leaving the glasses on; how often a judge sees no glasses any more;
-and how well a small network tells the results from the pictures before (50 % is perfect).
+change or did, and of the eyes, beside those of leaving the glasses on: behind clear lenses eyes
+should stay as they are; how often a judge sees no glasses any more; and how well a small network
+tells the results from the pictures before (50 % is perfect).
 """
 
 import argparse
@@ -33,6 +34,13 @@ SEED = 20_261_124
 SEEN = 8  # levels of 255 that a pixel changed by counts as changed
 GROWN = 2 / 256  # of a picture's width: pixels so near to a changed one count too
 OWN = 256  # pixels of the pictures as they are
+ERRORS = (
+    "psnr_inside",
+    "psnr_inside_of_leaving_them",
+    "psnr_of_eyes",
+    "psnr_of_eyes_of_leaving_them",
+)
+EYE = np.array([0.09, 0.045])  # half of an eye's width and height, of the side of a face's square
 
 
 class Case(NamedTuple):
@@ -76,6 +84,15 @@ def error(case: Case, result: Picture) -> tuple[float, float]:
     return mse[0], mse[1]
 
 
+def error_of_eyes(case: Case, picture: Picture) -> float:
+    """The mean squared error of levels in the boxes of both eyes."""
+    side = round(case.where.side)
+    made, true = (np.asarray(faces.cut(p, case.where, side), float) for p in (picture, case.plain))
+    corners = np.rint(side * np.array([[eye - EYE, eye + EYE] for eye in faces.TEMPLATE[:2]]))
+    boxes = [np.s_[y:y_end, x:x_end] for (x, y), (x_end, y_end) in corners.astype(int)]
+    return float(np.mean([((made[box] - true[box]) ** 2).mean() for box in boxes]))
+
+
 def decibels(errors: Sequence[float]) -> float:
     return round(10 * float(np.log10(255**2 / np.mean(errors))), 2)
 
@@ -88,8 +105,9 @@ def measured(
 ) -> dict[str, object]:
     """All figures of one size."""
     (part,) = parts_of(editor.domains, PART)
-    inside: dict[str, list[float]] = {kind: [] for kind in frames.KINDS}
-    copied: dict[str, list[float]] = {kind: [] for kind in frames.KINDS}
+    errors: dict[str, dict[str, list[float]]] = {
+        name: {kind: [] for kind in frames.KINDS} for name in ERRORS
+    }
     gone: dict[str, list[bool]] = {kind: [] for kind in frames.KINDS}
     results, truths = [], []
     for case in cases(plain, size):
@@ -97,21 +115,20 @@ def measured(
             result = editor.remove(case.worn, part).image.convert("RGB")
         except DidaError:  # no face is found in it: so it stays as it is
             result = case.worn
-        mine, left = error(case, result)
-        inside[case.kind].append(mine)
-        copied[case.kind].append(left)
+        eyes = [error_of_eyes(case, picture) for picture in (result, case.worn)]
+        for name, found in zip(ERRORS, (*error(case, result), *eyes), strict=True):
+            errors[name][case.kind].append(found)
         square = faces.cut(result, case.where, editor.model.config.side)
         said = judge(images.to_unit(torch.from_numpy(images.pixels(square)))[None])[part]
         gone[case.kind].append(bool(said.argmax() == 1))
-        for found, picture in ((results, result), (truths, case.plain)):
+        for kept, picture in ((results, result), (truths, case.plain)):
             face = faces.cut(picture, case.where, size // 2)
-            found.append(torch.from_numpy(images.pixels(face)))
+            kept.append(torch.from_numpy(images.pixels(face)))
     edits, real = (images.to_unit(torch.stack(found)) for found in (results, truths))
     told = told_apart.score(edits, real, seed=SEED)
     return {
         "size": size,
-        "psnr_inside": {kind: decibels(of) for kind, of in inside.items()},
-        "psnr_inside_of_leaving_them": {kind: decibels(of) for kind, of in copied.items()},
+        **{name: {k: decibels(of) for k, of in kinds.items()} for name, kinds in errors.items()},
         "gone": {kind: round(float(np.mean(of)), 3) for kind, of in gone.items()},
         "told_apart": round(told["told_apart"], 3),
         "told_apart_of_real": round(told["told_apart_of_real"], 3),
@@ -125,12 +142,11 @@ def row(found: Mapping[str, object]) -> str:
         return " / ".join(f"{value:g}" for value in of.values())
 
     told = f"{found['told_apart']} ({found['told_apart_of_real']})"
-    names = ("psnr_inside", "psnr_inside_of_leaving_them", "gone")
-    return f"| {found['size']} px | {' | '.join(map(kinds, names))} | {told} |"
+    return f"| {found['size']} px | {' | '.join(map(kinds, (*ERRORS, 'gone')))} | {told} |"
 
 
-HEAD = """| size | PSNR inside, thin / thick / dark, dB | left on | gone | told apart (real) |
-|---|---|---|---|---|"""
+HEAD = """| size | PSNR inside (thin, thick, dark) | left on | eyes | left on | gone | told apart |
+|---|---|---|---|---|---|---|"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -17,7 +17,7 @@ from dida_cli import checkpoint, methods
 from dida_cli.cli import main
 from dida_cli.config import Domains, ModelConfig
 from dida_cli.data import frames
-from dida_cli.evaluate import attributes, probes, report, told_apart
+from dida_cli.evaluate import attributes, probes, realism, report, told_apart, validation
 from dida_cli.players import Network
 
 # Where tests run in several processes, each keeps to its share of the cores, as do its commands.
@@ -28,7 +28,7 @@ os.environ["OMP_NUM_THREADS"] = str(THREADS)
 # What takes long and is asked of where it is tested: how many frames are drawn for a training, and
 # how long a network learns to tell edits from real pictures.
 frames.BANK, told_apart.STEPS = 24, 2
-FEW, ITERATIONS = report.FEW, probes.ITERATIONS  # what judges see and learn elsewhere
+FEW, ITERATIONS, FID, PAIRS = report.FEW, probes.ITERATIONS, realism.fid, validation.PAIRS
 
 SMALL = {
     "grid": 4,
@@ -77,6 +77,8 @@ def quick_judges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "ITERATIONS", 5)
     monkeypatch.setattr(attributes, "LEAST_STEPS", 3)
     monkeypatch.setattr(attributes, "EPOCHS_OF_PARTS", 1)
+    monkeypatch.setattr(realism, "fid", lambda real, made: 0.0)
+    monkeypatch.setattr(validation, "PAIRS", 4)
 
 
 @pytest.fixture
@@ -84,6 +86,8 @@ def thorough_judges(monkeypatch: pytest.MonkeyPatch, quick_judges: None) -> None
     """Scores are made as they are elsewhere."""
     monkeypatch.setattr(report, "FEW", FEW)
     monkeypatch.setattr(probes, "ITERATIONS", ITERATIONS)
+    monkeypatch.setattr(realism, "fid", FID)
+    monkeypatch.setattr(validation, "PAIRS", PAIRS)
 
 
 @pytest.fixture

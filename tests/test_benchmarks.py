@@ -62,9 +62,12 @@ def test_sides_are_measured_in_turns_after_a_round_that_does_not_count() -> None
 
 
 def test_start(
-    capsys: pytest.CaptureFixture[str], once: None, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
+    once: None,
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(start, "DEFAULT_MODEL", "avatars-smile-glasses-didd")  # exported sooner
+    monkeypatch.setattr(start, "DEFAULT_MODEL", str(model_folder))  # exported sooner
     found = answered(capsys, start, "--rounds", 1)
     torch_import = "python -c 'import torch'"
     assert sides(found) == [
@@ -101,4 +104,7 @@ def test_removal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         for kind in ("thick", "dark"):  # thin frames cover little, so leaving them costs little
             left = one["psnr_inside_of_leaving_them"][kind]
             assert one["psnr_inside"][kind] > left + 2, kind
+        eyes = one["psnr_of_eyes"], one["psnr_of_eyes_of_leaving_them"]
+        assert all(10 < kind[name] < 40 for kind in eyes for name in one["gone"])
+        assert eyes[0]["thin"] > eyes[1]["thin"]
         assert 0 <= one["told_apart"] <= 1 and set(one["gone"]) == {"thin", "thick", "dark"}

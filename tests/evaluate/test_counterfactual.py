@@ -252,7 +252,7 @@ def corners(count: int) -> tuple[Tensor, Tensor]:
 def test_pictures_without_factors_are_judged_by_a_classifier_of_their_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(attributes, "LEAST_STEPS", 60)
+    monkeypatch.setattr(attributes, "LEAST_STEPS", 25)
     a, b = corners(40)
     domain_judge = attributes.train_on_parts({"a": (a, b)})
     unit_a, unit_b = (x.float() / 127.5 - 1 for x in (a, b))
@@ -281,7 +281,7 @@ def test_a_classifier_of_parts_learns_each_from_its_own_pictures(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of a picture with a known smile it may be unknown whether there are glasses."""
-    monkeypatch.setattr(attributes, "LEAST_STEPS", 60)
+    monkeypatch.setattr(attributes, "LEAST_STEPS", 25)
     a, b = corners(40)
     plain = torch.randint(80, a.shape, generator=torch.Generator().manual_seed(1)).byte()
     judge = attributes.train_on_parts({"a": (a, plain), "b": (b, plain.flip(0))})
@@ -294,7 +294,7 @@ def test_a_classifier_of_parts_learns_each_from_its_own_pictures(
 def test_a_classifier_is_asked_of_what_lies_within_the_margin_it_learned_from(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(attributes, "LEAST_STEPS", 60)
+    monkeypatch.setattr(attributes, "LEAST_STEPS", 25)
     seen: list[tuple[int, int]] = []
     varied = vary.varied
 
