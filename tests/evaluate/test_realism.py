@@ -15,6 +15,8 @@ from dida_cli.errors import DidaError
 from dida_cli.evaluate import attributes, counterfactual, realism
 from dida_cli.evaluate.attributes import FactorClassifier
 
+pytestmark = pytest.mark.usefixtures("thorough_judges")
+
 
 @pytest.fixture(scope="module")
 def judge() -> FactorClassifier:

@@ -68,6 +68,7 @@ def test_too_few_held_out_pictures_are_refused() -> None:
         validation.held_out(sides("ab", count=9))
 
 
+@pytest.mark.usefixtures("thorough_judges")
 def test_pictures_with_a_part_are_the_guides_of_those_without() -> None:
     given = sides("ab")
     for part, of_part in validation.held_out(given).items():
