@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+import torch
 
 from dida_cli import checkpoint, images, render
 from dida_cli.config import Part
@@ -93,15 +93,13 @@ The first {shown} pairs of seed {shown_seed} of each direction, unchosen.
 def edits(folder: Path, directions: Iterable[str]) -> Picture:
     """What a model makes of the pairs that the sheet shows: a row for each direction."""
     model = checkpoint.load(folder)
-    side, rows = model.config.side, list(directions)
-    strip = Image.new("RGB", (SHOWN * side, len(rows) * side))
-    for y, direction in enumerate(rows):
+    rows = []
+    for direction in directions:
         to = direction.split(" to ")[1]
         part: Part = "a" if model.config.domains.a == to else "b"
-        made = pairs.edit(model, replace(_pairs(direction, side), guide_part=part)).output
-        for x, picture in enumerate(images.to_pictures(made)):
-            strip.paste(picture, (x * side, y * side))
-    return strip
+        drawn = replace(_pairs(direction, model.config.side), guide_part=part)
+        rows.append(torch.cat([*pairs.edit(model, drawn).output], dim=2))
+    return images.to_pictures(torch.cat(rows, dim=1)[None])[0]
 
 
 def sheet(edited: Sequence[tuple[str, Iterable[str], Picture]]) -> Picture:

@@ -20,8 +20,8 @@ TERMS = {
 TRANSLATORS = ["munit", "drit"]  # which know nothing but two domains, and moves between them
 SMALL = {
     "fader": {"grid": 4, "width": 16, "common": 8},
-    "munit": {"width": 8, "critic_width": 4},
-    "drit": {"width": 8, "critic_width": 4},
+    "munit": {"width": 8, "blocks": 2, "critic_width": 4},
+    "drit": {"width": 8, "blocks": 2, "critic_width": 4},
 }
 
 
