@@ -84,13 +84,16 @@ def error(case: Case, result: Picture) -> tuple[float, float]:
     return mse[0], mse[1]
 
 
-def error_of_eyes(case: Case, picture: Picture) -> float:
-    """The mean squared error of levels in the boxes of both eyes."""
+def error_of_eyes(case: Case, result: Picture) -> tuple[float, float]:
+    """The same in the boxes of both eyes."""
     side = round(case.where.side)
-    made, true = (np.asarray(faces.cut(p, case.where, side), float) for p in (picture, case.plain))
+    true, worn, made = (
+        np.asarray(faces.cut(p, case.where, side), float) for p in (case.plain, case.worn, result)
+    )
     corners = np.rint(side * np.array([[eye - EYE, eye + EYE] for eye in faces.TEMPLATE[:2]]))
     boxes = [np.s_[y:y_end, x:x_end] for (x, y), (x_end, y_end) in corners.astype(int)]
-    return float(np.mean([((made[box] - true[box]) ** 2).mean() for box in boxes]))
+    mse = [np.mean([((p[box] - true[box]) ** 2).mean() for box in boxes]) for p in (made, worn)]
+    return float(mse[0]), float(mse[1])
 
 
 def decibels(errors: Sequence[float]) -> float:
@@ -115,8 +118,8 @@ def measured(
             result = editor.remove(case.worn, part).image.convert("RGB")
         except DidaError:  # no face is found in it: so it stays as it is
             result = case.worn
-        eyes = [error_of_eyes(case, picture) for picture in (result, case.worn)]
-        for name, found in zip(ERRORS, (*error(case, result), *eyes), strict=True):
+        both = *error(case, result), *error_of_eyes(case, result)
+        for name, found in zip(ERRORS, both, strict=True):
             errors[name][case.kind].append(found)
         square = faces.cut(result, case.where, editor.model.config.side)
         said = judge(images.to_unit(torch.from_numpy(images.pixels(square)))[None])[part]
@@ -145,8 +148,10 @@ def row(found: Mapping[str, object]) -> str:
     return f"| {found['size']} px | {' | '.join(map(kinds, (*ERRORS, 'gone')))} | {told} |"
 
 
-HEAD = """| size | PSNR inside (thin, thick, dark) | left on | eyes | left on | gone | told apart |
-|---|---|---|---|---|---|---|"""
+HEAD = (
+    "| size | PSNR inside, thin / thick / dark, dB | left on | of the eyes | left on | gone "
+    "| told apart (real) |\n|---|---|---|---|---|---|---|"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

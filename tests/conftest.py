@@ -28,6 +28,7 @@ os.environ["OMP_NUM_THREADS"] = str(THREADS)
 # What takes long and is asked of where it is tested: how many frames are drawn for a training, and
 # how long a network learns to tell edits from real pictures.
 frames.BANK, told_apart.STEPS = 24, 2
+# What judges see and learn elsewhere.
 FEW, ITERATIONS, FID, PAIRS = report.FEW, probes.ITERATIONS, realism.fid, validation.PAIRS
 
 SMALL = {
