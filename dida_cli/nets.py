@@ -256,12 +256,9 @@ class Retoucher(nn.Module):
         nn.init.zeros_(bias)
         nn.init.constant_(bias[3 * UNSHUFFLED**2 :], CHANGED)
 
-    def forward(
-        self, picture: Tensor, told: Tensor, *, soft: bool = False
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, picture: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
         """picture (N, 3, s, s) in [-1, 1], told (N, told, s / 8, s / 8) to another picture, and
-        which share of each pixel is not kept: (N, 1, s, s). `soft`: shares have no hard edge;
-        where paint is smooth, those of an edit never have, but may be learned with one."""
+        which share of each pixel is not kept: (N, 1, s, s)."""
         fine = self.first(F.pixel_unshuffle(picture, UNSHUFFLED))
         coarse = self.down[0](fine)
         values, told = self.down[1](coarse), told.to(fine.dtype)
@@ -269,10 +266,8 @@ class Retoucher(nn.Module):
         values = self.join[0](torch.cat([self.up[0](values) + coarse, told], dim=1))
         values = self.join[1](self.up[1](values) + fine)
         made = F.pixel_shuffle(self.last(values), UNSHUFFLED).float()
+        made = without_grid(made) if self.smooth else made
         colours, logits = made[:, :3], made[:, 3:]
-        colours = without_grid(colours) if self.smooth else colours
-        soft |= self.smooth and not self.training
-        logits = without_grid(logits) if soft else logits
         shares = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1).softmax(1)
         kept, around, painted = shares[:, :1], shares[:, 1:2], shares[:, 2:]
         near = surroundings(picture, kept)

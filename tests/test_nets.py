@@ -171,3 +171,13 @@ def test_the_register_and_the_module_agree(method: str) -> None:
     adam = module.players(module.Network(other)).adam
     rates = [g["lr"] for player in adam.values() for g in player.param_groups]
     assert rates == [0.01, 0.01]
+
+
+@torch.no_grad()
+def test_blurs_by_sums_are_means_of_what_is_near() -> None:
+    x = torch.rand(2, 3, 9, 12, generator=torch.Generator().manual_seed(0))
+    edged = nn.functional.pad(x, (2, 2, 2, 2), mode="replicate")
+    nine = nn.functional.avg_pool2d(edged[..., 1:-1, 1:-1], 3, stride=1)
+    torch.testing.assert_close(nets.box(x), nine)
+    fours = nn.functional.avg_pool2d(edged, 4, stride=1)
+    torch.testing.assert_close(nets.without_grid(x), nn.functional.avg_pool2d(fours, 2, stride=1))

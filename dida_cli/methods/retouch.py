@@ -30,8 +30,8 @@ image critics with cycles: Zhu et al., 2017).
               by the code of another face with the same part, and leaves a third of those without
               it as they are. Layers are learned from these alone then, and `realism` asks for
               nothing where no pair of the batch differs
-    open      cross entropy: T is to change the share of each pixel by which these pairs differ,
-              where no teacher begins
+    open      -log of the share of a pixel that T does not keep, where these pairs differ and no
+              teacher begins
     critic    hinge of d: real pictures against edits, and against real ones of the other side
 
 Without `realism`, a teacher or pairs nothing begins, and a teacher's edits are the first inputs of
@@ -63,15 +63,12 @@ from dida_cli.players import Network as Base
 ABILITIES: frozenset[Ability] = frozenset({"masks", "two parts"})
 TAKES = "parts"
 
-PER_PART = "code", "realism", "least", "soft"
+PER_PART = "code", "realism", "least"
 SEEN = 0.1  # of 2: pixels that were changed by more count as changed
 GRID = 8  # pixels each way that a cell of a code is for
 UNWORN = 0.35  # of the pairs have nothing that could be taken off
 NEGATIVE = 0.4  # of the critic's negatives are real pictures of the other side
 OPEN, TINY = 0.05, 1e-30  # weight of the term, and the smallest share it tells from none
-MOST = 1 - 1e-6  # the largest share it tells from all
-WHOLE = 0.3  # of 2: a pixel that a part changes by more is to be changed whole
-MISSED = 2.0  # how many times what is wrongly kept counts as much as what is wrongly changed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +85,6 @@ class Settings(Json):
         focus: how many times more a changed pixel counts in `back` and in `taught`.
         least: share of a picture that taking a part off changes where it is there, of each part or
             of all.
-        soft: 1: what T changes fades into what it keeps, as suits a part without an edge of its
-            own (a smile has none, glasses have), of each part or of all.
         teacher: the model that begins the training, a name or a folder; empty: none does.
         lessons: steps in which the teacher's part falls to nothing.
     """
@@ -104,7 +99,6 @@ class Settings(Json):
     change: float = 0.1
     focus: float = 8.0
     least: list[float] = field(default_factory=lambda: [0.004])
-    soft: list[int] = field(default_factory=lambda: [0])
     teacher: str = ""
     lessons: int = 2000
 
@@ -116,10 +110,9 @@ class Settings(Json):
         for name in PER_PART:
             if len(getattr(self, name)) not in (1, 2):
                 raise DidaError(f"{name} must be one number, or one for each part")
-        require(self, "soft", most=1)
         require(self, *PER_PART, "change", "focus", "lessons")
 
-    def of(self, name: Literal["code", "realism", "least", "soft"], place: int) -> float:
+    def of(self, name: Literal["code", "realism", "least"], place: int) -> float:
         """What is said of each part, or of all, of the part of this place."""
         values: list[float] = getattr(self, name)
         return values[place % len(values)]
@@ -220,8 +213,7 @@ class Network(Base):
             of_all[place] = torch.cat([of_all[place][:, 1:], nothing - 1], dim=1)
         else:
             of_all[place] = torch.cat([code, nothing + 1], dim=1)
-        told, soft = torch.cat(of_all, dim=1), bool(self.settings.of("soft", place))
-        made: tuple[Tensor, Tensor] = self.retoucher(image, told, soft=soft)
+        made: tuple[Tensor, Tensor] = self.retoucher(image, torch.cat(of_all, dim=1))
         return made
 
 
@@ -307,16 +299,9 @@ def _of_pairs(players: Players, part: Part, pairs: Pairs) -> dict[str, Tensor]:
     error, open_at = _back(network, place, code, given, sides, torch.cat([change, change]))
     if players.teacher is not None:
         return {"drawn": error}
-    differs = largest(torch.cat([worn - pairs.lacks, change]), 1)[: len(open_at)]
-    return {"drawn": error, "open": OPEN * _share(open_at, (differs / WHOLE).clamp(max=1))}
-
-
-def _share(open_at: Tensor, wanted: Tensor) -> Tensor:
-    """Cross entropy of the shares that are not kept with those that are wanted, for each pixel to
-    be changed."""
-    open_at = open_at.clamp(TINY, MOST)
-    missed, spare = -wanted * open_at.log(), -(1 - wanted) * (1 - open_at).log()
-    return (MISSED * missed + spare).sum() / (wanted.sum() + 1)
+    differs = largest(torch.cat([worn - pairs.lacks, change]), 3)[: len(open_at)] > SEEN
+    shut = -(differs * open_at.clamp_min(TINY).log()).sum() / (differs.sum() + 1)
+    return {"drawn": error, "open": OPEN * shut}
 
 
 def _where(pairs: Pairs) -> Tensor:
