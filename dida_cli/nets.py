@@ -239,7 +239,6 @@ class Retoucher(nn.Module):
     things are taken off, what lies around has the very colour that paint would have to meet. It
     begins by keeping nearly all. `smooth`: paint is what lies around in other colours, so that it
     is never far off, without the grid of dots that a critic asks for where paint has no grain.
-    Shares have no such grid either when a picture is edited, but are learned with sharp edges.
     """
 
     def __init__(self, told: int, width: int, *, smooth: bool = False) -> None:
@@ -267,9 +266,8 @@ class Retoucher(nn.Module):
         values = self.join[0](torch.cat([self.up[0](values) + coarse, told], dim=1))
         values = self.join[1](self.up[1](values) + fine)
         made = F.pixel_shuffle(self.last(values), UNSHUFFLED).float()
+        made = without_grid(made) if self.smooth else made
         colours, logits = made[:, :3], made[:, 3:]
-        colours = without_grid(colours) if self.smooth else colours
-        logits = without_grid(logits) if self.smooth and not self.training else logits
         shares = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1).softmax(1)
         kept, around, painted = shares[:, :1], shares[:, 1:2], shares[:, 2:]
         near = surroundings(picture, kept)

@@ -41,13 +41,11 @@ class Sides(NamedTuple):
 
 class Pairs(NamedTuple):
     """The same pictures with a part and without, and for each a guide, another picture with the
-    very same part in the same place; each (B, 3, side, side) in [-1, 1]. And how much of each pixel
-    the part hides: (B, 1, side, side) in [0, 1]."""
+    very same part in the same place; each (B, 3, side, side) in [-1, 1]."""
 
     has: Tensor
     lacks: Tensor
     guide: Tensor
-    hides: Tensor
 
 
 # By part, and where a part can be put into pictures that lack it, by `pairs_of(part)`.

@@ -245,7 +245,7 @@ def test_true_pairs_are_not_taken_for_the_pictures_at_fault(tmp_path: Path) -> N
             batch = super().__call__(at)
             lacks = batch["b"].lacks
             batch["b"].has[1] = float("inf")
-            return {**batch, "b pairs": Pairs(lacks, lacks, lacks, lacks[:, :1])}
+            return {**batch, "b pairs": Pairs(lacks, lacks, lacks)}
 
     recipe = recipe_for(RETOUCH)
     with pytest.raises(DidaError, match=r"^step 0: [^(]* \(b0\+1\.png\); the last saved"):

@@ -15,7 +15,7 @@ from dida_cli.data.vary import varied
 from dida_cli.players import Pairs, Sides, pairs_of
 
 # Pictures (N, 3, s, s) that lack a part to the same with it, and to guides with the very same part.
-Put = Callable[[Tensor, np.random.Generator], tuple[Tensor, Tensor, Tensor]]
+Put = Callable[[Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 
 
 def rows_of(sets: Sets, pictures: Pictures) -> Rows:
@@ -89,11 +89,12 @@ class Batches:
 
     def _pairs(self, part: Part, put: Put, step: int) -> Pairs:
         lacks = self._read(part, True, step)
-        every = torch.cat([lacks, *put(lacks, self._random(part, True, step, 4))], dim=1)
+        has, guides = put(lacks, self._random(part, True, step, 4))
+        every = torch.cat([lacks, has, guides], dim=1)
         if self.vary:  # guides as what they guide: a part must lie where it lies there
             every = varied(every, self.vary, self._random(part, True, step, 2))
-        lacks, has, guides, hides = torch.split(every, [3, 3, 3, 1], dim=1)
-        return Pairs(has, lacks, guides, hides)
+        lacks, has, guides = every.chunk(3, dim=1)
+        return Pairs(has, lacks, guides)
 
     def _take(self, part: Part, lacks: bool, step: int) -> Tensor:
         pictures = self._read(part, lacks, step)

@@ -19,10 +19,7 @@ from dida_cli.images import Picture
 
 Kind = Literal["thin", "thick", "dark"]
 KINDS: tuple[Kind, ...] = ("thin", "thick", "dark")
-METALS = (
-    *((30, 30, 35), (60, 60, 62), (150, 150, 155), (205, 205, 210)),  # steel
-    *((120, 85, 60), (170, 140, 80), (205, 175, 125)),  # gold
-)
+METALS = ((60, 60, 62), (150, 150, 155), (170, 140, 80), (120, 85, 60), (30, 30, 35))
 PLASTICS = ((20, 20, 22), (60, 38, 25), (110, 70, 40), (40, 45, 80), (120, 30, 35), (200, 195, 190))
 EYES = float(TEMPLATE[1, 0] - TEMPLATE[0, 0])  # from eye to eye, of the side of a face's square
 FINER = 3  # times as many pixels each way are drawn, then averaged
@@ -75,7 +72,7 @@ def frames_at(seed: int, index: int, kind: Kind) -> Frames:
         height=width * between(0.6, 0.95),
         corner=between(2, 3.6),
         droop=between(0, 0.04),
-        thick=between(0.011, 0.029) if is_thin else between(0.045, 0.087),
+        thick=between(0.017, 0.029) if is_thin else between(0.045, 0.087),
         colour=random.choice(METALS if is_thin else PLASTICS),
         lens=(red, green, blue) if is_dark else (205, 220, 225),
         covers=between(0.45, 0.96) if is_dark else between(0.02, 0.08),
@@ -102,14 +99,11 @@ class Bank:
         layers = torch.from_numpy(np.array(drawn)).permute(1, 0, 4, 2, 3)  # (2, BANK, 3, s, s)
         self.light, self.kept = layers[0], layers[1] - layers[0]
 
-    def __call__(
-        self, pictures: Tensor, random: np.random.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures (N, 3, side, side) in [-1, 1] with some of the frames, drawn at random; guides:
-        the next picture, with the same frames; and how much of each pixel these hide."""
+    def __call__(self, pictures: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Pictures (N, 3, side, side) in [-1, 1] with some of the frames, drawn at random; and
+        guides: the next picture, with the same frames."""
         rows = random.integers(BANK, size=len(pictures))
-        hides = 1 - self.kept[torch.from_numpy(rows)].amin(1, keepdim=True).float() / 255
-        return self._on(pictures, rows), self._on(pictures.roll(-1, 0), rows), hides
+        return self._on(pictures, rows), self._on(pictures.roll(-1, 0), rows)
 
     def _on(self, pictures: Tensor, frames: np.ndarray) -> Tensor:
         rows = torch.from_numpy(frames)

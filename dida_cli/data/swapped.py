@@ -62,13 +62,10 @@ class Swapped:
             ]
         )
 
-    def __call__(
-        self, pictures: Tensor, random: np.random.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures (N, 3, s, s) in [-1, 1] with the region of others; these others as guides; and
-        how much of each pixel the part hides, which nobody knows: 0.
+    def __call__(self, pictures: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Pictures (N, 3, s, s) in [-1, 1] with the region of others, and these others as guides.
 
-        Where light varies guides come in another, lest their skin be taken for the part.
+        Where light varies they come in another, lest their skin be taken for the part.
         """
         givers = self._givers(pictures, random)
         shaken = 1 + SHAKEN * random.uniform(-1, 1, (len(pictures), 2))
@@ -80,7 +77,7 @@ class Swapped:
         toned = (WHITE * (givers + 1) / 2) ** power / WHITE * 2 - 1
         made = pictures + mask * (toned - pictures)
         light = torch.from_numpy(random.uniform(-1, 1, (len(pictures), 3, 1, 1))).float()
-        return made.clamp(-1, 1), (givers + CAST * self.vary * light).clamp(-1, 1), 0 * mask
+        return made.clamp(-1, 1), (givers + CAST * self.vary * light).clamp(-1, 1)
 
     def _givers(self, pictures: Tensor, random: np.random.Generator) -> Tensor:
         """For each picture one of those that look most like it, mirrored or not."""

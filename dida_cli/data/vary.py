@@ -16,8 +16,7 @@ COLOUR = 0.06  # of 1, a channel by itself
 def varied(pictures: Tensor, side: int, random: np.random.Generator) -> Tensor:
     """Pictures (N, 3, s, s) in [-1, 1], s at least `side`, to their middles (N, 3, side, side).
 
-    Further pictures beside them, (N, 6, s, s), go to the same places, into the same light; a map of
-    shares, (N, 1, s, s) in [0, 1], beside them all goes to the same places.
+    Further pictures beside them, (N, 6, s, s), go to the same places, into the same light.
     """
     drawn = torch.from_numpy(random.uniform(-1, 1, (len(pictures), 9)).astype(np.float32))
     turn, size, right, down, light, contrast = drawn[:, :6].T
@@ -27,10 +26,8 @@ def varied(pictures: Tensor, side: int, random: np.random.Generator) -> Tensor:
     ways = torch.stack(rows, 1).view(-1, 2, 3)
     grid = F.affine_grid(ways, [*pictures.shape[:2], side, side], align_corners=False)
     moved = F.grid_sample(pictures, grid, "bicubic", "border", align_corners=False)
-    count = pictures.shape[1] // 3
-    shown, shares = moved[:, : 3 * count], moved[:, 3 * count :]
-    middle = shown[:, :3].mean((1, 2, 3), keepdim=True)
-    lit = middle + (1 + CONTRAST * contrast[:, None, None, None]) * (shown - middle)
+    middle = moved[:, :3].mean((1, 2, 3), keepdim=True)
+    lit = middle + (1 + CONTRAST * contrast[:, None, None, None]) * (moved - middle)
     cast = LIGHT * light[:, None] + COLOUR * drawn[:, 6:]
-    made = lit + cast.repeat(1, count)[:, :, None, None]
-    return torch.cat([made.clamp(-1, 1), shares.clamp(0, 1)], dim=1)
+    made: Tensor = lit + cast.repeat(1, pictures.shape[1] // 3)[:, :, None, None]
+    return made.clamp(-1, 1)

@@ -30,8 +30,8 @@ image critics with cycles: Zhu et al., 2017).
               by the code of another face with the same part, and leaves a third of those without
               it as they are. Layers are learned from these alone then, and `realism` asks for
               nothing where no pair of the batch differs
-    open      cross entropy: T is to change the share of each pixel that the part hides in these
-              pairs, where one sees that, if no teacher begins
+    open      -log of the share of a pixel that T does not keep, where these pairs differ and no
+              teacher begins
     critic    hinge of d: real pictures against edits, and against real ones of the other side
 
 Without `realism`, a teacher or pairs nothing begins, and a teacher's edits are the first inputs of
@@ -65,14 +65,10 @@ TAKES = "parts"
 
 PER_PART = "code", "realism", "least"
 SEEN = 0.1  # of 2: pixels that were changed by more count as changed
-PLAIN = 0.3  # of 2: what was changed by more is to be changed whole, even by what hides nothing
 GRID = 8  # pixels each way that a cell of a code is for
-REACH = 24  # a layer reaches so much of the side beyond what was changed: a 24th
 UNWORN = 0.35  # of the pairs have nothing that could be taken off
 NEGATIVE = 0.4  # of the critic's negatives are real pictures of the other side
 OPEN, TINY = 0.05, 1e-30  # weight of the term, and the smallest share it tells from none
-MOST = 1 - 1e-6  # the largest share it tells from all
-MISSED = 2.0  # how many times what is wrongly kept counts as much as what is wrongly changed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,8 +177,7 @@ class Network(Base):
             with torch.no_grad():
                 off = self.off(image, place)
         bare, mask = visible(image, off.detach())  # T is not to change more for a layer's sake
-        near = largest(mask, 2 * round(image.shape[-1] / REACH) + 1)
-        layer: Tensor = self.encoders[place](image, bare, near)
+        layer: Tensor = self.encoders[place](image, bare, largest(mask, 3))
         return layer
 
     def taken_off(self, image: Tensor, place: int) -> Tensor:
@@ -304,17 +299,9 @@ def _of_pairs(players: Players, part: Part, pairs: Pairs) -> dict[str, Tensor]:
     error, open_at = _back(network, place, code, given, sides, torch.cat([change, change]))
     if players.teacher is not None:
         return {"drawn": error}
-    differs = largest(torch.cat([worn - pairs.lacks, change]), 1)[: len(open_at)]
-    hides = pairs.hides.repeat(2, 1, 1, 1)[: len(open_at)].clamp(min=SEEN / PLAIN)
-    return {"drawn": error, "open": OPEN * _share(open_at, (hides * differs / SEEN).clamp(max=1))}
-
-
-def _share(open_at: Tensor, wanted: Tensor) -> Tensor:
-    """Cross entropy of the shares that are not kept with those that are wanted, for each pixel to
-    be changed."""
-    open_at = open_at.clamp(TINY, MOST)
-    missed, spare = -wanted * open_at.log(), -(1 - wanted) * (1 - open_at).log()
-    return (MISSED * missed + spare).sum() / (wanted.sum() + 1)
+    differs = largest(torch.cat([worn - pairs.lacks, change]), 3)[: len(open_at)] > SEEN
+    shut = -(differs * open_at.clamp_min(TINY).log()).sum() / (differs.sum() + 1)
+    return {"drawn": error, "open": OPEN * shut}
 
 
 def _where(pairs: Pairs) -> Tensor:

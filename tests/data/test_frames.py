@@ -53,19 +53,16 @@ def test_frames_turn_with_the_face_and_grow_with_the_picture() -> None:
 
 def test_a_bank_of_frames_is_laid_over_pictures_as_they_are_drawn() -> None:
     bank, x = frames.Bank(40, (0.1, 0.1, 0.8), seed=1), torch.rand(6, 3, 40, 40) * 2 - 1
-    made, guides, hides = bank(x, np.random.default_rng(0))
+    made, guides = bank(x, np.random.default_rng(0))
     assert torch.equal(made, bank(x, np.random.default_rng(0))[0])
     assert not torch.equal(made, bank(x, np.random.default_rng(1))[0])
     change = (made - x).abs().amax(1)
     assert (change.amax((1, 2)) > 0.1).all() and made.abs().max() <= 1 + 1e-6
     assert change[:, 30:].max() < 0.02  # below the nose
-    again, _, _ = bank(made.clamp(-1, 1), np.random.default_rng(0))
+    again, _ = bank(made.clamp(-1, 1), np.random.default_rng(0))
     rims = bank.kept[torch.from_numpy(np.random.default_rng(0).integers(frames.BANK, size=6))] == 0
     assert rims.any() and torch.equal(again[rims], made[rims])  # what covers all shows nothing of x
     assert torch.equal(guides[rims], made[rims])  # of the next picture they show the very same
-    assert hides.shape == (6, 1, 40, 40) and (hides.expand_as(rims)[rims] == 1).all()
-    assert ((made - x).abs() <= 2 * hides + 1e-5).all()  # what shows through changes less
-    assert (hides[:, :, 30:] < 0.02).all()
 
 
 def test_the_square_of_a_face_may_lie_anywhere_in_pictures() -> None:

@@ -52,15 +52,3 @@ def test_pictures_side_by_side_go_the_same_way() -> None:
     both = vary.varied(torch.cat([x, 0.5 * x], 1), 32, random())
     assert torch.equal(both[:, :3], one)
     torch.testing.assert_close(vary.varied(torch.cat([x, x], 1), 32, random())[:, 3:], one)
-
-
-def test_a_map_goes_to_the_same_places_and_is_not_lit() -> None:
-    spot = torch.zeros(20, 1, 40, 40)
-    spot[..., 16:24, 16:24] = 1
-    made = vary.varied(torch.cat([spot.expand(-1, 3, -1, -1), spot], 1), 32, random())
-    picture, shares = made[:, :3].mean(1), made[:, 3]
-    assert made.shape == (20, 4, 32, 32) and (shares.amax((1, 2)) == 1).all()
-    assert (shares[:, 0] == 0).all() and (picture[:, 0] != 0).all()
-    lowest, highest = picture.amin((1, 2), keepdim=True), picture.amax((1, 2), keepdim=True)
-    inside = (picture - lowest) / (highest - lowest) > 0.5
-    assert ((shares > 0.5) == inside).float().mean() > 0.99
